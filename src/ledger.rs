@@ -314,8 +314,8 @@ mod tests {
 
     proptest! {
         /// Goal: no order of deliveries confirms undelivered work, and none is forgotten. Method:
-        /// interleave entries and deliveries at random, repeated and unknown tickets included, and ask a
-        /// naive model after each.
+        /// interleave entries and deliveries at random, repeated and unknown tickets included, and
+        /// ask a naive model after each.
         #[test]
         fn never_confirms_past_an_undelivered_ticket(script in entered(), order in prop::collection::vec(any::<u16>(), 0..200)) {
             let first = Ticket(1000);

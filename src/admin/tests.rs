@@ -69,7 +69,8 @@ impl World {
         let length = body.len();
         let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
         let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{kind}content-length: {length}\r\n\
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer \
+             {token}\r\n{kind}content-length: {length}\r\n\
              connection: close\r\n\r\n{body}"
         );
         let address = self.server.address();
@@ -275,7 +276,8 @@ fn a_refusal_has_its_own_status_and_says_why() {
 fn no_page_of_another_origin_is_let_in() {
     let world = world();
     let preflight = world.raw(
-        b"OPTIONS /pause HTTP/1.1\r\nhost: x\r\norigin: http://elsewhere\r\naccess-control-request-method: POST\r\n\
+        b"OPTIONS /pause HTTP/1.1\r\nhost: x\r\norigin: \
+          http://elsewhere\r\naccess-control-request-method: POST\r\n\
           access-control-request-headers: authorization\r\nconnection: close\r\n\r\n",
     );
     assert!(
@@ -337,7 +339,8 @@ fn hundreds_of_clients_that_never_finish_do_not_keep_a_probe_out() {
 fn an_action_under_way_is_not_cut_off_by_those_who_come_after_it() {
     let mut world = world();
     let request = format!(
-        "POST /pause HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
+        "POST /pause HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\nconnection: \
+         close\r\n\r\n"
     );
     let mut client = TcpStream::connect(world.server.address()).unwrap();
     client.write_all(request.as_bytes()).unwrap();

@@ -42,7 +42,8 @@ pub enum ConsentError {
     Missing { slot: String },
     /// A slot cannot be created before its publication.
     #[error(
-        "publication `{publication}` does not exist: it has to be there before the slot, or changes in between fail"
+        "publication `{publication}` does not exist: it has to be there before the slot, or \
+         changes in between fail"
     )]
     NoPublication { publication: String },
     /// A pipeline of Debezium cannot be taken over as it is. `next` tells the operator what to do.
@@ -55,7 +56,10 @@ pub enum ConsentError {
     #[error("`{}` is not ended by another try", reason.code())]
     NotRetried { reason: Reason, next: String },
     /// The range of the command differs from the gap that was found.
-    #[error("the gap from {} to {} is not within the range of --from and --to: see `wellspring slot status`", found.from, found.to)]
+    #[error(
+        "the gap from {} to {} is not within the range of --from and --to: see `wellspring slot \
+         status`", found.from, found.to
+    )]
     OtherRange { found: LsnRange },
 }
 

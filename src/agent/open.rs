@@ -1,9 +1,8 @@
 //! Connects: takes the steps of `docs/internals/continuity.md` in their order, up to a stream whose
 //! slot is ours.
 //!
-//! An ordinary connection comes first. A server that shuts down refuses it, so that it holds no
-//! shutdown up. It stays open as the sentinel, and serves the catalog. This file asks the
-//! questions, and `continuity` judges the answers.
+//! An ordinary connection comes first, because a server that shuts down refuses it. It stays open
+//! as the sentinel, and serves the catalog. This file asks, and `continuity` judges the answers.
 
 mod beyond;
 mod foresight;

@@ -1,7 +1,8 @@
 //! A Relation message and the catalog's facts become a [`Table`].
 //!
-//! The Relation is as old as the change, the facts as young as the question: the Relation decides which columns there
-//! are and what they are called, facts that do not fit it are not used. Nothing is asked here.
+//! The Relation is as old as the change, the facts as young as the question: the Relation decides
+//! which columns there are and what they are called, facts that do not fit it are not used. Nothing
+//! is asked here.
 
 use super::RelationShape;
 use crate::table::{
@@ -10,11 +11,11 @@ use crate::table::{
 
 /// Describes the table that `relation` announces.
 ///
-/// The key is the primary key, else the first usable unique index (both by the facts), else empty; under identity
-/// DEFAULT the columns of the primary key are those the Relation flags, whatever the catalog says by now. Under
-/// identity INDEX a key that the index does not hold could not be known for deletes, so the index's columns are the
-/// key then. A default counts only if the column's type is still the one the catalog gave it for, and never for a
-/// domain (as Debezium has it).
+/// The key is the primary key, else the first usable unique index (both by the facts), else empty;
+/// under identity DEFAULT the columns of the primary key are those the Relation flags, whatever the
+/// catalog says by now. Under identity INDEX a key that the index does not hold could not be known
+/// for deletes, so the index's columns are the key then. A default counts only if the column's type
+/// is still the one the catalog gave it for, and never for a domain (as Debezium has it).
 #[must_use]
 pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
     let columns: Vec<Column> = relation
@@ -53,7 +54,8 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
     }
 }
 
-/// Describes the table as rows of the first copy have it: declared types are those of [`SourceType::copied`].
+/// Describes the table as rows of the first copy have it: declared types are those of
+/// [`SourceType::copied`].
 #[must_use]
 pub fn describe_copied(relation: &RelationShape, facts: &TableFacts) -> Table {
     let mut table = describe(relation, facts);

@@ -1,7 +1,8 @@
 //! Messages become changes: which table, which transaction, at which position.
 //!
-//! Pure. Holds the cache of relations by oid and the context of the transaction being read; does not encode, does not
-//! ask the catalog (facts come in by `Changes::describe`), and skips nothing: what it cannot place is an error.
+//! Pure. Holds the cache of relations by oid and the context of the transaction being read; does
+//! not encode, does not ask the catalog (facts come in by `Changes::describe`), and skips nothing:
+//! what it cannot place is an error.
 
 mod describe;
 
@@ -13,10 +14,12 @@ use crate::pgoutput::{OldTuple, Tuple};
 /// Where a change stands in the stream: the same for every replay of it within an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Start of the transaction's commit record (Begin's final LSN). Of a non-transactional message the byte before its
-    /// own LSN: that LSN is the end of its record, where a commit record may begin.
+    /// Start of the transaction's commit record (Begin's final LSN). Of a non-transactional message
+    /// the byte before its own LSN: that LSN is the end of its record, where a commit record may
+    /// begin.
     pub commit: Lsn,
-    /// Count of row messages of the transaction before this one, before any filter of ours; 0 for such a message.
+    /// Count of row messages of the transaction before this one, before any filter of ours; 0 for
+    /// such a message.
     pub ordinal: u64,
 }
 
@@ -27,8 +30,8 @@ pub struct Context<'a> {
     pub position: Position,
     /// Start of the change's own WAL record (XLogData header). Not monotonic across transactions.
     pub lsn: Lsn,
-    /// End of the last commit (or own LSN of the last non-transactional message) before this one, of such a message its
-    /// own; none until one was seen. `source.sequence[0]`.
+    /// End of the last commit (or own LSN of the last non-transactional message) before this one,
+    /// of such a message its own; none until one was seen. `source.sequence[0]`.
     pub last_commit: Option<Lsn>,
     /// None for a non-transactional logical message.
     pub xid: Option<Xid>,
@@ -36,8 +39,8 @@ pub struct Context<'a> {
     pub committed_at: PgMicros,
     /// Replication origin of the transaction, with its position there.
     pub origin: Option<(&'a str, Lsn)>,
-    /// The oldest transaction whose catalog rows the server keeps for the slot, as it was looked up last; none of a copied
-    /// row, and where it is not looked up. `source.xmin`.
+    /// The oldest transaction whose catalog rows the server keeps for the slot, as it was looked up
+    /// last; none of a copied row, and where it is not looked up. `source.xmin`.
     pub xmin: Option<Xid>,
     /// Whether the row was streamed or copied; `source.snapshot`.
     pub marker: Marker,
@@ -45,9 +48,9 @@ pub struct Context<'a> {
 
 /// Where a row comes from, and a copied one's place in its copy: `source.snapshot`.
 ///
-/// A row of the first copy has as `lsn` the consistent point, as `xid` the newest one its snapshot knows of, and no
-/// `last_commit`. A row of a later copy has neither an LSN nor an xid of its own: `xid` is none, `lsn` is where the
-/// stream stood and shows in `source.sequence` only.
+/// A row of the first copy has as `lsn` the consistent point, as `xid` the newest one its snapshot
+/// knows of, and no `last_commit`. A row of a later copy has neither an LSN nor an xid of its own:
+/// `xid` is none, `lsn` is where the stream stood and shows in `source.sequence` only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Marker {
     /// From the write-ahead log.
@@ -108,7 +111,8 @@ pub enum Row<'a> {
         /// The row; no cell is `Unchanged`.
         new: Tuple<'a>,
     },
-    /// TRUNCATE of this table; a statement over several tables is one of these for each, at ordinals of their own.
+    /// TRUNCATE of this table; a statement over several tables is one of these for each, at
+    /// ordinals of their own.
     Truncate,
 }
 

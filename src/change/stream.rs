@@ -1,9 +1,10 @@
 //! The stream's context: relations by oid, the open transaction, ordinals.
 //!
 //! Laws, tested below:
-//! - The ordinal counts every row, truncated table and transactional message of a transaction, captured or not, so that
-//!   configuration never shifts a Position.
-//! - A look at a message changes nothing. Only the message that is taken moves the place of the next one.
+//! - The ordinal counts every row, truncated table and transactional message of a transaction,
+//!   captured or not, so that configuration never shifts a Position.
+//! - A look at a message changes nothing. Only the message that is taken moves the place of the
+//!   next one.
 //! - A row whose relation was never announced, or outside a transaction, is an error, never a skip.
 
 use super::{Context, Marker, Position, Row};
@@ -12,7 +13,8 @@ use crate::pgoutput::{Message, OldTuple, Relation};
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// Index of a relation in the order of first appearance on this connection; stands for it on the row path.
+/// Index of a relation in the order of first appearance on this connection; stands for it on the
+/// row path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelationSlot(pub usize);
 
@@ -90,7 +92,8 @@ pub enum Step<'a> {
     Commit(Committed),
     /// A row of a relation.
     Row(RelationSlot, Context<'a>, Row<'a>),
-    /// Tables truncated by one statement; the first stands at the context's ordinal, the next one after it, and so on.
+    /// Tables truncated by one statement; the first stands at the context's ordinal, the next one
+    /// after it, and so on.
     Truncate(Vec<RelationSlot>, Context<'a>),
     /// A `pg_logical_emit_message` call, in a transaction or outside of any.
     Logical {
@@ -108,7 +111,8 @@ pub enum Step<'a> {
     Nothing,
 }
 
-/// The stream does not make sense: the connection is ended and read again from the confirmed position.
+/// The stream does not make sense: the connection is ended and read again from the confirmed
+/// position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ChangeError {
@@ -154,8 +158,8 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// A new connection's memory. `last_commit` is what events carry as `sequence[0]` until the first commit, from the
-    /// confirm record.
+    /// A new connection's memory. `last_commit` is what events carry as `sequence[0]` until the
+    /// first commit, from the confirm record.
     #[must_use]
     pub fn resume(last_commit: Option<Lsn>) -> Self {
         Changes { last_commit, ..Changes::default() }

@@ -1,6 +1,8 @@
-//! Where changes stand: ordinals, transactions, origins, the last commit, and what cannot be placed.
+//! Where changes stand: ordinals, transactions, origins, the last commit, and what cannot be
+//! placed.
 //!
-//! Recorded and damaged streams go through `Changes` in `tests/integration/protocol_bytes.rs`; `describe` has its tests beside it.
+//! Recorded and damaged streams go through `Changes` in `tests/integration/protocol_bytes.rs`;
+//! `describe` has its tests beside it.
 
 use super::*;
 use crate::lsn::Oid;
@@ -407,8 +409,8 @@ fn inside() -> impl Strategy<Value = Spec> {
     ]
 }
 
-/// Transactions one after the other, with messages outside of them before some. The number of a message outside may be
-/// that of the commit record which follows it.
+/// Transactions one after the other, with messages outside of them before some. The number of a
+/// message outside may be that of the commit record which follows it.
 fn streams() -> impl Strategy<Value = Vec<Spec>> {
     let origin = proptest::option::of("[a-z]{1,3}".prop_map(Origin));
     let transaction = (vec(0u64..3, 0..3), origin, vec(inside(), 0..8), 0u64..3);
@@ -430,7 +432,8 @@ fn streams() -> impl Strategy<Value = Vec<Spec>> {
     })
 }
 
-/// The same answer from the rules as they are written down, with nothing kept that could be forgotten.
+/// The same answer from the rules as they are written down, with nothing kept that could be
+/// forgotten.
 fn model(last_commit: Option<Lsn>, sent: &[Spec]) -> Vec<Placed> {
     let place = |index: usize, position: Position| {
         let before = &sent[..index];

@@ -33,7 +33,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     from_offset_file: Option<PathBuf>,
 
-    /// Read the table of Debezium's JDBC offset storage, in the database of postgres.url [default: debezium_offset_storage]
+    /// Read the table of Debezium's JDBC offset storage, in the database of postgres.url [default:
+    /// debezium_offset_storage]
     #[arg(long, value_name = "TABLE", num_args = 0..=1, default_missing_value = "debezium_offset_storage")]
     from_offset_table: Option<String>,
 }
@@ -115,12 +116,21 @@ async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
     let sql = Sql::connect(&checked.postgres).await.map_err(PipelineError::from)?;
     let quoted = publication::quoted(&name);
     let newest = format!(
-        "SELECT offset_key, offset_val FROM {quoted} ORDER BY record_insert_ts DESC, record_insert_seq DESC \
-         LIMIT {TABLE_ROWS_MAX}"
+        "SELECT offset_key, offset_val FROM {quoted} ORDER BY record_insert_ts DESC, \
+         record_insert_seq DESC LIMIT {TABLE_ROWS_MAX}"
     );
     let rows = sql.query(&newest).await.map_err(|error: PgError| {
-        let hint = "name the table that offset.storage.jdbc.offset.table.name names, and GRANT SELECT on it";
-        told("read the offset table", vec![format!("{quoted}: {}", crate::continuity::Chain(&error))], hint)
+        let hint = "name the table that offset.storage.jdbc.offset.table.name names, and GRANT \
+            SELECT on it";
+        told(
+            "read the offset table",
+            vec![format!(
+                "{quoted}: \
+            {}",
+                crate::continuity::Chain(&error)
+            )],
+            hint,
+        )
     })?;
     let entry = |row: Vec<Option<String>>| {
         let mut fields = row.into_iter();
@@ -176,7 +186,8 @@ fn find(stored: &Stored, prefix: &str, place: &str) -> Result<(String, Offset), 
             Some(offset) => Ok((connector, offset)),
             None => {
                 let what = format!(
-                    "the offset of `{connector}` in {place} is not one of the connector for Postgres"
+                    "the offset of `{connector}` in {place} is not one of the connector for \
+                     Postgres"
                 );
                 Err(told(
                     "find the offset",
@@ -192,9 +203,12 @@ fn said(connector: &str, place: &str, slot: &str, adopted: &Adopted) -> String {
     let Adopted { record, from, offset, server } = adopted;
     format!(
         "adopted connector `{connector}` from {place}\n\
-         slot `{slot}` is confirmed up to {from}, the stored offset is {} (last event {}), the server's log ends at {server}\n\
-         they fit: every change up to {from} is in Kafka, what follows is sent by us; up to {} some of it comes again\n\
-         wrote our record: term {}, epoch {}, {} tables. `wellspring run` goes on; do not start Debezium again.",
+         slot `{slot}` is confirmed up to {from}, the stored offset is {} (last event {}), the \
+         server's log ends at {server}\n\
+         they fit: every change up to {from} is in Kafka, what follows is sent by us; up to {} \
+         some of it comes again\n\
+         wrote our record: term {}, epoch {}, {} tables. `wellspring run` goes on; do not start \
+         Debezium again.",
         offset.committed,
         offset.sent,
         offset.sent.max(offset.committed),

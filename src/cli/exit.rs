@@ -139,7 +139,8 @@ impl From<ConfigError> for Failure {
             ConfigError::Unreadable { .. } => Failure::of(
                 Code::Config,
                 &error,
-                "name the file with --config or WELLSPRING_CONFIG; wellspring.example.toml is one to begin with",
+                "name the file with --config or WELLSPRING_CONFIG; wellspring.example.toml is one \
+                 to begin with",
             ),
             ConfigError::Faulty(faults) => {
                 let count = faults.faults.len();
@@ -148,9 +149,9 @@ impl From<ConfigError> for Failure {
                     code: Code::Config,
                     primary: format!("the configuration has {count} fault{s}"),
                     details: faults.to_string().lines().map(str::to_owned).collect(),
-                    hint:
-                        "correct the file, or set WELLSPRING_SECTION__KEY; `wellspring config show` prints what holds"
-                            .to_owned(),
+                    hint: "correct the file, or set WELLSPRING_SECTION__KEY; `wellspring config \
+                         show` prints what holds"
+                        .to_owned(),
                 }
             }
         }

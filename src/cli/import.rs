@@ -106,7 +106,8 @@ fn variables(hidden: &[Hidden]) -> Result<String, Failure> {
                 "put it into a file of its own, and ${file:/path} into the configuration",
             ));
         }
-        let _ = writeln!(text, "{}={}", secret.variable, secret.value.reveal()); // writing to memory does not fail
+        // writing to memory does not fail
+        let _ = writeln!(text, "{}={}", secret.variable, secret.value.reveal());
     }
     Ok(text)
 }

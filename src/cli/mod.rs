@@ -36,7 +36,8 @@ const CONFIG_DEFAULT: &str = "wellspring.toml";
 /// fixed.
 const CONFIG_VARIABLE: &str = "WELLSPRING_CONFIG";
 
-/// Postgres changes into Kafka: one small binary, wire-compatible with Debezium, and never quietly wrong.
+/// Postgres changes into Kafka: one small binary, wire-compatible with Debezium, and never quietly
+/// wrong.
 #[derive(Debug, Parser)]
 #[command(
     name = "wellspring",
@@ -67,7 +68,8 @@ enum Command {
         #[arg(long)]
         exit_on_halt: bool,
     },
-    /// Check Postgres, Kafka and the registry, and print for each fault the SQL or setting that fixes it
+    /// Check Postgres, Kafka and the registry, and print for each fault the SQL or setting that
+    /// fixes it
     ///
     /// The command changes nothing. It ends with 0 if it finds no fault; warnings do not count.
     /// Otherwise it ends with the exit status of the first fault.
@@ -85,7 +87,8 @@ enum Command {
     Slot(slot::Command),
     /// Ask the running agent to copy tables again while it streams
     ///
-    /// Like every request to a running agent it goes to admin.listen with the token of admin.token_file.
+    /// Like every request to a running agent it goes to admin.listen with the token of
+    /// admin.token_file.
     #[command(after_help = Code::TABLE)]
     Snapshot {
         /// Captured tables, as schema.table
@@ -102,12 +105,14 @@ enum Command {
     Pause,
     /// Ask the running agent to go on
     Resume,
-    /// Ask the running agent to read its configuration again ([tables], [snapshot] and [registry] may differ); SIGHUP does the same
+    /// Ask the running agent to read its configuration again ([tables], [snapshot] and [registry]
+    /// may differ); SIGHUP does the same
     Reload,
-    /// Ask the halted agent to leave out the one change that cannot be sent, by consent that is recorded
+    /// Ask the halted agent to leave out the one change that cannot be sent, by consent that is
+    /// recorded
     ///
-    /// The topic then lacks this change, and the quarantine topic has it. Table, commit and ordinal are
-    /// those that the status names: no other change is ever skipped.
+    /// The topic then lacks this change, and the quarantine topic has it. Table, commit and ordinal
+    /// are those that the status names: no other change is ever skipped.
     #[command(after_help = Code::TABLE)]
     Skip {
         /// The change's table, as schema.table
@@ -126,10 +131,12 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
-    /// Try a recorded halt once more, after its cause is removed; agents of the slot notice it within seconds
+    /// Try a recorded halt once more, after its cause is removed; agents of the slot notice it
+    /// within seconds
     ///
-    /// The command changes the recorded state, so no agent has to run. `record_too_large`, `row_unencodable`, `undeliverable` and
-    /// `history_differs` can be tried again; the other halts need another step, which is printed.
+    /// The command changes the recorded state, so no agent has to run. `record_too_large`,
+    /// `row_unencodable`, `undeliverable` and `history_differs` can be tried again; the other halts
+    /// need another step, which is printed.
     #[command(after_help = Code::TABLE)]
     Retry,
     /// Show what the pipeline has left in Postgres and in its state topic, and with --yes remove it
@@ -150,13 +157,15 @@ enum Command {
     },
     /// Print the manual page, for `wellspring man | man -l -`
     Man,
-    /// Take over from a Debezium that is stopped: prove that its offset, its slot and the server fit, and go on from there
+    /// Take over from a Debezium that is stopped: prove that its offset, its slot and the server
+    /// fit, and go on from there
     #[command(after_help = Code::TABLE)]
     Adopt(adopt::Arguments),
-    /// Start a temporary Postgres, Kafka and registry, stream changes, and compare tables with topics
+    /// Start a temporary Postgres, Kafka and registry, stream changes, and compare tables with
+    /// topics
     ///
-    /// The demo ends by Ctrl-C, or after the number of seconds in the variable DEMO_SECONDS. Its exit
-    /// status is 0 only if every table equals its topic.
+    /// The demo ends by Ctrl-C, or after the number of seconds in the variable DEMO_SECONDS. Its
+    /// exit status is 0 only if every table equals its topic.
     Demo,
 }
 
@@ -168,11 +177,11 @@ enum ConfigCommand {
     Reference,
     /// Print a JSON schema of the file, for editors
     Schema,
-    /// Turn a Debezium pipeline's configuration into ours: a connector's JSON or properties with its worker's
-    /// properties, or Debezium Server's application.properties
+    /// Turn a Debezium pipeline's configuration into ours: a connector's JSON or properties with
+    /// its worker's properties, or Debezium Server's application.properties
     ///
-    /// What has no counterpart stops the import, all of it named with its reason. Secrets are not printed: they become
-    /// references to variables of the environment.
+    /// What has no counterpart stops the import, all of it named with its reason. Secrets are not
+    /// printed: they become references to variables of the environment.
     #[command(after_help = Code::TABLE)]
     Import(import::Arguments),
 }

@@ -54,7 +54,8 @@ pub(super) fn run(checked: &Checked, request: &Request) -> Result<Code, Failure>
         ));
     };
     let Some(token) = &checked.admin_token else {
-        let hint = "set admin.token_file to a file with a random token (openssl rand -hex 32) and restart the agent";
+        let hint = "set admin.token_file to a file with a random token (openssl rand -hex 32) and \
+            restart the agent";
         return Err(refused(
             "admin.token_file is not set, nor admin.token_command: the agent refuses actions",
             hint,

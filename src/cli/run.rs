@@ -169,7 +169,8 @@ async fn watch(
             }
             Sign::Stop(name) => {
                 info!(
-                    "{name}: stopping; what is sent is delivered and confirmed first. Once more ends at once"
+                    "{name}: stopping; what is sent is delivered and confirmed first. Once more \
+                     ends at once"
                 );
                 stopping_since = Some(Instant::now());
                 manager.stopping();
@@ -210,14 +211,17 @@ async fn watch(
         }
         Ok(Exit::SourceRefuses) => {
             error!(
-                "ended: Postgres refuses us at the first connection, which is not tried again; the reason is above"
+                "ended: Postgres refuses us at the first connection, which is not tried again; the \
+                 reason is above"
             )
         }
         Ok(Exit::TablesRefused) => error!(
-            "ended: the configuration does not suit a captured table, and the stream was not started; the reason is above"
+            "ended: the configuration does not suit a captured table, and the stream was not \
+             started; the reason is above"
         ),
         Ok(Exit::SinkRefuses) => error!(
-            "ended: Kafka or the registry refuses us at the first connection, which is not tried again; the reason is above"
+            "ended: Kafka or the registry refuses us at the first connection, which is not tried \
+             again; the reason is above"
         ),
         // `wellspring run | head` ends like this, as it should.
         Ok(Exit::ReaderGone) => warn!("ended: the reader of standard output is gone"),
@@ -259,7 +263,8 @@ impl Current {
         let answer = if !fixed.is_empty() {
             let keys = fixed.join(", ");
             refused(format!(
-                "only [tables], [snapshot] and [registry] change in a running agent; these need a restart: {keys}"
+                "only [tables], [snapshot] and [registry] change in a running agent; these need a \
+                 restart: {keys}"
             ))
         } else if taken.is_empty() {
             Ok(Granted("the configuration is the same as before".to_owned()))

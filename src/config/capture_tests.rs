@@ -78,13 +78,15 @@ length = 2
             w.toml:21:1: masks.c.algorithm: expected one of "SHA-256", "SHA-512", "SHA-384", "SHA-224", "SHA-1", "MD5" (did you mean "SHA-1"?); found "SHA-3"
             w.toml:31:1: keys.orders: a table is `namespace.name`, such as public.orders"#]],
     );
-    let twice = "include = [\"a.b\"]\n[masks.a]\ncolumns = [\"public.t.c\"]\nmethod = \"truncate\"\nlength = 1\n\
+    let twice = "include = [\"a.b\"]\n[masks.a]\ncolumns = [\"public.t.c\"]\nmethod = \
+                 \"truncate\"\nlength = 1\n\
                  [masks.b]\ncolumns = [\"public.t.c\"]\nmethod = \"stars\"\nlength = 2";
     check(
         &[("include = [\"public.orders\"]", twice)],
         &[],
         expect![
-            "w.toml:11:1: masks.b.columns: masks.a has `public.t.c` as well: a column has one mask; take it out of one of them"
+            "w.toml:11:1: masks.b.columns: masks.a has `public.t.c` as well: a column has one \
+             mask; take it out of one of them"
         ],
     );
 }

@@ -30,8 +30,8 @@ fn casts(at: &mut At<'_, '_>) -> Option<Casts> {
         let Some((name, Some(target))) = pair.filter(|(name, _)| !name.is_empty()) else {
             let words: Vec<&str> = Target::WORDS.iter().map(|(word, _)| *word).collect();
             let what = format!(
-                "`{text}` names no field and type; write \"field:type\", or one type for the whole; \
-                 the types are {}",
+                "`{text}` names no field and type; write \"field:type\", or one type for the \
+                 whole; the types are {}",
                 words.join(", ")
             );
             at.fault("spec", what);

@@ -15,7 +15,8 @@ fn refuses_credentials_in_the_clear_without_consent() {
         &[(registry, &credentials)],
         &[],
         expect![
-            "w.toml:9:1: registry.url: sends the registry's credentials over http in the clear; use https, or consent with registry.insecure = true"
+            "w.toml:9:1: registry.url: sends the registry's credentials over http in the clear; \
+             use https, or consent with registry.insecure = true"
         ],
     );
     check(&[(registry, &format!("{credentials}\ninsecure = true"))], &[], expect!["no fault"]);
@@ -23,21 +24,25 @@ fn refuses_credentials_in_the_clear_without_consent() {
         &[(registry, "url = \"https://u:hunter2@registry\"")],
         &[],
         expect![
-            "w.toml:9:1: registry.url: holds credentials; write them as registry.username and registry.password"
+            "w.toml:9:1: registry.url: holds credentials; write them as registry.username and \
+             registry.password"
         ],
     );
     let brokers = "brokers = [\"kafka:9092\"]";
-    let client = "[kafka.client]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \"PLAIN\"\n\
+    let client = "[kafka.client]\nsecurity.protocol = \"SASL_PLAINTEXT\"\nsasl.mechanism = \
+                  \"PLAIN\"\n\
                   sasl.username = \"u\"\nsasl.password = \"hunter2\"";
     check(
         &[(brokers, &format!("{brokers}\n{client}"))],
         &[],
         expect![
-            "w.toml:13:10: kafka.client.security.protocol: SASL over plaintext shows the credentials to the network; use sasl_ssl, or consent with kafka.insecure = true"
+            "w.toml:13:10: kafka.client.security.protocol: SASL over plaintext shows the \
+             credentials to the network; use sasl_ssl, or consent with kafka.insecure = true"
         ],
     );
     check(&[(brokers, &format!("{brokers}\ninsecure = true\n{client}"))], &[], expect!["no fault"]);
-    let unverified = "[kafka.client]\nsecurity.protocol = \"ssl\"\nssl.endpoint.identification.algorithm = \"none\"\n\
+    let unverified = "[kafka.client]\nsecurity.protocol = \
+                      \"ssl\"\nssl.endpoint.identification.algorithm = \"none\"\n\
                       sasl.password = \"hunter2\"";
     check(
         &[(brokers, &format!("{brokers}\n{unverified}"))],
@@ -55,7 +60,8 @@ fn half_of_a_credential_is_a_fault() {
         &[(registry, "url = \"https://r\"\nusername = \"u\"")],
         &[],
         expect![
-            "w.toml:10:1: registry.username: has no registry.password, password_file or password_command"
+            "w.toml:10:1: registry.username: has no registry.password, password_file or \
+             password_command"
         ],
     );
     check(
@@ -67,14 +73,16 @@ fn half_of_a_credential_is_a_fault() {
         &[(registry, "url = \"https://r\"\ntoken = \"hunter2\"\nusername = \"u\"")],
         &[],
         expect![
-            "w.toml:10:1: registry.token: a token takes the place of username and password: give one or the other"
+            "w.toml:10:1: registry.token: a token takes the place of username and password: give \
+             one or the other"
         ],
     );
     check(
         &[(registry, "url = \"https://r\"\ntoken_file = \"/does/not/exist\"")],
         &[],
         expect![
-            "w.toml:10:1: registry.token_file: file /does/not/exist: No such file or directory (os error 2)"
+            "w.toml:10:1: registry.token_file: file /does/not/exist: No such file or directory (os \
+             error 2)"
         ],
     );
 }
@@ -89,7 +97,8 @@ fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
         )],
         &[],
         expect![
-            "w.toml:11:1: registry.token_command: registry.token is set as well: say it in one place"
+            "w.toml:11:1: registry.token_command: registry.token is set as well: say it in one \
+             place"
         ],
     );
     check(
@@ -103,7 +112,8 @@ fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
         &[(registry, "url = \"https://r\"\ncertificate = \"Cargo.toml\"")],
         &[],
         expect![
-            "w.toml:10:1: registry.certificate: a certificate needs its key: give registry.certificate and registry.key"
+            "w.toml:10:1: registry.certificate: a certificate needs its key: give \
+             registry.certificate and registry.key"
         ],
     );
     let url = "url = \"postgresql://wellspring@db.internal/shop\"";
@@ -123,7 +133,8 @@ fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
         &[(url, &format!("{url}\nsslmode = \"disable\"\nsslnegotiation = \"direct\""))],
         &[],
         expect![
-            "w.toml:5:1: postgres.sslnegotiation: sslnegotiation=direct begins with TLS, and sslmode=disable forbids it: say one of them"
+            "w.toml:5:1: postgres.sslnegotiation: sslnegotiation=direct begins with TLS, and \
+             sslmode=disable forbids it: say one of them"
         ],
     );
 }
@@ -132,7 +143,8 @@ fn a_secret_is_said_in_one_place_and_a_certificate_comes_with_its_key() {
 fn a_login_to_kafka_is_one_that_librdkafka_uses() {
     let brokers = "brokers = [\"kafka:9092\"]";
     let sasl = |keys: &str, client: &str| format!("{brokers}\n{keys}\n[kafka.client]\n{client}");
-    let scram = "security.protocol = \"sasl_ssl\"\nsasl.mechanism = \"SCRAM-SHA-256\"\nsasl.username = \"u\"";
+    let scram = "security.protocol = \"sasl_ssl\"\nsasl.mechanism = \
+        \"SCRAM-SHA-256\"\nsasl.username = \"u\"";
     check(&[(brokers, &sasl("password_command = [\"pass\"]", scram))], &[], expect!["no fault"]);
     check(
         &[(brokers, &sasl("token_command = [\"pass\"]", "security.protocol = \"sasl_ssl\""))],
@@ -158,7 +170,8 @@ fn a_login_to_kafka_is_one_that_librdkafka_uses() {
         &[(brokers, &sasl("", oauth))],
         &[],
         expect![
-            "w.toml:15:6: kafka.client.sasl.mechanism: OAUTHBEARER needs a token: give kafka.token_command or kafka.token_file"
+            "w.toml:15:6: kafka.client.sasl.mechanism: OAUTHBEARER needs a token: give \
+             kafka.token_command or kafka.token_file"
         ],
     );
     let oidc = "security.protocol = \"sasl_ssl\"\nsasl.oauthbearer.client.secret = \"hunter2\"";
@@ -166,7 +179,9 @@ fn a_login_to_kafka_is_one_that_librdkafka_uses() {
         &[(brokers, &sasl("token_command = [\"pass\"]", oidc))],
         &[],
         expect![
-            "w.toml:15:25: kafka.client.sasl.oauthbearer.client.secret: `sasl.oauthbearer.client.secret` cannot be set: librdkafka asks an OIDC provider only with libcurl, which this build leaves out; let kafka.token_command ask"
+            "w.toml:15:25: kafka.client.sasl.oauthbearer.client.secret: \
+             `sasl.oauthbearer.client.secret` cannot be set: librdkafka asks an OIDC provider only \
+             with libcurl, which this build leaves out; let kafka.token_command ask"
         ],
     );
     let twice = format!("{scram}\nsasl.password = \"hunter2\"");
@@ -174,7 +189,8 @@ fn a_login_to_kafka_is_one_that_librdkafka_uses() {
         &[(brokers, &sasl("password_command = [\"pass\"]", &twice))],
         &[],
         expect![
-            "w.toml:12:1: kafka.password_command: kafka.client.sasl.password is set as well: say it in one place"
+            "w.toml:12:1: kafka.password_command: kafka.client.sasl.password is set as well: say \
+             it in one place"
         ],
     );
 }
@@ -185,7 +201,8 @@ fn a_password_of_kafkas_that_is_a_file_is_read_for_each_client() {
     std::fs::write(file.path(), "hunter2").unwrap();
     let brokers = "brokers = [\"kafka:9092\"]";
     let client = format!(
-        "{brokers}\n[kafka.client]\nsecurity.protocol = \"sasl_ssl\"\nsasl.mechanism = \"PLAIN\"\nsasl.password = \"${{file:{}}}\"",
+        "{brokers}\n[kafka.client]\nsecurity.protocol = \"sasl_ssl\"\nsasl.mechanism = \
+         \"PLAIN\"\nsasl.password = \"${{file:{}}}\"",
         file.path().display()
     );
     let loaded = with(&replaced(&[(brokers, &client)]), &[]).unwrap();
@@ -222,7 +239,8 @@ fn never_prints_a_secret() {
         replaced(&[(registry, &from_file)]),
         replaced(&[(
             registry,
-            "url = \"https://r\"\ntoken_command = [\"pass\", \"hunter2\"]\nkey_password = \"hunter2\"",
+            "url = \"https://r\"\ntoken_command = [\"pass\", \"hunter2\"]\nkey_password = \
+             \"hunter2\"",
         )]),
         replaced(&[(url, "postgresql://u@h/d?sslpassword=hunter2")]),
         replaced(&[(

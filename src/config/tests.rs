@@ -186,7 +186,8 @@ fn names_the_key_that_was_meant() {
         &[("[snapshot]", "[foo.bar]\nurl = \"x\"\n[snapshot]")],
         &[],
         expect![
-            "w.toml:12:2: foo: unknown section; the sections are admin, columns, events, heartbeat, kafka, limits, log, postgres, registry, snapshot, tables, topics"
+            "w.toml:12:2: foo: unknown section; the sections are admin, columns, events, \
+             heartbeat, kafka, limits, log, postgres, registry, snapshot, tables, topics"
         ],
     );
 }
@@ -254,9 +255,11 @@ fn says_what_is_wrong_with_a_copys_settings() {
             r#"w.toml:13:1: snapshot.mode: expected one of "initial", "no_data", "initial_only", "always", "when_needed", "windows"; found "none""#
         ]],
     );
-    let more = "mode = \"initial\"\nworkers = 0\nrows_per_second = \"fast\"\nskip = [\"orders\"]\nwere = 1\n\
+    let more = "mode = \"initial\"\nworkers = 0\nrows_per_second = \"fast\"\nskip = \
+                [\"orders\"]\nwere = 1\n\
                 signal_table = \"signals\"\n\
-                [snapshot.where]\n\"public.orders\" = \"id > 1\"\n[snapshot.query]\n\"public.orders\" = \"select 1\"";
+                [snapshot.where]\n\"public.orders\" = \"id > \
+                1\"\n[snapshot.query]\n\"public.orders\" = \"select 1\"";
     check(
         &[("mode = \"initial\"", more)],
         &[],
@@ -272,7 +275,8 @@ fn says_what_is_wrong_with_a_copys_settings() {
 
 #[test]
 fn takes_a_copys_settings() {
-    let more = "mode = \"when_needed\"\nworkers = 3\nrows_per_second = 1000\nskip = [\"public.log_*\"]\n\
+    let more = "mode = \"when_needed\"\nworkers = 3\nrows_per_second = 1000\nskip = \
+                [\"public.log_*\"]\n\
                 order = [\"public.orders\"]\n[snapshot.where]\n\"public.orders\" = \"id > 1\"\n\
                 [snapshot.query]\n\"public.items\" = \"select * from items\"";
     let copies = with(&replaced(&[("mode = \"initial\"", more)]), &[]).unwrap().checked.snapshot;
@@ -397,7 +401,8 @@ fn what_is_said_twice_must_agree() {
         &[(was, &both)],
         &[],
         expect![
-            "w.toml:4:1: postgres.password_file: the URL says a password as well: say it in one place"
+            "w.toml:4:1: postgres.password_file: the URL says a password as well: say it in one \
+             place"
         ],
     );
     check(

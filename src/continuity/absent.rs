@@ -11,7 +11,8 @@ pub fn absent(publication: &str, from: Lsn, seen: &Observed) -> Halt {
     let confirmed = seen.slot.as_ref().and_then(|slot| slot.confirmed);
     let from = from.min(confirmed.unwrap_or(Lsn::ZERO));
     let detail = format!(
-        "publication `{publication}` exists, but it did not exist under this name somewhere in the WAL behind {from}, which Postgres therefore cannot decode"
+        "publication `{publication}` exists, but it did not exist under this name somewhere in the \
+         WAL behind {from}, which Postgres therefore cannot decode"
     );
     Halt::new(Reason::PublicationAbsent, detail).over(from, seen.server)
 }

@@ -331,7 +331,8 @@ pub enum RecordError {
     Journal(#[from] JournalError),
     /// The record was written by a later version.
     #[error(
-        "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the version that wrote it"
+        "state record `{key}` has format {format}; this version reads up to {FORMAT}: run the \
+         version that wrote it"
     )]
     Newer {
         /// Key of the newer record.

@@ -7,7 +7,8 @@ use crate::watch::{Code, Finding};
 /// one finding for each table.
 const NAMED_MAX: usize = 5;
 
-/// Returns the halt that findings ask for, if one of them is of weight [`crate::watch::Weight::Halts`].
+/// Returns the halt that findings ask for, if one of them is of weight
+/// [`crate::watch::Weight::Halts`].
 #[must_use]
 pub fn of_findings(findings: &[Finding]) -> Option<Halt> {
     let reason = |finding: &Finding| match finding.code {

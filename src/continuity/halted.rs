@@ -466,7 +466,8 @@ mod tests {
         let mut trying = tried(asked.standing(&facts(&author("b"))));
         assert_eq!((trying.retry, trying.trying.as_ref().map(|t| t.runs)), (false, Some(1)));
         for _ in 0..5 {
-            trying = tried(trying.standing(&facts(&author("b")))); // one run reconnects several times
+            // one run reconnects several times
+            trying = tried(trying.standing(&facts(&author("b"))));
         }
         assert_eq!(trying.trying.as_ref().map(|t| t.runs), Some(1));
         for run in ["c", "d"] {

@@ -119,7 +119,8 @@ mod tests {
         let record = Checkpoint { delivered: Lsn::new(1100), ..sample() };
         begins(&record, 1000, Some(Beyond { from: Lsn::new(1100), proof: None }));
         begins(&sample(), 1000, None); // nothing is delivered beyond the slot
-        begins(&record, 999, None); // the server has lost its last bytes, and no commit proves the rest
+        // the server has lost its last bytes, and no commit proves the rest
+        begins(&record, 999, None);
         begins(&Checkpoint { foreign: true, ..record.clone() }, 1000, None);
         begins(&Checkpoint { timeline: 2, ..record }, 1000, None);
     }

@@ -96,8 +96,9 @@ impl Core {
         self.copying = false;
     }
 
-    /// True if copied rows may be entered now. `buffered_bytes` are the bytes that the copy buffers,
-    /// besides the bytes in flight. A stop ends a copy where it is, and a pause suspends it.
+    /// True if copied rows may be entered now. `buffered_bytes` are the bytes that the copy
+    /// buffers, besides the bytes in flight. A stop ends a copy where it is, and a pause suspends
+    /// it.
     #[must_use]
     pub fn has_room_to_copy(&self, buffered_bytes: usize) -> bool {
         self.copying
@@ -198,8 +199,8 @@ impl Core {
         self.sequence = Some(lsn);
     }
 
-    /// The halt about an expected commit that has not come. Changes that were left out before it are
-    /// in doubt, too.
+    /// The halt about an expected commit that has not come. Changes that were left out before it
+    /// are in doubt, too.
     fn differs(&self, (expected, confirmable): (Committed, Lsn), reached: Lsn) -> Halt {
         let detail = format!(
             "the commit ending at {} (xid {}) did not come again",

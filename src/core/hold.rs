@@ -138,7 +138,8 @@ impl Holds {
     pub fn inherit(&mut self, recorded: &[Hold], foreign: bool, longest: u64) {
         let (now, unix_ms) = self.clock;
         let until = |until_ms: i64| {
-            let left_ms = u64::try_from(until_ms.saturating_sub(unix_ms)).unwrap_or(0); // an end in the past is over
+            // an end in the past is over
+            let left_ms = u64::try_from(until_ms.saturating_sub(unix_ms)).unwrap_or(0);
             now.plus(left_ms.saturating_mul(1000).min(longest))
         };
         let open = |hold: &Hold| Open {
@@ -264,7 +265,8 @@ impl Core {
             std::mem::take(&mut self.holds.foreign) && self.rules.keep(Rule::LateRecordsReplay);
         if replay && self.holds.foreign_replays < FOREIGN_REPLAYS_MAX {
             self.holds.foreign_replays += 1;
-            self.holds.foreign = true; // kept until the replay has begun: after a crash the checkpoint still says so
+            // kept until the replay has begun: after a crash the checkpoint still says so
+            self.holds.foreign = true;
             self.holds.rewind = true;
             actions.push(Action::Replay);
             self.lost(actions);
@@ -274,9 +276,9 @@ impl Core {
         }
     }
 
-    /// Highest position that the slot may confirm, and the newest commit there. Without a hold it is
-    /// the delivered position. With one it is the floor of the oldest hold, but never below `was`,
-    /// the position already recorded.
+    /// Highest position that the slot may confirm, and the newest commit there. Without a hold it
+    /// is the delivered position. With one it is the floor of the oldest hold, but never below
+    /// `was`, the position already recorded.
     pub(super) fn confirmable(&self, was: (Lsn, Option<Committed>)) -> (Lsn, Option<Committed>) {
         match self.holds.floor() {
             Some((floor, last_commit)) if floor > was.0 => (floor, last_commit),

@@ -264,7 +264,8 @@ impl Core {
         self.wake(now, &mut actions);
         for report in reports {
             if !self.knows(report.generation) {
-                continue; // the producer has settled, and its unanswered records are counted already
+                // the producer has settled, and its unanswered records are counted already
+                continue;
             }
             let of = (report.generation, report.ticket);
             match report.outcome {

@@ -21,7 +21,8 @@ impl Core {
         match self.record_due(true) {
             Some(record) => self.write(record, actions),
             None => {
-                actions.push(Action::Close); // the status update that confirms went out when the checkpoint was acknowledged
+                // the status update that confirms went out when the checkpoint was acknowledged
+                actions.push(Action::Close);
                 let stopped = if self.copying {
                     Stopped::InCopy
                 } else if self.in_transaction {

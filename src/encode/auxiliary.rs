@@ -1,4 +1,5 @@
-//! Auxiliary records, which belong to no row: a transaction's begin and end, heartbeats, and notices.
+//! Auxiliary records, which belong to no row: a transaction's begin and end, heartbeats, and
+//! notices.
 //!
 //! They have topics, schemas and plans like rows. A transaction's events carry its block: an id and
 //! two orders, which `rows` counts and hands in (`Encoder::count_from`), since they go on

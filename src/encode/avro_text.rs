@@ -1,7 +1,8 @@
 //! Schemas as Avro, in the text that Confluent's converter registers.
 //!
-//! The registry compares texts: order of attributes, spelling of numbers and reuse of named types are the contract
-//! (`AvroData`, default settings). No name is adjusted here; `plan` refuses the ones Avro does not have.
+//! The registry compares texts: order of attributes, spelling of numbers and reuse of named types
+//! are the contract (`AvroData`, default settings). No name is adjusted here; `plan` refuses the
+//! ones Avro does not have.
 
 use super::java::{push_float, push_int, push_json_text};
 use super::literal::Literal;

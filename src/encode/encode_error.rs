@@ -19,8 +19,8 @@ pub enum EncodeError {
     },
     /// A value has no form in the column's schema, and null has none either.
     #[error(
-        "encode column `{column}` of {table}: its schema has no value for {loss} and the column is NOT NULL; \
-         correct the row and skip the change, or drop NOT NULL"
+        "encode column `{column}` of {table}: its schema has no value for {loss} and the column is \
+         NOT NULL; correct the row and skip the change, or drop NOT NULL"
     )]
     NotHoldable {
         table: String,
@@ -42,7 +42,8 @@ pub enum EncodeError {
     /// The old row of an update or delete does not hold the key, or the row holds it unchanged and
     /// unsent.
     #[error(
-        "encode the key of {table}: column `{column}` is not in the row; its replica identity must hold the key"
+        "encode the key of {table}: column `{column}` is not in the row; its replica identity must \
+         hold the key"
     )]
     KeyMissing { table: String, column: String },
     /// The column that makes the topic has no value.
@@ -50,8 +51,9 @@ pub enum EncodeError {
     RouteMissing { table: String, column: String },
     /// An update changes the key and the column that makes the topic.
     #[error(
-        "route a row of {table}: an update changes its key and its column `{column}`, which makes the topic, and the \
-         records of both keys cannot go to one topic; make such a change a DELETE and an INSERT"
+        "route a row of {table}: an update changes its key and its column `{column}`, which makes \
+         the topic, and the records of both keys cannot go to one topic; make such a change a \
+         DELETE and an INSERT"
     )]
     RouteMoved { table: String, column: String },
     /// The column that makes the topic has a value that Kafka takes in no topic's name.
@@ -59,13 +61,14 @@ pub enum EncodeError {
     RouteNoTopic { table: String, column: String },
     /// The column that makes the topic has more values than are allowed.
     #[error(
-        "route a row of {table}: column `{column}` makes more than {max} topics, which topics_max allows"
+        "route a row of {table}: column `{column}` makes more than {max} topics, which topics_max \
+         allows"
     )]
     RoutesFull { table: String, column: String, max: usize },
     /// The payloads that are expanded have more outlines than there may be plans.
     #[error(
-        "route a row of {table}: the JSON documents of column `{column}` have more than {max} forms; \
-         names of fields that are data make a form each; set expand_json = false"
+        "route a row of {table}: the JSON documents of column `{column}` have more than {max} \
+         forms; names of fields that are data make a form each; set expand_json = false"
     )]
     OutlinesFull { table: String, column: String, max: usize },
     /// The row names a partition that its topic does not have.
@@ -76,8 +79,8 @@ pub enum EncodeError {
     NoPartition { table: String, topic: String, partitions: i32 },
     /// The time of a record is before the first one that Kafka has.
     #[error(
-        "encode a row of {table}: its column for the record's time is before 1970-01-01 00:00:00.001, where Kafka's \
-         times begin"
+        "encode a row of {table}: its column for the record's time is before 1970-01-01 \
+         00:00:00.001, where Kafka's times begin"
     )]
     NoTime { table: String },
     /// A transform has no value of the new type for a value.
@@ -91,8 +94,9 @@ pub enum EncodeError {
     },
     /// The content of a logical message that should be an event is no JSON object.
     #[error(
-        "decode the content of a logical message: it is no JSON object, or holds a number or list that has no schema; \
-         name the prefixes of events in events.message_prefixes, or correct the sender"
+        "decode the content of a logical message: it is no JSON object, or holds a number or list \
+         that has no schema; name the prefixes of events in events.message_prefixes, or correct \
+         the sender"
     )]
     Content,
     /// The content of a logical message lacks a field.

@@ -201,7 +201,8 @@ pub(super) fn fill<F: Form>(
     }
 }
 
-/// Writes what the transaction and the clock say. `auxiliary` writes what only a count of events knows.
+/// Writes what the transaction and the clock say. `auxiliary` writes what only a count of events
+/// knows.
 pub(super) fn meta<F: Form>(
     what: Meta,
     union: Union,

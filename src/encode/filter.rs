@@ -1,7 +1,8 @@
-//! What the rules make of one table: which columns its rows have, under which names, masked how, keyed by which.
+//! What the rules make of one table: which columns its rows have, under which names, masked how,
+//! keyed by which.
 //!
-//! Decided once per version of a table. What would let a value out that a rule holds back is refused here, with the
-//! place and the way out, before a row is read.
+//! Decided once per version of a table. What would let a value out that a rule holds back is
+//! refused here, with the place and the way out, before a row is read.
 
 use super::Config;
 use super::mask::{Holds, Mask, holds};
@@ -117,8 +118,8 @@ impl Filtered {
     }
 }
 
-/// A key column of an unknown type that is left out would make one key of many rows. (Debezium does that, down to an
-/// empty key.)
+/// A key column of an unknown type that is left out would make one key of many rows. (Debezium does
+/// that, down to an empty key.)
 fn key_left_out(config: &Config, table: &str, rule: &FieldRule, kind: &ColumnKind) -> PlanError {
     let type_name = match kind {
         ColumnKind::Unknown { type_name, .. } => type_name.to_string(),
@@ -258,8 +259,8 @@ fn no_such_column(rule: &KeyRule, table: &Table, pattern: &NamePattern) -> PlanE
     }
 }
 
-/// Under identity DEFAULT and INDEX old rows hold some columns only. (Under DEFAULT without primary key, and NOTHING, the
-/// server refuses the updates and deletes whose old rows would be needed.)
+/// Under identity DEFAULT and INDEX old rows hold some columns only. (Under DEFAULT without primary
+/// key, and NOTHING, the server refuses the updates and deletes whose old rows would be needed.)
 fn check_identity(rules: &Rules, table: &Table) -> Result<(), PlanError> {
     let outside =
         table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);

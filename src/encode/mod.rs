@@ -5,7 +5,7 @@
 //! server's text straight into one reused buffer, without a value tree and without a look-up by
 //! name. Nothing here asks a registry (`registry` does), knows a partition's count, or keeps a row.
 
-mod aside;
+mod plain_text;
 mod avro_text;
 mod auxiliary;
 mod column;

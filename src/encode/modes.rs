@@ -1,7 +1,7 @@
 //! What can be chosen about the forms of types.
 //!
-//! The words are Debezium's (`time.precision.mode` and its siblings), so that its readers get what they got. Which form
-//! a column's values have under them is `wire`'s business.
+//! The words are Debezium's (`time.precision.mode` and its siblings), so that its readers get what
+//! they got. Which form a column's values have under them is `wire`'s business.
 
 /// The forms of the types that have more than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub struct Modes {
 }
 
 impl Modes {
-    /// 64 bits of hundredths with these digits after the point fit 128 bits; no currency has more than four.
+    /// 64 bits of hundredths with these digits after the point fit 128 bits; no currency has more
+    /// than four.
     pub const MONEY_DIGITS_MAX: u8 = 16;
 }
 

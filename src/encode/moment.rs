@@ -11,8 +11,8 @@ const INFINITY_MICROS: i64 = 9_223_372_036_825_200_000;
 /// What it writes for `-infinity`.
 const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
 
-/// Infinite dates are the ends of 32 bits: they sort after and before every date Postgres has. (Debezium's numbers for
-/// them differ between snapshot and stream and lie in the past both.)
+/// Infinite dates are the ends of 32 bits: they sort after and before every date Postgres has.
+/// (Debezium's numbers for them differ between snapshot and stream and lie in the past both.)
 pub(super) fn date_number(days: Days) -> i64 {
     i64::from(match days {
         Days::Finite(days) => days,
@@ -43,7 +43,8 @@ pub(super) fn connect_time(micros: i64, tools: &mut Tools) -> i64 {
     micros.div_euclid(1000)
 }
 
-/// Milliseconds; what those cannot say was rounded away by Postgres before, or is noted for Connect's own type.
+/// Milliseconds; what those cannot say was rounded away by Postgres before, or is noted for
+/// Connect's own type.
 pub(super) fn timestamp_millis(moment: Moment) -> i64 {
     match moment {
         Moment::Infinity => INFINITY_MICROS / 1000,
@@ -81,8 +82,8 @@ pub(super) fn timestamp_nanos(moment: Moment) -> Result<i64, Fault> {
     }
 }
 
-/// ISO form in UTC with at least `precision` digits of a fraction; infinities by name. Years beyond 9999 have a plus,
-/// years before 1 are astronomical (0000 is 1 BC).
+/// ISO form in UTC with at least `precision` digits of a fraction; infinities by name. Years beyond
+/// 9999 have a plus, years before 1 are astronomical (0000 is 1 BC).
 pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
     let mut text = Short::new();
     match moment {
@@ -119,7 +120,8 @@ pub(super) fn time_text(micros: i64, end_of_day: bool, tools: &mut Tools) -> Sho
     text
 }
 
-/// A value of Connect's own temporal types as its header converter writes it: always with milliseconds, without quotes.
+/// A value of Connect's own temporal types as its header converter writes it: always with
+/// milliseconds, without quotes.
 pub(super) fn temporal_text(kind: Temporal, value: i64) -> Short {
     const MILLIS_PER_DAY: i64 = MICROS_PER_DAY / 1000;
     let mut text = Short::new();
@@ -157,7 +159,8 @@ fn push_moment(text: &mut Short, days: i64, micros: i64, least: usize) {
     push_clock(text, micros, least);
 }
 
-/// Hours, minutes, seconds, a fraction of at least `least` digits and no zeros at its end beyond them, and `Z`.
+/// Hours, minutes, seconds, a fraction of at least `least` digits and no zeros at its end beyond
+/// them, and `Z`.
 fn push_clock(text: &mut Short, micros: i64, least: usize) {
     let (seconds, fraction) =
         (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
@@ -170,7 +173,8 @@ fn push_clock(text: &mut Short, micros: i64, least: usize) {
     text.push(b"Z");
 }
 
-/// A point and the microseconds of a second, with at least `least` digits; nothing if there are none.
+/// A point and the microseconds of a second, with at least `least` digits; nothing if there are
+/// none.
 fn push_fraction(text: &mut Short, mut micros: u64, least: usize) {
     let mut width = 6;
     while width > least && micros.is_multiple_of(10) {

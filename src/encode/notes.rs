@@ -1,7 +1,8 @@
 //! What an event says less exactly than the row did.
 //!
-//! The schemas are Debezium's and cannot hold everything Postgres can. Where a value had to become null, or lost a part
-//! that the schema has no room for, the encoder says so here, row by row; the pipeline counts it by table and column.
+//! The schemas are Debezium's and cannot hold everything Postgres can. Where a value had to become
+//! null, or lost a part that the schema has no room for, the encoder says so here, row by row; the
+//! pipeline counts it by table and column.
 
 /// A column of the row just encoded, and what its event does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +16,11 @@ pub struct Note {
 /// The ways in which a field can say less than its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loss {
-    /// A `numeric` NaN or infinity: a decimal has no such value, the field (or the list's element) is null.
+    /// A `numeric` NaN or infinity: a decimal has no such value, the field (or the list's element)
+    /// is null.
     NotANumber,
-    /// A `timestamp` beyond 64 bits of the field's unit: microseconds end in the year 294247, nanoseconds begin in 1677
-    /// and end in 2262. The field is null.
+    /// A `timestamp` beyond 64 bits of the field's unit: microseconds end in the year 294247,
+    /// nanoseconds begin in 1677 and end in 2262. The field is null.
     BeyondUnit,
     /// Microseconds in a field of milliseconds (Connect's own types): they are cut off.
     BelowMillis,
@@ -30,15 +32,19 @@ pub enum Loss {
     BeyondInt16,
     /// An empty `varbit(1)`, whose field is a boolean: the field is null.
     EmptyBits,
-    /// A NULL in an array whose elements are required (of an enum, for example): the whole field is null.
+    /// A NULL in an array whose elements are required (of an enum, for example): the whole field is
+    /// null.
     NullElement,
-    /// An array of more than one dimension or with bounds of its own: its elements are one list in row-major order.
+    /// An array of more than one dimension or with bounds of its own: its elements are one list in
+    /// row-major order.
     ArrayShape,
     /// An `interval` beyond 64 bits of microseconds: the field holds the nearest end.
     IntervalCut,
-    /// A time of 24:00:00 in text: the field holds the same moment of the next day, 00:00:00 (shifted to UTC).
+    /// A time of 24:00:00 in text: the field holds the same moment of the next day, 00:00:00
+    /// (shifted to UTC).
     EndOfDay,
-    /// An unchanged value out of line, of a type that can hold no placeholder: null, or empty in a required field.
+    /// An unchanged value out of line, of a type that can hold no placeholder: null, or empty in a
+    /// required field.
     Unavailable,
 }
 

@@ -83,9 +83,9 @@ pub enum PlanError {
     MaskedRoute { table: String, column: String },
     /// Deletes would not say which topic their row had.
     #[error(
-        "table {table}: the replica identity does not hold column `{column}`, which makes the topics, so deletes would \
-         have none; use an identity that holds it (ALTER TABLE {} REPLICA IDENTITY FULL), or write \
-         route_missing = \"own\"",
+        "table {table}: the replica identity does not hold column `{column}`, which makes the \
+         topics, so deletes would have none; use an identity that holds it (ALTER TABLE {} REPLICA \
+         IDENTITY FULL), or write route_missing = \"own\"",
         in_sql(table)
     )]
     RouteOutsideIdentity { table: String, column: String },

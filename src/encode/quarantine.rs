@@ -1,9 +1,10 @@
 //! Changes of detached tables and skipped changes: each as a JSON text of its own, with the
 //! server's texts of its columns.
 //!
-//! Not Debezium's form, and no schema: it has to be written whatever is wrong with the table. The operator's rules over
-//! columns hold here as well, in the strictest way: a column that is left out or masked is not in the text at all, by its
-//! name alone, since what a mask makes of a value may be what failed.
+//! Not Debezium's form, and no schema: it has to be written whatever is wrong with the table. The
+//! operator's rules over columns hold here as well, in the strictest way: a column that is left out
+//! or masked is not in the text at all, by its name alone, since what a mask makes of a value may
+//! be what failed.
 
 use super::form::{Form, Json};
 use super::messages::MESSAGES;
@@ -79,7 +80,8 @@ impl Quarantine {
         &self.table
     }
 
-    /// The key of all of the table's records: its name as a JSON text, so that they lie in one partition, in their order.
+    /// The key of all of the table's records: its name as a JSON text, so that they lie in one
+    /// partition, in their order.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.key

@@ -1,8 +1,8 @@
 //! Which partition a record goes to: the same one each time it is replayed.
 //!
-//! Keys go where Java producers and Kafka Connect put them (murmur2 of the key bytes); records without a key have a
-//! fixed partition per table, so that they keep their order. The count is the one recorded when the topic was first
-//! used; that is the caller's business.
+//! Keys go where Java producers and Kafka Connect put them (murmur2 of the key bytes); records
+//! without a key have a fixed partition per table, so that they keep their order. The count is the
+//! one recorded when the topic was first used; that is the caller's business.
 
 /// murmur2 as Kafka's Java client computes it (seed 0x9747b28c, 32 bits, little-endian words).
 #[must_use]
@@ -10,7 +10,8 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;
-    // Java's length is an int; a key is far below 2 GiB, and the low 32 bits are what Java would use.
+    // Java's length is an int; a key is far below 2 GiB, and the low 32 bits are what Java would
+    // use.
     let mut hash = SEED ^ (bytes.len() as u32);
     let (words, tail) = bytes.as_chunks::<4>();
     for word in words {

@@ -43,7 +43,7 @@ pub struct Router {
 #[derive(Debug)]
 pub(super) enum RoutedBy {
     /// The row is an event.
-    Outbox(Outbox),
+    Outbox(Box<Outbox>),
     /// A column is the topic.
     Field(RouteBy),
     /// Nothing but the time of its commit.
@@ -53,7 +53,7 @@ pub(super) enum RoutedBy {
 impl RoutedBy {
     fn of(by: Option<By<'_>>) -> Self {
         match by {
-            Some(By::Outbox(outbox)) => RoutedBy::Outbox(outbox.clone()),
+            Some(By::Outbox(outbox)) => RoutedBy::Outbox(Box::new(outbox.clone())),
             Some(By::Field(route)) => RoutedBy::Field(route.clone()),
             None => RoutedBy::Time,
         }

@@ -1,8 +1,9 @@
-//! What is left out of events, masked, renamed and keyed otherwise: the operator's rules, as they were checked.
+//! What is left out of events, masked, renamed and keyed otherwise: the operator's rules, as they
+//! were checked.
 //!
-//! A rule is over names; which columns of a table it meets is decided once per table (`filter`). Debezium has the same
-//! rules under other names; where it lets a value through that a rule seems to hold back, ours refuses, and a rule says
-//! so in a word that keeps Debezium's behaviour.
+//! A rule is over names; which columns of a table it meets is decided once per table (`filter`).
+//! Debezium has the same rules under other names; where it lets a value through that a rule seems
+//! to hold back, ours refuses, and a rule says so in a word that keeps Debezium's behaviour.
 
 use super::naming::Adjust;
 use super::reroute::Reroute;
@@ -108,7 +109,8 @@ pub struct RowRules {
     /// Whether updates are published, those that change a key included.
     pub updates: bool,
     pub(crate) deletes: bool,
-    /// Whether updates are published that change no published column. This is known only under REPLICA IDENTITY FULL.
+    /// Whether updates are published that change no published column. This is known only under
+    /// REPLICA IDENTITY FULL.
     pub unchanged: bool,
 }
 
@@ -123,8 +125,8 @@ impl Default for RowRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRule {
     pub(crate) tables: NamePattern,
-    /// Its columns in the order of the key. An exact name must be there; an expression may match any number, and where
-    /// all of a rule's match nothing the table keeps its own key.
+    /// Its columns in the order of the key. An exact name must be there; an expression may match
+    /// any number, and where all of a rule's match nothing the table keeps its own key.
     pub columns: Vec<NamePattern>,
 }
 
@@ -136,8 +138,8 @@ pub struct MaskRule {
     pub(crate) columns: NameList,
     /// What stands for their values.
     pub method: Method,
-    /// Whether columns of other types than character types pass as they are, as Debezium lets them. If not, texts of
-    /// every type are masked, and what is no text is refused.
+    /// Whether columns of other types than character types pass as they are, as Debezium lets them.
+    /// If not, texts of every type are masked, and what is no text is refused.
     pub other_types_pass: Allowed,
 }
 

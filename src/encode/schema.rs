@@ -14,9 +14,6 @@ pub(super) use crate::transform::shape::{
     Base, CONNECT_DATE, CONNECT_TIME, CONNECT_TIMESTAMP, DECIMAL, Field, Schema,
 };
 
-/// The name of Connect's decimals, which Avro gets more properties for.
-/// Connect's own temporal types, which have a logical type in Avro.
-
 /// The values of `source.snapshot`, as the `allowed` parameter of Debezium's enum type lists them.
 const SNAPSHOT_MARKERS: &str =
     "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";

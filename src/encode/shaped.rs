@@ -3,12 +3,12 @@
 //! A script is compiled once for a plan and a form. The row path copies its constants and fills its
 //! gaps, as it does without transforms.
 
-use super::aside::Aside;
 use super::column::{ColumnPlan, field_of};
 use super::filter::Filtered;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
 use super::messages::MESSAGES;
+use super::plain_text::PlainText;
 use super::plan_error::PlanError;
 use super::schema::{Base, Schema};
 use super::{Config, Format};
@@ -112,7 +112,7 @@ pub(super) struct ComparedGap {
 /// A value that is converted into another type.
 #[derive(Debug)]
 pub(super) struct ConvertedGap {
-    /// The value as it was, as [`Aside`] writes it.
+    /// The value as it was, as [`PlainText`] writes it.
     pub gaps: Vec<Gap>,
     pub origin: Origin,
     pub conversion: Conversion,
@@ -317,7 +317,7 @@ impl Compiler<'_> {
         let default = schema.default.as_ref().filter(|_| converted.defaults);
         let is_required = union == Union::Required && default.is_none();
         Ok(ConvertedGap {
-            gaps: self.part::<Aside>(&converted.part, &Frame::default(), in_key)?,
+            gaps: self.part::<PlainText>(&converted.part, &Frame::default(), in_key)?,
             origin: converted.origin,
             conversion: converted.conversion.clone(),
             union,

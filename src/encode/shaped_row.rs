@@ -1,12 +1,12 @@
 //! The row path of transformed tables: a change becomes the records that its scripts say.
 
-use super::aside::{self, Aside};
 use super::auxiliary::{Counted, push_block, push_id};
 use super::document::{Document, UNFIT};
 use super::encoder::{EncodeError, OfShape, Slot, Span};
 use super::envelope;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
+use super::plain_text::{self, PlainText};
 use super::row::{Image, Writer};
 use super::shaped::{
     ColumnGap, ComparedGap, ConvertedGap, DocumentGap, Gap, HeaderScript, Scripts, Shaped, Whole,
@@ -210,11 +210,11 @@ impl<F: Form> Writer<'_, F> {
         gap: &ConvertedGap,
         images: Images<'_, '_>,
     ) -> Result<(), EncodeError> {
-        let (from, to) = self.gaps::<Aside>(&gap.gaps, images)?;
+        let (from, to) = self.gaps::<PlainText>(&gap.gaps, images)?;
         let Some(found) = self.out.get(from..to) else {
             unreachable!("the gaps end where the buffer does")
         };
-        let is_null = found == aside::NULL;
+        let is_null = found == plain_text::NULL;
         let known = if is_null { gap.null.as_deref() } else { gap.masked.as_deref() };
         if let Some(bytes) = known {
             self.out.truncate(from);

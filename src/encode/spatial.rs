@@ -83,8 +83,8 @@ pub(super) fn sparse<F: Form>(
         let (index, number) = entry?;
         entries.push((within(index)?, number));
     }
-    // Java's map is made for as many entries as there are, and doubles when it is more than three quarters full. The
-    // hash of a short is the short; those of one bucket stay in order.
+    // Java's map is made for as many entries as there are, and doubles when it is more than three
+    // quarters full. The hash of a short is the short; those of one bucket stay in order.
     let mut buckets = entries.len().next_power_of_two();
     if entries.len() > buckets * 3 / 4 {
         buckets *= 2;
@@ -104,7 +104,8 @@ pub(super) fn sparse<F: Form>(
     Ok(())
 }
 
-/// Appends a geometric type's text as the JDBC driver prints it: with each number as Java prints a double.
+/// Appends a geometric type's text as the JDBC driver prints it: with each number as Java prints a
+/// double.
 pub(super) fn driver_text(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     let is_number = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     let mut rest = text;

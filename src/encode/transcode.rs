@@ -310,7 +310,8 @@ fn push_cents(cents: i64, text: &mut Vec<u8>) {
     text.clear();
     let sign = if cents < 0 { "-" } else { "" };
     let cents = cents.unsigned_abs();
-    let _ = write!(text, "{sign}{}.{:02}", cents / 100, cents % 100); // writing to memory does not fail
+    // writing to memory does not fail
+    let _ = write!(text, "{sign}{}.{:02}", cents / 100, cents % 100);
 }
 
 /// Bytes as text in a code.

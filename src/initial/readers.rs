@@ -100,7 +100,10 @@ impl Copying {
         if self.lost > LOST_MAX || error.is_shutting_down() {
             return Err(error);
         }
-        tracing::warn!(worker, error = %Chain(&error), "a reader of the copy was lost; its range is read again");
+        tracing::warn!(
+            worker, error = %Chain(&error),
+            "a reader of the copy was lost; its range is read again"
+        );
         // The remaining readers do its work. Connections may be short, so that a new reader is
         // started only if none remains.
         if !self.readers.iter().any(|reader| reader.worker.is_some()) {

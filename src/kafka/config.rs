@@ -1,8 +1,9 @@
 //! What this room is told, and the librdkafka properties that follow from it.
 //!
-//! Three layers: our defaults, then what the operator wrote under `[kafka.client]`, then what is pinned because a
-//! guarantee rests on it. A pinned property is refused by [`refuse_pinned`] with its reason, never overridden in
-//! silence. A password is read where it is kept (`login`) when a client is made, and leaves only towards librdkafka.
+//! Three layers: our defaults, then what the operator wrote under `[kafka.client]`, then what is
+//! pinned because a guarantee rests on it. A pinned property is refused by [`refuse_pinned`] with
+//! its reason, never overridden in silence. A password is read where it is kept (`login`) when a
+//! client is made, and leaves only towards librdkafka.
 
 use crate::table::names::NameList;
 use std::collections::BTreeMap;
@@ -14,33 +15,40 @@ use crate::ledger::RECORD_OVERHEAD_BYTES;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-/// What librdkafka may queue by its own limits: far more than any `limits.memory` lets in, so that the byte budget alone
-/// holds the stream back. Records are limited by a 32-bit number, KiB by librdkafka's own maximum.
+/// What librdkafka may queue by its own limits: far more than any `limits.memory` lets in, so that
+/// the byte budget alone holds the stream back. Records are limited by a 32-bit number, KiB by
+/// librdkafka's own maximum.
 pub const QUEUE_RECORDS_MAX: usize = 2_147_483_647;
 const QUEUE_KIB_MAX: usize = 2_147_483_647;
 
-/// Reports that may wait beside those of a full budget: one change can bring its whole chunk of copied rows with it.
+/// Reports that may wait beside those of a full budget: one change can bring its whole chunk of
+/// copied rows with it.
 const DELIVERIES_SLACK: usize = 65_536;
 
-/// The largest record we let librdkafka take, framing included: the Java producer's `max.request.size`, so that
-/// whatever Debezium delivers with its defaults is delivered here too.
+/// The largest record we let librdkafka take, framing included: the Java producer's
+/// `max.request.size`, so that whatever Debezium delivers with its defaults is delivered here too.
 const MESSAGE_BYTES_MAX: usize = 1_048_576;
 
-/// The largest batch: below a broker's default `max.message.bytes` (1,048,588), which counts a whole batch.
+/// The largest batch: below a broker's default `max.message.bytes` (1,048,588), which counts a
+/// whole batch.
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
-/// Everything this room needs to know. Built by `config`, which has already refused pinned properties.
+/// Everything this room needs to know. Built by `config`, which has already refused pinned
+/// properties.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     /// `host:port` of each bootstrap broker; at least one.
     pub brokers: Vec<String>,
-    /// librdkafka properties from the operator, pinned ones excluded. May hold passwords: never printed.
+    /// librdkafka properties from the operator, pinned ones excluded. May hold passwords: never
+    /// printed.
     pub client: BTreeMap<String, String>,
     /// What else a client logs in with.
     pub login: Login,
-    /// The byte budget, which bounds what is in flight: it tells how many delivery reports may wait.
+    /// The byte budget, which bounds what is in flight: it tells how many delivery reports may
+    /// wait.
     pub budget_bytes: usize,
-    /// The most records librdkafka queues; lower than its own maximum only in tests of a full queue.
+    /// The most records librdkafka queues; lower than its own maximum only in tests of a full
+    /// queue.
     pub queue_records_max: usize,
     /// How topics that do not exist yet come to be.
     pub topics: TopicRules,
@@ -131,7 +139,8 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Whether a librdkafka property's value must not be shown: passwords, keys, tokens and the user name beside them.
+/// Whether a librdkafka property's value must not be shown: passwords, keys, tokens and the user
+/// name beside them.
 #[must_use]
 pub fn is_sensitive(property: &str) -> bool {
     const MARKS: [&str; 6] =
@@ -203,7 +212,8 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
     })
 }
 
-/// The properties that name a file which librdkafka reads when a client is made. `probe` is a value of `ssl.ca.location`.
+/// The properties that name a file which librdkafka reads when a client is made. `probe` is a value
+/// of `ssl.ca.location`.
 const FILE_PROPERTIES: [&str; 5] = [
     "ssl.ca.location",
     "ssl.certificate.location",
@@ -224,7 +234,8 @@ pub enum PropertyFault {
         /// Why it is ours, or what to set instead.
         reason: &'static str,
     },
-    /// librdkafka does not know it, or does not take the value; the text is librdkafka's, without the value if secret.
+    /// librdkafka does not know it, or does not take the value; the text is librdkafka's, without
+    /// the value if secret.
     #[error("`{property}` is refused by librdkafka: {detail}")]
     Refused {
         /// The property as written.
@@ -236,7 +247,8 @@ pub enum PropertyFault {
 /// Asks librdkafka itself whether it takes one property, without connecting to anything.
 ///
 /// # Errors
-/// `Pinned` with the reason, or `Refused` with librdkafka's own words; a secret's value is in neither.
+/// `Pinned` with the reason, or `Refused` with librdkafka's own words; a secret's value is in
+/// neither.
 pub fn check_property(property: &str, value: &str) -> Result<(), PropertyFault> {
     if let Some(reason) = refuse_pinned(property) {
         return Err(PropertyFault::Pinned { property: property.to_owned(), reason });
@@ -284,14 +296,16 @@ impl Config {
 
     /// Capacity for the channel of delivery reports.
     ///
-    /// Never less than what can be unreported at once: while one producer lives and the receiver is not read, the
-    /// poll thread fills the channel without waiting, so a slow reader cannot hold up librdkafka.
+    /// Never less than what can be unreported at once: while one producer lives and the receiver is
+    /// not read, the poll thread fills the channel without waiting, so a slow reader cannot hold up
+    /// librdkafka.
     #[must_use]
     pub fn delivery_capacity(&self) -> usize {
         (self.budget_bytes / RECORD_OVERHEAD_BYTES).min(QUEUE_RECORDS_MAX) + DELIVERIES_SLACK
     }
 
-    /// The largest record librdkafka takes, as [`super::wire_bytes`] counts it (`message.max.bytes`).
+    /// The largest record librdkafka takes, as [`super::wire_bytes`] counts it
+    /// (`message.max.bytes`).
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
         self.number("message.max.bytes", MESSAGE_BYTES_MAX)
@@ -303,8 +317,8 @@ impl Config {
         self.number("batch.size", BATCH_BYTES_MAX)
     }
 
-    /// Keeps batches within a topic's `max.message.bytes`: the broker refuses a whole batch above it, and librdkafka
-    /// does not split one. Only ever lowers. Takes effect for the next producer.
+    /// Keeps batches within a topic's `max.message.bytes`: the broker refuses a whole batch above
+    /// it, and librdkafka does not split one. Only ever lowers. Takes effect for the next producer.
     pub fn lower_batch_bytes(&mut self, bytes: usize) {
         if bytes < self.batch_bytes_max() {
             self.client.insert("batch.size".to_owned(), bytes.max(1).to_string());
@@ -335,16 +349,18 @@ impl Config {
     pub(crate) fn for_producer(&self) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base();
         config
-            // One setting serves rate and latency: 2 ms gathers a few bursts, which spares librdkafka and the broker a
-            // third of their requests against 1 ms, and is half of the latency aimed at (p50 3 ms).
+            // One setting serves rate and latency: 2 ms gathers a few bursts, which spares
+            // librdkafka and the broker a third of their requests against 1 ms, and is half of the
+            // latency aimed at (p50 3 ms).
             .set("linger.ms", "2")
             // Read for the metrics; making them costs librdkafka well below a millisecond.
             .set("statistics.interval.ms", "5000")
             .set("batch.num.messages", "10000")
             .set("batch.size", BATCH_BYTES_MAX.to_string())
             .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
-            // Measured: no slower than none, less CPU with the broker's share counted, and a third of the bytes on
-            // the wire and on the broker's disk. zstd packs tighter but holds more memory per connection.
+            // Measured: no slower than none, less CPU with the broker's share counted, and a third
+            // of the bytes on the wire and on the broker's disk. zstd packs tighter but holds more
+            // memory per connection.
             .set("compression.type", "lz4");
         for (property, value) in &self.client {
             config.set(property, value);
@@ -378,7 +394,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Why librdkafka made no client. Its own words name a property; a file that cannot be read is named by its path.
+    /// Why librdkafka made no client. Its own words name a property; a file that cannot be read is
+    /// named by its path.
     pub(crate) fn no_client(&self, source: rdkafka::error::KafkaError) -> KafkaError {
         let unreadable = FILE_PROPERTIES.into_iter().find_map(|property| {
             let path = self.client.get(property).filter(|path| *path != "probe")?;
@@ -410,19 +427,22 @@ impl Config {
             .set("client.id", "wellspring")
             .set("socket.nagle.disable", "true")
             .set("socket.keepalive.enable", "true")
-            // A broker that is back is found within two seconds; ten (the default) would be visible as lag.
+            // A broker that is back is found within two seconds; ten (the default) would be visible
+            // as lag.
             .set("reconnect.backoff.max.ms", "2000");
         config
     }
 
     fn pin_common(&self, config: &mut ClientConfig) {
         config.set("bootstrap.servers", self.brokers.join(",")).set("log.connection.close", "true");
-        // What is shown is up to our own filter; this level must let connection failures through (`context`).
+        // What is shown is up to our own filter; this level must let connection failures through
+        // (`context`).
         config.set_log_level(RDKafkaLogLevel::Info);
     }
 }
 
-/// Properties that say how to reach and trust the brokers; producer properties would only draw warnings elsewhere.
+/// Properties that say how to reach and trust the brokers; producer properties would only draw
+/// warnings elsewhere.
 fn is_of_the_connection(property: &str) -> bool {
     const PREFIXES: [&str; 14] = [
         "ssl.",

@@ -1,6 +1,7 @@
 //! What librdkafka tells us on the side: its log, its errors, its delivery reports.
 //!
-//! Runs on the poll thread of whoever owns the client. Nothing here decides; it counts, notes and passes on.
+//! Runs on the poll thread of whoever owns the client. Nothing here decides; it counts, notes and
+//! passes on.
 
 use std::error::Error;
 use std::sync::Mutex;
@@ -26,29 +27,33 @@ use super::statistics::{Brokerless, Statistics};
 use crate::ledger::{Generation, Ticket};
 use crate::secret::{COMMAND_TIME_MAX, Source, SourceError};
 
-/// librdkafka logs an identical connection failure once in 30 s; for that long one line stands for any number.
+/// librdkafka logs an identical connection failure once in 30 s; for that long one line stands for
+/// any number.
 const FAILURE_SUPPRESSED_FOR: Duration = Duration::from_secs(31);
 
 /// How long one poll for a token's request waits.
 const TOKEN_POLL: Duration = Duration::from_millis(100);
 
-/// What librdkafka is told where OAUTHBEARER is asked for and nothing gives a token; `config` refuses that.
+/// What librdkafka is told where OAUTHBEARER is asked for and nothing gives a token; `config`
+/// refuses that.
 pub(super) const NO_TOKEN: &str = "no token is configured (kafka.token_command, kafka.token_file)";
 
-/// Librdkafka calls the gapless guarantee experimental at every start; `docs/internals/producers.md` says what it does,
-/// and it is pinned.
+/// Librdkafka calls the gapless guarantee experimental at every start;
+/// `docs/internals/producers.md` says what it does, and it is pinned.
 fn is_known(facility: &str, detail: &str) -> bool {
     facility == "CONFWARN" && detail.contains("enable.gapless.guarantee")
 }
 
-/// Passes librdkafka's log to `tracing`. Its own redaction covers secrets; `debug` output goes no higher than debug.
+/// Passes librdkafka's log to `tracing`. Its own redaction covers secrets; `debug` output goes no
+/// higher than debug.
 fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
     match level {
         _ if is_known(facility, detail) => {}
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(facility, detail, "librdkafka");
         }
-        // A broker that is away is a warning: librdkafka goes on trying, and the pipeline reports the lag.
+        // A broker that is away is a warning: librdkafka goes on trying, and the pipeline reports
+        // the lag.
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(facility, detail, "librdkafka")
         }
@@ -58,8 +63,8 @@ fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
     }
 }
 
-/// What librdkafka says of a connection, without the thread, the broker's own name before it and the time it took: the
-/// error that quotes it names the address.
+/// What librdkafka says of a connection, without the thread, the broker's own name before it and
+/// the time it took: the error that quotes it names the address.
 fn in_short(detail: &str) -> &str {
     let said = detail
         .strip_prefix("[thrd:")
@@ -72,7 +77,8 @@ fn in_short(detail: &str) -> &str {
     said.rsplit_once(" (after ").map_or(said, |(words, _)| words)
 }
 
-/// The context of clients that only ask; keeps the last thing said about a connection, for the error message.
+/// The context of clients that only ask; keeps the last thing said about a connection, for the
+/// error message.
 #[derive(Default)]
 pub(crate) struct Asking {
     last_words: Mutex<Option<String>>,
@@ -82,7 +88,8 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    /// A consumer that reads topics once, from their beginning to their ends. Blocks as [`Asking::consumer`].
+    /// A consumer that reads topics once, from their beginning to their ends. Blocks as
+    /// [`Asking::consumer`].
     pub(crate) fn reader(config: &Config) -> Result<BaseConsumer<Asking>, CallError> {
         Asking::reader_of(config, &[])
     }
@@ -93,7 +100,8 @@ impl Asking {
         further: &[(&str, &str)],
     ) -> Result<BaseConsumer<Asking>, CallError> {
         let mut properties = vec![
-            ("group.id", "wellspring-reader"), // librdkafka wants one to assign; nothing is committed to it
+            // librdkafka wants one to assign; nothing is committed to it
+            ("group.id", "wellspring-reader"),
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"),
             ("enable.partition.eof", "true"),
@@ -102,7 +110,8 @@ impl Asking {
         Asking::consumer(config, &properties)
     }
 
-    /// A consumer that only asks, with further properties; by token it is logged in when this returns. Blocks.
+    /// A consumer that only asks, with further properties; by token it is logged in when this
+    /// returns. Blocks.
     pub(crate) fn consumer(
         config: &Config,
         further: &[(&str, &str)],
@@ -115,7 +124,8 @@ impl Asking {
         let asking = Asking { token: config.login.token(), ..Asking::default() };
         let consumer: BaseConsumer<Asking> =
             properties.create_with_context(asking).map_err(|source| config.no_client(source))?;
-        // Questions do not poll, and without polling nobody hands librdkafka the token that it waits for.
+        // Questions do not poll, and without polling nobody hands librdkafka the token that it
+        // waits for.
         let deadline = Instant::now() + COMMAND_TIME_MAX + TOKEN_POLL;
         while consumer.context().token.is_some() && Instant::now() < deadline {
             match consumer.context().token_read.lock().ok().and_then(|mut read| read.take()) {
@@ -197,7 +207,8 @@ pub(crate) struct Reporting {
     brokerless: Brokerless,
 }
 
-/// On cache lines of its own: the sending thread writes it for each record, the poll thread writes beside it.
+/// On cache lines of its own: the sending thread writes it for each record, the poll thread writes
+/// beside it.
 #[repr(align(128))]
 #[derive(Default)]
 struct SentCounts {
@@ -232,7 +243,8 @@ impl Reporting {
         }
     }
 
-    /// Counts a record as sent, before it is: its report may be there first. One thread sends, so plain stores do.
+    /// Counts a record as sent, before it is: its report may be there first. One thread sends, so
+    /// plain stores do.
     ///
     /// Returns the newest ticket before this one, for [`Reporting::take_back`].
     pub(crate) fn count_sent(&self, ticket: u64) -> u64 {
@@ -254,7 +266,8 @@ impl Reporting {
         self.sent.records.load(Ordering::SeqCst).saturating_sub(answered)
     }
 
-    /// Called by the poll thread between polls: while failures may go unsaid, everything sent is doubtful.
+    /// Called by the poll thread between polls: while failures may go unsaid, everything sent is
+    /// doubtful.
     pub(crate) fn keep_doubting(&self) {
         let recent = self
             .last_failure
@@ -290,7 +303,8 @@ impl Reporting {
 
     fn failed(&self, code: RDKafkaErrorCode, ticket: u64) -> Failed {
         let purged = matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight);
-        // Thrown out while waiting for its retry: an earlier copy may still be in a buffer on the way.
+        // Thrown out while waiting for its retry: an earlier copy may still be in a buffer on the
+        // way.
         let doubtful = code == RDKafkaErrorCode::PurgeInflight
             || (purged && ticket <= self.doubtful_ticket.load(Ordering::SeqCst));
         if doubtful {
@@ -310,8 +324,9 @@ impl Reporting {
         match self.deliveries.try_send(delivery) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(delivery)) => {
-                // Only a reader that fell behind by a whole queue gets here. Waiting is right while we run; a
-                // producer being settled must not wait for its own settler, and an unreported success is replayed.
+                // Only a reader that fell behind by a whole queue gets here. Waiting is right while
+                // we run; a producer being settled must not wait for its own settler, and an
+                // unreported success is replayed.
                 if !self.settling.load(Ordering::SeqCst) {
                     let _ = self.deliveries.blocking_send(delivery);
                 }
@@ -328,12 +343,14 @@ impl ClientContext for Reporting {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
-        // FAIL: a connection broke. REQTMOUT: a request got no answer in time. Either leaves requests unanswered
-        // that librdkafka will repeat; if they are thrown out instead, their first copy may still arrive.
+        // FAIL: a connection broke. REQTMOUT: a request got no answer in time. Either leaves
+        // requests unanswered that librdkafka will repeat; if they are thrown out instead, their
+        // first copy may still arrive.
         if matches!(facility, "FAIL" | "REQTMOUT") {
             self.note_failure();
         }
-        // The producer is closed with requests in flight. librdkafka calls that fatal, but nothing more is sent by it.
+        // The producer is closed with requests in flight. librdkafka calls that fatal, but nothing
+        // more is sent by it.
         if facility == "FATAL" && self.settling.load(Ordering::SeqCst) {
             tracing::debug!(facility, detail, "librdkafka");
         } else {
@@ -345,7 +362,8 @@ impl ClientContext for Reporting {
         if is_refusal(error.rdkafka_error_code()) {
             self.refused.store(true, Ordering::Relaxed);
         }
-        // Connection errors are in the log already; what is fatal shows in the reports and `fatal_error`.
+        // Connection errors are in the log already; what is fatal shows in the reports and
+        // `fatal_error`.
         tracing::debug!(%error, detail, "librdkafka reported an error");
     }
 

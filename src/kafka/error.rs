@@ -1,7 +1,8 @@
 //! What can go wrong with Kafka, and what it means.
 //!
-//! Two exhaustive decisions live here and nowhere else: [`classify`] says what a delivery report's error code means,
-//! [`KafkaError::remedy`] whether a failed call is worth repeating. What the pipeline then does is its own table.
+//! Two exhaustive decisions live here and nowhere else: [`classify`] says what a delivery report's
+//! error code means, [`KafkaError::remedy`] whether a failed call is worth repeating. What the
+//! pipeline then does is its own table.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -140,7 +141,8 @@ impl KafkaError {
 }
 
 impl KafkaError {
-    /// Whether it is of the topic asked for alone; not of credentials, the cluster or our own configuration.
+    /// Whether it is of the topic asked for alone; not of credentials, the cluster or our own
+    /// configuration.
     #[must_use]
     pub fn is_of_topic(&self) -> bool {
         let code = match self {
@@ -158,7 +160,8 @@ impl KafkaError {
 }
 
 impl KafkaError {
-    /// Whether brokers refused who we say we are; what the connection's last words were, by librdkafka's own phrase.
+    /// Whether brokers refused who we say we are; what the connection's last words were, by
+    /// librdkafka's own phrase.
     #[must_use]
     pub fn is_login(&self) -> bool {
         let code = match self {
@@ -173,8 +176,8 @@ impl KafkaError {
     }
 }
 
-/// Whether a failed delivery that [`FailureClass::lasts`] is of its topic or record alone: another topic's records may
-/// still be taken.
+/// Whether a failed delivery that [`FailureClass::lasts`] is of its topic or record alone: another
+/// topic's records may still be taken.
 #[must_use]
 pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -194,7 +197,8 @@ pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     }
 }
 
-/// What the broker's answer to an admin or metadata request asks for; anything not named is taken for passing.
+/// What the broker's answer to an admin or metadata request asks for; anything not named is taken
+/// for passing.
 fn remedy_of_code(code: RDKafkaErrorCode) -> Remedy {
     use RDKafkaErrorCode as Code;
     match code {
@@ -221,24 +225,29 @@ fn remedy_of_code(code: RDKafkaErrorCode) -> Remedy {
 /// What a failed delivery means. Whatever it is, the producer that reported it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
-    /// We, or librdkafka after another record's failure, threw the record out of the queue: not its own fault.
+    /// We, or librdkafka after another record's failure, threw the record out of the queue: not its
+    /// own fault.
     Purged,
     /// The right to write is missing.
     Denied,
     /// The record, or a batch with it, is larger than the topic takes.
     TooLarge,
-    /// The broker refuses this record or its form for good: invalid record, policy, timestamp, format.
+    /// The broker refuses this record or its form for good: invalid record, policy, timestamp,
+    /// format.
     Refused,
     /// The topic or partition does not exist, also after librdkafka's wait for metadata to spread.
     TopicUnknown,
-    /// The idempotent producer lost its place (sequence, epoch, producer id, gapless guarantee); a new one may go on.
+    /// The idempotent producer lost its place (sequence, epoch, producer id, gapless guarantee); a
+    /// new one may go on.
     ProducerEnded,
-    /// Not one of those that should surface with our settings; treated as passing, and logged by its code.
+    /// Not one of those that should surface with our settings; treated as passing, and logged by
+    /// its code.
     Passing,
 }
 
 impl FailureClass {
-    /// Whether the same record, replayed, will fail again: a second time at the same Position is a halt.
+    /// Whether the same record, replayed, will fail again: a second time at the same Position is a
+    /// halt.
     #[must_use]
     pub fn lasts(self) -> bool {
         match self {

@@ -1,7 +1,9 @@
-//! Following a small topic from a place that the caller keeps: its first partition, record by record, as it grows.
+//! Following a small topic from a place that the caller keeps: its first partition, record by
+//! record, as it grows.
 //!
-//! A thread of its own reads; what it reads waits in a bounded channel, and so does the thread. No group is joined and
-//! nothing is committed: where to go on is the caller's to remember. What the records mean is not known here.
+//! A thread of its own reads; what it reads waits in a bounded channel, and so does the thread. No
+//! group is joined and nothing is committed: where to go on is the caller's to remember. What the
+//! records mean is not known here.
 
 use super::config::Config;
 use super::context::Asking;
@@ -16,14 +18,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How long one poll waits: bounds how late the thread notices that it should stop (see `producer`).
+/// How long one poll waits: bounds how late the thread notices that it should stop (see
+/// `producer`).
 const POLL: Duration = Duration::from_millis(500);
 
 /// How long a question about the topic may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause before another consumer is tried: short enough for a person who waits for a signal, and doubled up to a rate
-/// that no broker or token endpoint minds.
+/// The pause before another consumer is tried: short enough for a person who waits for a signal,
+/// and doubled up to a rate that no broker or token endpoint minds.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -66,8 +69,9 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows `topic` from an offset, or from its end as it is now; one that does not exist yet from its first record. Does
-    /// not wait for a connection: what fails is tried again for ever, and told in the log when it begins.
+    /// Follows `topic` from an offset, or from its end as it is now; one that does not exist yet
+    /// from its first record. Does not wait for a connection: what fails is tried again for ever,
+    /// and told in the log when it begins.
     ///
     /// # Errors
     /// `Thread` if no thread can be had.
@@ -94,7 +98,8 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed); // it ends within a poll, and nobody needs to wait for that
+        // it ends within a poll, and nobody needs to wait for that
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -108,8 +113,8 @@ struct Following {
 impl Following {
     /// Follows the topic with one consumer after another until nobody wants its records any more.
     ///
-    /// A consumer keeps the password that it was made with. When brokers refuse a consumer, the next one reads the
-    /// password anew.
+    /// A consumer keeps the password that it was made with. When brokers refuse a consumer, the
+    /// next one reads the password anew.
     fn run(self, mut from: Option<i64>) {
         let (mut pause, mut is_told) = (RETRY_MIN, false);
         while !self.is_over() {
@@ -139,8 +144,8 @@ impl Following {
         }
     }
 
-    /// Follows the topic with one consumer, and keeps in `from` where the next one has to go on. Returns without an error
-    /// when nobody wants records any more.
+    /// Follows the topic with one consumer, and keeps in `from` where the next one has to go on.
+    /// Returns without an error when nobody wants records any more.
     fn follow(&self, from: &mut Option<i64>) -> Result<(), KafkaError> {
         let failed = |source| KafkaError::Request {
             call: "follow topic",
@@ -148,7 +153,8 @@ impl Following {
             source,
         };
         let properties = [
-            ("group.id", "wellspring-follower"), // librdkafka wants one to assign; nothing is committed to it
+            // librdkafka wants one to assign; nothing is committed to it
+            ("group.id", "wellspring-follower"),
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"), // the topic was made anew: everything in it is new
             ("queued.max.messages.kbytes", AHEAD_KBYTES),
@@ -217,7 +223,8 @@ impl Following {
     }
 }
 
-/// Whether only a new consumer can go on: brokers refuse the login, which a consumer never changes, or librdkafka gave up.
+/// Whether only a new consumer can go on: brokers refuse the login, which a consumer never changes,
+/// or librdkafka gave up.
 fn ends_the_consumer(error: &RdError) -> bool {
     matches!(error, RdError::MessageConsumptionFatal(_)) || is_refusal(error.rdkafka_error_code())
 }

@@ -1,14 +1,16 @@
 //! Late records: records that reached a partition after the records that replaced them.
 //!
-//! After an unclean stop, the next process starts to read where everything was delivered. A record of an even earlier
-//! process may have landed while nobody watched, because its bytes were held up in the network. Such a record is newer
-//! in the log than the value that replaced it, and a consumer ends on the old value. Offsets do not show it to a
-//! process that has not written yet. The producer's time stamp does: the record was produced before the last process
-//! began, and it lies behind records that the last process wrote.
+//! After an unclean stop, the next process starts to read where everything was delivered. A record
+//! of an even earlier process may have landed while nobody watched, because its bytes were held up
+//! in the network. Such a record is newer in the log than the value that replaced it, and a
+//! consumer ends on the old value. Offsets do not show it to a process that has not written yet.
+//! The producer's time stamp does: the record was produced before the last process began, and it
+//! lies behind records that the last process wrote.
 //!
-//! The search reads each partition from the first record of that last process to the end. It is bounded in records,
-//! bytes and time, and it says `Unknown` where it cannot tell. It compares the clocks of the machines that produced the
-//! records, so the caller has to allow for the difference between them.
+//! The search reads each partition from the first record of that last process to the end. It is
+//! bounded in records, bytes and time, and it says `Unknown` where it cannot tell. It compares the
+//! clocks of the machines that produced the records, so the caller has to allow for the difference
+//! between them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -30,18 +32,20 @@ const READ_POLL: Duration = Duration::from_millis(100);
 /// Kilobytes that librdkafka reads ahead. The default is 64 MiB, which the search has no use for.
 const AHEAD_KBYTES: &str = "1024";
 
-/// Bytes that one fetch takes from one partition, unless a single batch is larger: a fetch may ask a hundred partitions.
+/// Bytes that one fetch takes from one partition, unless a single batch is larger: a fetch may ask
+/// a hundred partitions.
 const FETCH_BYTES: &str = "65536";
 
 /// What counts as late, and how much may be read to find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateQuestion {
-    /// When each producer began that replayed what the one before it had left unanswered: milliseconds since 1970,
-    /// ascending, at least one. A record is late where it lies behind one of a later producer. A partition is read from
-    /// its first record of the first producer on: a late record before that is harmless, because everything that replaces
-    /// it follows it.
+    /// When each producer began that replayed what the one before it had left unanswered:
+    /// milliseconds since 1970, ascending, at least one. A record is late where it lies behind one
+    /// of a later producer. A partition is read from its first record of the first producer on: a
+    /// late record before that is harmless, because everything that replaces it follows it.
     pub began_ms: Vec<i64>,
-    /// Where an earlier search stopped; none where there was none, and then the records' times say where to begin.
+    /// Where an earlier search stopped; none where there was none, and then the records' times say
+    /// where to begin.
     pub read_ends: Option<ReadEnds>,
     /// The most records to read in all partitions together.
     pub records_max: u64,
@@ -54,9 +58,11 @@ pub struct LateQuestion {
 /// How far an earlier search has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadEnds {
-    /// One past the last offset that it read, by topic and partition; a partition that is missing is read from its start.
+    /// One past the last offset that it read, by topic and partition; a partition that is missing
+    /// is read from its start.
     pub ends: BTreeMap<(String, i32), i64>,
-    /// How many of the question's producers began before the records behind it were produced, late ones excepted.
+    /// How many of the question's producers began before the records behind it were produced, late
+    /// ones excepted.
     pub newest: usize,
 }
 
@@ -108,11 +114,12 @@ pub enum LateUnknown {
 }
 
 impl Topics {
-    /// Whether a record that was produced before one moment was appended after another, in any of these partitions.
-    /// Partitions that do not exist are passed over.
+    /// Whether a record that was produced before one moment was appended after another, in any of
+    /// these partitions. Partitions that do not exist are passed over.
     ///
     /// # Errors
-    /// `Client` and `Secret` where no client can be made, `Unreachable` and `Request` where a partition cannot be read.
+    /// `Client` and `Secret` where no client can be made, `Unreachable` and `Request` where a
+    /// partition cannot be read.
     pub async fn late_records(
         &self,
         places: &[(&str, i32)],
@@ -201,7 +208,8 @@ impl<'a> Search<'a> {
         Ok(Late::None)
     }
 
-    /// What a partition holds since the first record of the question's time. None where it holds no such record.
+    /// What a partition holds since the first record of the question's time. None where it holds no
+    /// such record.
     fn since(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let failed =
             |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
@@ -267,7 +275,8 @@ impl<'a> Search<'a> {
             }
             let message = match self.reader.poll(READ_POLL) {
                 Some(Ok(message)) => message,
-                // The last offsets may hold no record: it was compacted away, or it marks a transaction.
+                // The last offsets may hold no record: it was compacted away, or it marks a
+                // transaction.
                 Some(Err(RdError::PartitionEOF(partition))) => {
                     spans.remove(&partition);
                     continue;

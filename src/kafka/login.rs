@@ -1,8 +1,9 @@
-//! Who we are to Kafka, where it is not a property of librdkafka's: a password or a token that is read where it is kept.
+//! Who we are to Kafka, where it is not a property of librdkafka's: a password or a token that is
+//! read where it is kept.
 //!
-//! A password is a property of a client's for all its life: each client is made with the one of its time, and the producer
-//! is exchanged once brokers refuse it and another one is to be had (`agent`). A token is asked for by librdkafka itself,
-//! before its end and for each client.
+//! A password is a property of a client's for all its life: each client is made with the one of its
+//! time, and the producer is exchanged once brokers refuse it and another one is to be had
+//! (`agent`). A token is asked for by librdkafka itself, before its end and for each client.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,8 @@ impl Login {
         Login::Password(source, None)
     }
 
-    /// Reads the password anew, off the runtime; true if it is another one than before. A token is not read: librdkafka asks.
+    /// Reads the password anew, off the runtime; true if it is another one than before. A token is
+    /// not read: librdkafka asks.
     ///
     /// # Errors
     /// As [`fetch`].
@@ -47,7 +49,8 @@ impl Login {
         Ok(last.replace(secret.clone()).is_none_or(|before| before != secret))
     }
 
-    /// The password for a client that is made now: the one read last, else as it is read here, which blocks.
+    /// The password for a client that is made now: the one read last, else as it is read here,
+    /// which blocks.
     pub(super) fn password_now(&self) -> Result<Option<Secret>, SourceError> {
         match self {
             Login::Properties | Login::Token(_) => Ok(None),
@@ -73,7 +76,8 @@ impl Login {
     }
 }
 
-/// Reads a token for librdkafka. Runs on the thread that polls the client, and holds it up for as long as the command takes.
+/// Reads a token for librdkafka. Runs on the thread that polls the client, and holds it up for as
+/// long as the command takes.
 pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
     let token = Token::read(source)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -85,7 +89,8 @@ pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
     })
 }
 
-/// What librdkafka is told where there is no token: it repeats it in its log. No part of it is secret.
+/// What librdkafka is told where there is no token: it repeats it in its log. No part of it is
+/// secret.
 pub(super) fn no_token(error: &SourceError) -> String {
     let cause =
         std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();

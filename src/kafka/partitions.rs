@@ -1,7 +1,7 @@
 //! Partitions: which of them exist, and where each of them ends.
 //!
-//! Each partition has an answer of its own, so a deleted topic or an unreachable leader says nothing about the other
-//! partitions. What an answer means is the caller's business.
+//! Each partition has an answer of its own, so a deleted topic or an unreachable leader says
+//! nothing about the other partitions. What an answer means is the caller's business.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,14 +13,16 @@ use super::context::Asking;
 use super::error::KafkaError;
 use super::topics::{Asker, Topics};
 
-/// How long the ends of all partitions may take together: as long as one request, because a caller asks again.
+/// How long the ends of all partitions may take together: as long as one request, because a caller
+/// asks again.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The least time that is left to one request, so that a passed deadline is reported by the request that meets it.
+/// The least time that is left to one request, so that a passed deadline is reported by the request
+/// that meets it.
 const REQUEST_TIME_MIN: Duration = Duration::from_millis(1);
 
-/// A broker that has just started may not know a topic yet. A partition therefore counts as gone only if two looks with
-/// this pause between them do not find it.
+/// A broker that has just started may not know a topic yet. A partition therefore counts as gone
+/// only if two looks with this pause between them do not find it.
 const SECOND_LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Where a partition ends.
@@ -38,7 +40,8 @@ impl Topics {
     /// Where each partition ends, in the order asked.
     ///
     /// # Errors
-    /// `Client` and `Secret` where no client can be made; what fails for one partition is that partition's answer.
+    /// `Client` and `Secret` where no client can be made; what fails for one partition is that
+    /// partition's answer.
     pub async fn end_offsets(
         &self,
         places: &[(&str, i32)],
@@ -63,7 +66,8 @@ impl Topics {
 }
 
 impl Asker {
-    /// The first offset that a partition still holds, and one past its last. Blocks until the deadline at most.
+    /// The first offset that a partition still holds, and one past its last. Blocks until the
+    /// deadline at most.
     pub(super) fn watermarks(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -77,8 +81,8 @@ impl Asker {
     }
 }
 
-/// The partitions that exist, by topic. A topic that does not exist has none; a topic that no broker answered for is
-/// left out. Blocks until the deadline at most.
+/// The partitions that exist, by topic. A topic that does not exist has none; a topic that no
+/// broker answered for is left out. Blocks until the deadline at most.
 pub(super) fn existing<'a>(
     consumer: &BaseConsumer<Asking>,
     places: &'a [(String, i32)],

@@ -1,8 +1,9 @@
 //! Our records of progress: small JSON texts by key, in a compacted topic or in a file.
 //!
-//! What the texts say is not known here. A write is acknowledged before it returns; after a restart the newest value
-//! of each key is read back. The file serves sinks that have no topics; it is as large as its values, and is written
-//! whole, beside itself, and renamed, so that a crash leaves the old or the new one.
+//! What the texts say is not known here. A write is acknowledged before it returns; after a restart
+//! the newest value of each key is read back. The file serves sinks that have no topics; it is as
+//! large as its values, and is written whole, beside itself, and renamed, so that a crash leaves
+//! the old or the new one.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -143,7 +144,8 @@ impl FileState {
     }
 }
 
-/// Writes beside the file, forces it to disk, renames it over the old one, and forces the directory's entry.
+/// Writes beside the file, forces it to disk, renames it over the old one, and forces the
+/// directory's entry.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");

@@ -1,9 +1,10 @@
 //! The state topic: newest value per key, in one compacted partition.
 //!
-//! Writes go through a small idempotent producer of their own and return when every in-sync replica holds the record.
-//! Reads go from the beginning to the end offset as it was when the call began, without a consumer group. A topic that
-//! would forget (any policy but exactly `compact`) is refused; where the broker does not say, that is reported as not
-//! proven. What the texts mean is not known here.
+//! Writes go through a small idempotent producer of their own and return when every in-sync replica
+//! holds the record. Reads go from the beginning to the end offset as it was when the call began,
+//! without a consumer group. A topic that would forget (any policy but exactly `compact`) is
+//! refused; where the broker does not say, that is reported as not proven. What the texts mean is
+//! not known here.
 
 use crate::secret::Source;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,10 +30,12 @@ use super::login::{is_refusal, no_token, oauth_token};
 use super::statistics::{Brokerless, Statistics};
 use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
 
-/// How long a write may stay unacknowledged before the caller is told. It stays queued, in its order.
+/// How long a write may stay unacknowledged before the caller is told. It stays queued, in its
+/// order.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A write is looked after often at first, since most are acknowledged within milliseconds, and seldom later.
+/// A write is looked after often at first, since most are acknowledged within milliseconds, and
+/// seldom later.
 const WRITE_SOON: Duration = Duration::from_millis(100);
 const WRITE_POLL_MIN: Duration = Duration::from_millis(5);
 const WRITE_POLL_MAX: Duration = Duration::from_millis(250);
@@ -50,7 +53,8 @@ const PARTITION: i32 = 0;
 /// kilobytes.
 const QUEUE_KBYTES_MAX: &str = "4096";
 
-/// Segments of a state topic we create. Compaction leaves the newest segment alone, and a start reads it all.
+/// Segments of a state topic we create. Compaction leaves the newest segment alone, and a start
+/// reads it all.
 const SEGMENT_BYTES: &str = "16777216";
 
 type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
@@ -123,7 +127,8 @@ impl StateTopic {
     /// The newest value of every key, up to the end of the topic as it is now.
     ///
     /// # Errors
-    /// `Timeout` without progress, `StateText` for a record that is not ours, `Request` for the broker's refusal.
+    /// `Timeout` without progress, `StateText` for a record that is not ours, `Request` for the
+    /// broker's refusal.
     pub async fn read_all(&self) -> Result<BTreeMap<String, String>, KafkaError> {
         let config = Arc::clone(&self.config);
         tokio::task::spawn_blocking(move || read_all(&config))
@@ -134,14 +139,15 @@ impl StateTopic {
     /// Sets or, with `None`, removes a key; returns when every in-sync replica holds it.
     ///
     /// # Errors
-    /// `Timeout`: it may still be written, before anything written later. `Answer`: it was not; the next write starts
-    /// with a new connection.
+    /// `Timeout`: it may still be written, before anything written later. `Answer`: it was not; the
+    /// next write starts with a new connection.
     pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), KafkaError> {
         self.write_all(&[(key, json)]).await
     }
 
     /// Writes several keys in this order, as [`StateTopic::write`] does; returns when every in-sync
-    /// replica holds all. The records are sent together, so that they take one round trip and not one each.
+    /// replica holds all. The records are sent together, so that they take one round trip and not
+    /// one each.
     ///
     /// # Errors
     /// As [`StateTopic::write`]. Some of the records may have been written.
@@ -164,8 +170,8 @@ impl StateTopic {
             }
             acknowledged.push_back(answer);
         }
-        // Polled only while a write is under way: rdkafka's poll spins through its last millisecond, which a thread of
-        // its own would do for ever.
+        // Polled only while a write is under way: rdkafka's poll spins through its last
+        // millisecond, which a thread of its own would do for ever.
         let patience = self.write_timeout;
         let answer =
             tokio::task::spawn_blocking(move || await_all(&writer, acknowledged, patience));
@@ -191,7 +197,8 @@ impl StateTopic {
 
     async fn writer(&mut self) -> Result<Arc<BaseProducer<Acknowledging>>, KafkaError> {
         if let Some(writer) = &self.writer {
-            // Nobody polls between two writes: a token may have ended meanwhile, and the session with it.
+            // Nobody polls between two writes: a token may have ended meanwhile, and the session
+            // with it.
             writer.poll(Duration::ZERO);
             if !writer.client().context().is_refused() {
                 return Ok(Arc::clone(writer));

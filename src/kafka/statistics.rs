@@ -1,13 +1,14 @@
 //! librdkafka's statistics: the few numbers of them that somebody acts on.
 //!
-//! The text holds every partition and may be megabytes long; what is not named here is skipped, not stored.
+//! The text holds every partition and may be megabytes long; what is not named here is skipped, not
+//! stored.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Statistics in a row without any broker before a client counts as abandoned: 15 s. A client that looks for its brokers
-/// anew has those of its configuration again within a second.
+/// Statistics in a row without any broker before a client counts as abandoned: 15 s. A client that
+/// looks for its brokers anew has those of its configuration again within a second.
 const BROKERLESS_MAX: u32 = 3;
 
 /// What a producer's librdkafka says of itself. Counts are since the producer's start.
@@ -23,7 +24,8 @@ pub struct Statistics {
     pub brokers_up: u64,
     /// Wait in the queue in seconds, 99th percentile of the last window, of the slowest broker.
     pub queue_seconds: f64,
-    /// Round trip of a request in seconds, 99th percentile of the last window, of the slowest broker.
+    /// Round trip of a request in seconds, 99th percentile of the last window, of the slowest
+    /// broker.
     pub round_trip_seconds: f64,
     /// Bytes sent to brokers, repeated requests included.
     pub sent_bytes: u64,
@@ -92,8 +94,9 @@ impl Statistics {
 
 /// Whether a client has lost every broker that it knew.
 ///
-/// librdkafka 2.12 can come into a state in which it knows no broker and looks for none (its issue 5301). The client
-/// then never connects again, although the cluster works: only another client helps.
+/// librdkafka 2.12 can come into a state in which it knows no broker and looks for none (its issue
+/// 5301). The client then never connects again, although the cluster works: only another client
+/// helps.
 #[derive(Debug, Default)]
 pub(crate) struct Brokerless {
     in_a_row: AtomicU32,

@@ -1,6 +1,8 @@
-//! Reading a whole topic of somebody else's: every partition, up to the ends as they are when it begins.
+//! Reading a whole topic of somebody else's: every partition, up to the ends as they are when it
+//! begins.
 //!
-//! Bounded: it is for topics of positions, which hold kilobytes. Nothing is committed and no group is joined.
+//! Bounded: it is for topics of positions, which hold kilobytes. Nothing is committed and no group
+//! is joined.
 
 use super::config::Config;
 use super::context::Asking;
@@ -27,8 +29,8 @@ pub type Entry = (Vec<u8>, Option<Vec<u8>>);
 /// Every record, partition by partition in its order.
 ///
 /// # Errors
-/// `Request` for the broker's refusal, `Missing` for a topic that is not there, `Timeout` without progress or beyond the
-/// bound.
+/// `Request` for the broker's refusal, `Missing` for a topic that is not there, `Timeout` without
+/// progress or beyond the bound.
 pub async fn read_whole(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
     let (config, topic) = (config.clone(), topic.to_owned());
     tokio::task::spawn_blocking(move || read(&config, &topic))

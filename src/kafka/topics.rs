@@ -1,9 +1,9 @@
 //! Topics: what exists, what it takes, and creating what is missing.
 //!
-//! Asking never creates: metadata is asked for by a client whose requests say so. Clients live for one call, because
-//! librdkafka's log queue of an idle one would have no reader; the calls are rare. Everything that blocks runs on the
-//! blocking pool, with a deadline. What a broker does not say (no right, or the mock cluster) is reported as not
-//! proven, never guessed.
+//! Asking never creates: metadata is asked for by a client whose requests say so. Clients live for
+//! one call, because librdkafka's log queue of an idle one would have no reader; the calls are
+//! rare. Everything that blocks runs on the blocking pool, with a deadline. What a broker does not
+//! say (no right, or the mock cluster) is reported as not proven, never guessed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ const LISTEN: Duration = Duration::from_millis(200);
 /// How long a created topic may stay unknown to the broker that is asked next.
 pub(super) const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How librdkafka's mock cluster calls itself. It lets admin requests run into their timeout instead of refusing them.
+/// How librdkafka's mock cluster calls itself. It lets admin requests run into their timeout
+/// instead of refusing them.
 const MOCK_CLUSTER: &str = "mockCluster";
 
 /// Pause between two looks at a topic that was just created.
@@ -133,7 +134,8 @@ impl Topics {
     /// Whether the brokers can be reached and let us in.
     ///
     /// # Errors
-    /// `Client` for properties that cannot be, `Unreachable` with librdkafka's last words about the connection.
+    /// `Client` for properties that cannot be, `Unreachable` with librdkafka's last words about the
+    /// connection.
     pub async fn probe(&self) -> Result<Cluster, KafkaError> {
         self.off_the_runtime("reach Kafka", |asker| asker.probe()).await
     }
@@ -146,7 +148,8 @@ impl Topics {
         Ok(self.describe_all(&[topic]).await?.pop().flatten())
     }
 
-    /// What each topic is, in the order asked; `None` where one does not exist. One connection for all.
+    /// What each topic is, in the order asked; `None` where one does not exist. One connection for
+    /// all.
     ///
     /// # Errors
     /// As [`Topics::describe`].
@@ -158,11 +161,12 @@ impl Topics {
         self.off_the_runtime("describe topics", move |asker| asker.describe_all(&topics)).await
     }
 
-    /// Makes sure that each topic exists, and says what it is; existing topics are left as they are.
+    /// Makes sure that each topic exists, and says what it is; existing topics are left as they
+    /// are.
     ///
     /// # Errors
-    /// `Missing` where we may not create, `Answer` where the broker refuses, `Timeout` where a created topic does not
-    /// become visible, `Unreachable`.
+    /// `Missing` where we may not create, `Answer` where the broker refuses, `Timeout` where a
+    /// created topic does not become visible, `Unreachable`.
     pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<TopicInfo>, KafkaError> {
         let specs = specs.to_vec();
         self.off_the_runtime("create topics", move |asker| asker.ensure(&specs)).await
@@ -225,7 +229,8 @@ impl Asker {
         Ok(Cluster { id: consumer.client().fetch_cluster_id(REQUEST_TIMEOUT), brokers })
     }
 
-    /// A request without an answer is a connection that could not be had: the reason was said on the side.
+    /// A request without an answer is a connection that could not be had: the reason was said on
+    /// the side.
     pub(super) fn explain(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -262,7 +267,8 @@ impl Asker {
         Ok(infos)
     }
 
-    /// Partitions and copies from metadata; nothing proven yet. A topic without a leader yet counts as absent.
+    /// Partitions and copies from metadata; nothing proven yet. A topic without a leader yet counts
+    /// as absent.
     fn shape(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -292,7 +298,8 @@ impl Asker {
         Ok(shape_of(found))
     }
 
-    /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say stays not proven.
+    /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say
+    /// stays not proven.
     pub(super) fn add_settings(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -314,7 +321,8 @@ impl Asker {
                 return Ok(());
             }
         };
-        // librdkafka answers in the order asked; a topic it may not describe comes back without entries.
+        // librdkafka answers in the order asked; a topic it may not describe comes back without
+        // entries.
         for (info, answer) in infos.iter_mut().flatten().zip(answers) {
             let Ok(settings) = answer else { continue };
             let text = |name: &str| settings.get(name).and_then(|entry| entry.value.clone());
@@ -437,7 +445,8 @@ pub(super) fn is_mock(client: &Client<Asking>) -> bool {
     client.fetch_cluster_id(REQUEST_TIMEOUT).is_some_and(|id| id.starts_with(MOCK_CLUSTER))
 }
 
-/// Asks for each topic in the way of a producer, which makes a broker without CreateTopics create it.
+/// Asks for each topic in the way of a producer, which makes a broker without CreateTopics create
+/// it.
 fn touch(client: &Client<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
     for spec in specs {
         client.fetch_metadata(Some(&spec.name), REQUEST_TIMEOUT).map_err(|source| {

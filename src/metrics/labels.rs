@@ -89,8 +89,8 @@ impl Peer {
     }
 }
 
-/// The values of `wellspring_watch_findings_total{code}`: the findings of the watch that do not halt
-/// the stream.
+/// The values of `wellspring_watch_findings_total{code}`: the findings of the watch that do not
+/// halt the stream.
 pub const FINDINGS: [&str; 9] = [
     "identity_lost",
     "key_changed",

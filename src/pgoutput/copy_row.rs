@@ -1,13 +1,15 @@
-//! A row of COPY's text format as the tuple that pgoutput would send of it, so that copied and streamed rows go through
-//! the same plans.
+//! A row of COPY's text format as the tuple that pgoutput would send of it, so that copied and
+//! streamed rows go through the same plans.
 //!
-//! Both carry the output function's text; COPY escapes it and ends it by tabs, pgoutput counts it. Source of the format:
-//! Postgres documentation, COPY, "Text Format". Laws, tested below: what a server writes comes back byte for byte, and
-//! any other bytes are read or refused, never out of bounds.
+//! Both carry the output function's text; COPY escapes it and ends it by tabs, pgoutput counts it.
+//! Source of the format: Postgres documentation, COPY, "Text Format". Laws, tested below: what a
+//! server writes comes back byte for byte, and any other bytes are read or refused, never out of
+//! bounds.
 
 use super::tuple::Tuple;
 
-/// What the buffer keeps from one row to the next: most rows fit, and one huge row does not cost its size for ever.
+/// What the buffer keeps from one row to the next: most rows fit, and one huge row does not cost
+/// its size for ever.
 const KEEP_BYTES: usize = 1024 * 1024;
 
 /// A line that is no row of the table. Names no value.
@@ -244,7 +246,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: no value changes on its way through COPY. Method: any bytes, escaped as the server does it.
+        /// Goal: no value changes on its way through COPY. Method: any bytes, escaped as the server
+        /// does it.
         #[test]
         fn what_a_server_writes_comes_back(row in prop::collection::vec(
             prop::option::of(prop::collection::vec(

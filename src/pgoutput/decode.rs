@@ -10,8 +10,9 @@ const COLUMN_BYTES_MIN: usize = 1 + 1 + 4 + 4;
 /// Reads one whole message.
 ///
 /// # Errors
-/// When the bytes are not exactly one message of protocol version 1: truncated, an unknown tag, bytes left over, a name
-/// that is not UTF-8. The caller ends the connection: an unreadable message is never skipped.
+/// When the bytes are not exactly one message of protocol version 1: truncated, an unknown tag,
+/// bytes left over, a name that is not UTF-8. The caller ends the connection: an unreadable message
+/// is never skipped.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
     let mut reader = Reader::new(bytes);
     let message = read(&mut reader)?;

@@ -1,8 +1,9 @@
 //! pgoutput, protocol version 1: bytes to [`Message`], borrowing from the read buffer.
 //!
-//! Pure and bounds-checked: every length and count is held against the bytes at hand before anything is read or
-//! reserved, so a hostile or broken server costs an error and no memory. Which Relation a row belongs to is `change`'s
-//! business. Source of the format: Postgres documentation, "Logical Replication Message Formats", servers 14 to 18.
+//! Pure and bounds-checked: every length and count is held against the bytes at hand before
+//! anything is read or reserved, so a hostile or broken server costs an error and no memory. Which
+//! Relation a row belongs to is `change`'s business. Source of the format: Postgres documentation,
+//! "Logical Replication Message Formats", servers 14 to 18.
 
 mod copy_row;
 mod decode;
@@ -46,7 +47,8 @@ pub enum Message<'a> {
         /// `pg_replication_origin.roname` on this server.
         name: &'a str,
     },
-    /// What a table looks like from here on; sent before its first use and again after any invalidation.
+    /// What a table looks like from here on; sent before its first use and again after any
+    /// invalidation.
     Relation(Relation<'a>),
     /// A type that is not built in; sent before the Relation that uses it.
     Type {
@@ -84,7 +86,8 @@ pub enum Message<'a> {
     Truncate(Truncate<'a>),
     /// A call of `pg_logical_emit_message`.
     Logical {
-        /// Whether it belongs to the surrounding transaction; if not, it arrives outside Begin and Commit.
+        /// Whether it belongs to the surrounding transaction; if not, it arrives outside Begin and
+        /// Commit.
         transactional: bool,
         /// The message's own position.
         lsn: Lsn,

@@ -1,6 +1,8 @@
-//! Single messages of protocol version 1, in hexadecimal: what each means, what is refused and where.
+//! Single messages of protocol version 1, in hexadecimal: what each means, what is refused and
+//! where.
 //!
-//! Arbitrary messages, recorded streams and damage are tried in `tests/integration/protocol_bytes.rs`.
+//! Arbitrary messages, recorded streams and damage are tried in
+//! `tests/integration/protocol_bytes.rs`.
 
 use super::*;
 use expect_test::{Expect, expect};
@@ -86,13 +88,15 @@ fn reads_begin_and_commit() {
     check(
         "42 00000016b374d848 0002b582c4781000 000002f7",
         expect![
-            "Begin { final_lsn: 16/B374D848, committed_at: PgMicros(762523200000000), xid: Xid(759) }"
+            "Begin { final_lsn: 16/B374D848, committed_at: PgMicros(762523200000000), xid: \
+             Xid(759) }"
         ],
     );
     check(
         "43 00 00000016b374d848 00000016b374d878 0002b582c4781000",
         expect![
-            "Commit { commit_lsn: 16/B374D848, end_lsn: 16/B374D878, committed_at: PgMicros(762523200000000) }"
+            "Commit { commit_lsn: 16/B374D848, end_lsn: 16/B374D878, committed_at: \
+             PgMicros(762523200000000) }"
         ],
     );
 }
@@ -108,7 +112,8 @@ fn reads_an_origin() {
 #[test]
 fn reads_a_relation_with_its_identity_and_columns() {
     check(
-        "52 00004001 \"public\"00 \"t\"00 64 0002 01 \"id\"00 00000017 ffffffff 00 \"v: ☃\"00 00000413 00000018",
+        "52 00004001 \"public\"00 \"t\"00 64 0002 01 \"id\"00 00000017 ffffffff 00 \"v: ☃\"00 \
+         00000413 00000018",
         expect![[r#"Relation 16385 "public"."t" d: *id 23 -1, v: ☃ 1043 24"#]],
     );
     check(

@@ -22,7 +22,8 @@ pub enum Cell<'a> {
     Binary(&'a [u8]),
 }
 
-/// Where a [`Cell`] lies in its [`Tuple`], so that a reused buffer can index a row without borrowing from it.
+/// Where a [`Cell`] lies in its [`Tuple`], so that a reused buffer can index a row without
+/// borrowing from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellSpan {
     tag: u8,
@@ -49,8 +50,9 @@ impl<'a> Tuple<'a> {
     /// Checks one tuple, leaving `reader` after its last column.
     ///
     /// # Errors
-    /// `Truncated` if the message ends inside a column, `BadTag` for a kind pgoutput does not define. The count is held
-    /// against the bytes at hand first, so a lying count cannot cost time.
+    /// `Truncated` if the message ends inside a column, `BadTag` for a kind pgoutput does not
+    /// define. The count is held against the bytes at hand first, so a lying count cannot cost
+    /// time.
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let count = reader.u16("column count")?;
         if reader.remaining() < usize::from(count) {
@@ -138,7 +140,8 @@ impl<'a> Tuple<'a> {
         }
     }
 
-    /// The place of the cell that begins at `at`, and where the next begins. The structure was checked by `read`.
+    /// The place of the cell that begins at `at`, and where the next begins. The structure was
+    /// checked by `read`.
     fn span_at(self, at: usize) -> Option<(CellSpan, usize)> {
         let (&tag, rest) = self.bytes.get(at..)?.split_first()?;
         if !matches!(tag, b't' | b'b') {

@@ -50,7 +50,8 @@ pub enum Planned {
     Detached(Rc<QuarantineTopic>),
 }
 
-/// The quarantine topic, for the changes of one table: a detached one, or one with a skipped change.
+/// The quarantine topic, for the changes of one table: a detached one, or one with a skipped
+/// change.
 pub struct QuarantineTopic {
     /// How its changes are written.
     pub quarantine: Quarantine,

@@ -106,8 +106,8 @@ impl PlanMaker {
     }
 
     /// Fetches what the plans of these relations need: the facts of the catalog in one statement,
-    /// topics in one request, schemas in a bounded number of requests at once, and the state records
-    /// in one write.
+    /// topics in one request, schemas in a bounded number of requests at once, and the state
+    /// records in one write.
     pub(super) async fn prepare(&mut self, shapes: &[RelationShape], origin: Origin) {
         let wanted: Vec<&RelationShape> = shapes
             .iter()

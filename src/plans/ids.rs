@@ -131,8 +131,8 @@ const INCOMPATIBLE: u16 = 409;
 fn lower(level_url: &str) -> String {
     format!(
         "make the schema compatible, or lower the subject's compatibility with \
-         `curl -X PUT -H 'Content-Type: application/json' --data '{{\"compatibility\": \"NONE\"}}' {level_url}`; \
-         it is tried again every 30 s"
+         `curl -X PUT -H 'Content-Type: application/json' --data '{{\"compatibility\": \"NONE\"}}' \
+         {level_url}`; it is tried again every 30 s"
     )
 }
 

@@ -131,8 +131,8 @@ impl Lines {
 /// Standard output as the runtime watches it. `None` if it is a file, which nobody can close, or if
 /// it cannot be watched: the next write then finds out.
 fn watched() -> Option<pipe::Sender> {
-    // Writes go on through `std::io::stdout`, which waits. So the pipe must not become non-blocking,
-    // as the checked constructor would make it.
+    // Writes go on through `std::io::stdout`, which waits. So the pipe must not become
+    // non-blocking, as the checked constructor would make it.
     let own = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
     pipe::Sender::from_file_unchecked(own.into()).ok()
 }

@@ -76,7 +76,8 @@ impl PlanMaker {
         if let Some(&recorded) = self.partitions.get(topic) {
             if recorded != info.partitions {
                 warnings.push(format!(
-                    "topic `{topic}` has {} partitions; keys stay on the {recorded} it had when it was first used",
+                    "topic `{topic}` has {} partitions; keys stay on the {recorded} it had when it \
+                     was first used",
                     info.partitions
                 ));
             }

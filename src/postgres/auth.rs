@@ -1,6 +1,8 @@
-//! Logging in: SCRAM-SHA-256 with and without channel binding, md5, and a clear password where nobody can read along.
+//! Logging in: SCRAM-SHA-256 with and without channel binding, md5, and a clear password where
+//! nobody can read along.
 //!
-//! Decides the answers; `session` carries them. What we do not speak is said with what to do instead.
+//! Decides the answers; `session` carries them. What we do not speak is said with what to do
+//! instead.
 
 use crate::postgres::config::ChannelBinding;
 use crate::secret::{self, Secret, Source, SourceError};
@@ -36,7 +38,8 @@ pub(super) struct Channel {
     pub(super) private: bool,
 }
 
-/// Reads the password where it is kept, now. A command has run already (`session`): it may take longer than a login.
+/// Reads the password where it is kept, now. A command has run already (`session`): it may take
+/// longer than a login.
 pub(super) fn password(source: Option<&Source>) -> Result<Secret, Refusal> {
     source.map_or(Err(Refusal::NoPassword), |source| secret::read(source).map_err(Refusal::Source))
 }
@@ -118,7 +121,8 @@ impl Scram {
             (true, Some(end_point)) => {
                 (sasl::ChannelBinding::tls_server_end_point(end_point), sasl::SCRAM_SHA_256_PLUS)
             }
-            // "We could, you did not offer": lets the server find out if somebody removed its offer on the way.
+            // "We could, you did not offer": lets the server find out if somebody removed its offer
+            // on the way.
             (false, Some(_)) => (sasl::ChannelBinding::unrequested(), sasl::SCRAM_SHA_256),
             (_, None) => (sasl::ChannelBinding::unsupported(), sasl::SCRAM_SHA_256),
         };

@@ -16,15 +16,17 @@ use tokio_postgres::types::Type;
 /// The call that errors name.
 const READ: &str = "read the catalog's facts of relation";
 
-/// How many domains deep a column's type is followed for its NOT NULL; Postgres itself sets no limit.
+/// How many domains deep a column's type is followed for its NOT NULL; Postgres itself sets no
+/// limit.
 const DOMAINS_DEEP_MAX: usize = 64;
 
 /// Columns, keys and types of each relation, each as one JSON array; no rows of any if the relation
 /// is gone.
 ///
-/// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A true array is told
-/// by its output function: `int2vector` calls itself an array and prints otherwise. A default has no columns in it, so its
-/// text needs no relation: from 17 on `pg_get_expr` would lock that one, and wait for whoever alters or rewrites it.
+/// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A
+/// true array is told by its output function: `int2vector` calls itself an array and prints
+/// otherwise. A default has no columns in it, so its text needs no relation: from 17 on
+/// `pg_get_expr` would lock that one, and wait for whoever alters or rewrites it.
 const FACTS: &str = "
 SELECT wanted.oid AS relation, facts.* FROM unnest($1::oid[]) AS wanted(oid) CROSS JOIN LATERAL (
 WITH RECURSIVE attribute AS (

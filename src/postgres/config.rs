@@ -1,7 +1,7 @@
 //! What the room needs to know to reach a server, checked.
 //!
-//! Built by `config` from a URL's parts and the file's keys, which win. Slot and publication are not here: they are
-//! arguments of the calls that name them.
+//! Built by `config` from a URL's parts and the file's keys, which win. Slot and publication are
+//! not here: they are arguments of the calls that name them.
 
 use crate::postgres::url::UrlParts;
 use crate::secret::Source;
@@ -11,12 +11,13 @@ use std::time::Duration;
 
 /// The port where none is given.
 pub const PORT_DEFAULT: u16 = 5432;
-/// How long one host may take to let us in, where `connect_timeout` does not say: three SYN retries and a handshake.
+/// How long one host may take to let us in, where `connect_timeout` does not say: three SYN retries
+/// and a handshake.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest `connect_timeout` taken; above it a dead first host hides a living second one.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// The longest message taken from a server where the file does not say. Postgres's own limit for a value is 1 GiB;
-/// a quarter of it holds any row that Kafka takes, old and new image together.
+/// The longest message taken from a server where the file does not say. Postgres's own limit for a
+/// value is 1 GiB; a quarter of it holds any row that Kafka takes, old and new image together.
 pub const FRAME_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
 /// The name our sessions carry in `pg_stat_activity` where none is given.
 pub const APPLICATION_NAME_DEFAULT: &str = "wellspring";
@@ -51,8 +52,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How a dead TCP peer is recognised.
     pub keepalive: Keepalive,
-    /// Further command-line options for the server, as in libpq (`-c wal_sender_timeout=10s`). Settings that our
-    /// sessions depend on are pinned all the same.
+    /// Further command-line options for the server, as in libpq (`-c wal_sender_timeout=10s`).
+    /// Settings that our sessions depend on are pinned all the same.
     pub options: Option<String>,
     /// The longest message taken from the server, in bytes.
     pub frame_bytes_max: usize,
@@ -88,7 +89,8 @@ impl Config {
         })
     }
 
-    /// What a URL says, with defaults for what it leaves out. The database defaults to the user's name, as in libpq.
+    /// What a URL says, with defaults for what it leaves out. The database defaults to the user's
+    /// name, as in libpq.
     ///
     /// # Errors
     /// The URL names no host, or no user, or a certificate without its key.
@@ -127,7 +129,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Why the connection is weaker than one that proves the server's identity, for log and status; none if it is not.
+    /// Why the connection is weaker than one that proves the server's identity, for log and status;
+    /// none if it is not.
     ///
     /// What does not leave this machine needs no proof.
     #[must_use]
@@ -152,7 +155,8 @@ pub enum ConfigError {
     HalfCertificate,
 }
 
-/// TCP keepalive. The defaults recognise a dead peer within 60 s, as fast as a `wal_sender_timeout` of its default.
+/// TCP keepalive. The defaults recognise a dead peer within 60 s, as fast as a `wal_sender_timeout`
+/// of its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Silence before the first probe.
@@ -211,7 +215,8 @@ impl fmt::Display for Host {
     }
 }
 
-/// What TLS must prove. libpq's `prefer` and `allow` do not exist here: both take whatever an attacker leaves.
+/// What TLS must prove. libpq's `prefer` and `allow` do not exist here: both take whatever an
+/// attacker leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SslMode {
     /// Rows and the SCRAM exchange travel in the clear.
@@ -272,7 +277,8 @@ impl SslNegotiation {
     }
 }
 
-/// Whether SCRAM is bound to the TLS channel, which shows a man in the middle even without a checked certificate.
+/// Whether SCRAM is bound to the TLS channel, which shows a man in the middle even without a
+/// checked certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelBinding {
     /// SCRAM-SHA-256 without binding, even where the server offers SCRAM-SHA-256-PLUS.

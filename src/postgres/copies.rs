@@ -1,7 +1,9 @@
-//! A session of our own that reads rows in bulk: questions of the simple protocol, and COPY in large pieces of whole rows.
+//! A session of our own that reads rows in bulk: questions of the simple protocol, and COPY in
+//! large pieces of whole rows.
 //!
-//! `tokio_postgres` would cost a channel hop and an allocation a row. A call that was given up half-way leaves the
-//! session unusable, which the next call says. What is read, and why, is `snapshot`'s.
+//! `tokio_postgres` would cost a channel hop and an allocation a row. A call that was given up
+//! half-way leaves the session unusable, which the next call says. What is read, and why, is
+//! `snapshot`'s.
 
 use crate::lsn::Oid;
 use crate::postgres::config::Config;
@@ -14,8 +16,9 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// A piece is handed out when it is this large: some 1000 rows of a common size, so that a hop costs nothing a row, and
-/// several workers' pieces are small beside the byte budget. One larger row makes a larger piece.
+/// A piece is handed out when it is this large: some 1000 rows of a common size, so that a hop
+/// costs nothing a row, and several workers' pieces are small beside the byte budget. One larger
+/// row makes a larger piece.
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// The longest answer to a question that waits for nothing but locks of its own limit.
@@ -71,7 +74,8 @@ pub struct ResultColumn {
     pub type_oid: Oid,
 }
 
-/// A session for reading rows with COPY: the role's own search path applies, and no statement timeout.
+/// A session for reading rows with COPY: the role's own search path applies, and no statement
+/// timeout.
 pub struct CopySession {
     session: Session,
 }
@@ -97,7 +101,8 @@ impl CopySession {
         self.session.version
     }
 
-    /// Statements of the simple protocol; the rows of all of them, every value as Postgres prints it.
+    /// Statements of the simple protocol; the rows of all of them, every value as Postgres prints
+    /// it.
     ///
     /// # Errors
     /// The connection's; `Server` as a statement fails; `Timeout` after 60 s.
@@ -115,8 +120,8 @@ impl CopySession {
         }
     }
 
-    /// The columns that a statement would give; the server parses it and runs nothing. Text that holds more than one
-    /// statement is refused.
+    /// The columns that a statement would give; the server parses it and runs nothing. Text that
+    /// holds more than one statement is refused.
     ///
     /// # Errors
     /// The connection's; `Server` with the server's objection; `Timeout` after 60 s.

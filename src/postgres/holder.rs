@@ -1,8 +1,9 @@
-//! The holder of a snapshot: one transaction that imports what a slot exported, locks the tables to be copied against
-//! rewrites, and passes its snapshot on to any number of readers.
+//! The holder of a snapshot: one transaction that imports what a slot exported, locks the tables to
+//! be copied against rewrites, and passes its snapshot on to any number of readers.
 //!
-//! `docs/internals/copies.md`: a table rewritten between the snapshot and the lock is empty for the snapshot and silent
-//! in the stream, so its storage is looked at after the lock and told. Catalog answers are of the snapshot.
+//! `docs/internals/copies.md`: a table rewritten between the snapshot and the lock is empty for the
+//! snapshot and silent in the stream, so its storage is looked at after the lock and told. Catalog
+//! answers are of the snapshot.
 
 use crate::lsn::{Oid, PgMicros};
 use crate::postgres::config::Config;
@@ -13,9 +14,10 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// What every transaction of ours that reads rows begins with. Parallel workers and compilation would take what the
-/// application needs; a synchronized scan begins anywhere, and rows in the table's order are easier to follow. A lock not
-/// had in this time is told of its table, whatever the role's default says.
+/// What every transaction of ours that reads rows begins with. Parallel workers and compilation
+/// would take what the application needs; a synchronized scan begins anywhere, and rows in the
+/// table's order are easier to follow. A lock not had in this time is told of its table, whatever
+/// the role's default says.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off;
 SET LOCAL synchronize_seqscans = off;
@@ -74,11 +76,13 @@ pub struct Part {
 pub enum Unlocked {
     /// The lock was not to be had: rights, or somebody's lock for longer than the limit.
     Refused(PgError),
-    /// Its storage is not the one the snapshot knows: rewritten or truncated in between, or dropped.
+    /// Its storage is not the one the snapshot knows: rewritten or truncated in between, or
+    /// dropped.
     Rewritten,
 }
 
-/// A transaction that keeps an exported snapshot importable and holds the locks of the planned tables.
+/// A transaction that keeps an exported snapshot importable and holds the locks of the planned
+/// tables.
 pub struct Holder {
     session: CopySession,
     /// By which readers import the snapshot; valid as long as the holder lives.
@@ -127,8 +131,8 @@ impl Holder {
         tables(&mut self.session, publication, Which::All).await
     }
 
-    /// Locks a relation against rewrites (ACCESS SHARE), waiting `lock_timeout` at most, and looks whether its storage is
-    /// still the one of the snapshot.
+    /// Locks a relation against rewrites (ACCESS SHARE), waiting `lock_timeout` at most, and looks
+    /// whether its storage is still the one of the snapshot.
     ///
     /// # Errors
     /// The connection's; what concerns this relation only is the inner result.
@@ -159,7 +163,8 @@ impl Holder {
                 .await?;
             return Ok(Err(if gone { Unlocked::Rewritten } else { Unlocked::Refused(error) }));
         }
-        // The first is the snapshot's answer, the second that of now; a name that leads to another table has another oid.
+        // The first is the snapshot's answer, the second that of now; a name that leads to another
+        // table has another oid.
         let sql = format!(
             "SELECT c.relfilenode <> 0 AND c.relfilenode = pg_catalog.pg_relation_filenode(c.oid)
                AND c.oid = pg_catalog.to_regclass({})
@@ -178,7 +183,8 @@ impl Holder {
         self.session
     }
 
-    /// The columns that a statement would give, or the server's objection. Runs nothing; refuses several statements.
+    /// The columns that a statement would give, or the server's objection. Runs nothing; refuses
+    /// several statements.
     ///
     /// # Errors
     /// The connection's.
@@ -199,7 +205,8 @@ impl Holder {
         Ok(tried)
     }
 
-    /// Holds on until `release` is ready, or until the server ends the session: then with its reason.
+    /// Holds on until `release` is ready, or until the server ends the session: then with its
+    /// reason.
     pub async fn hold(mut self, release: impl Future<Output = ()>) -> Option<PgError> {
         tokio::select! {
             biased; // 1. who no longer needs it; 2. its end
@@ -212,7 +219,8 @@ impl Holder {
     }
 }
 
-/// Which tables of a publication are described: whoever asks before every chunk should not have thousands measured.
+/// Which tables of a publication are described: whoever asks before every chunk should not have
+/// thousands measured.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
     /// Every table of the publication.
@@ -259,8 +267,8 @@ pub async fn begin(session: &mut CopySession, snapshot: &str) -> Result<(), PgEr
 
 /// Locks relations for a reader as the holder has them; whether that was to be had at once.
 ///
-/// A DDL that waits for the holder would keep out every reader that comes later, and the holder waits for the readers:
-/// whoever has the lock already is not kept out.
+/// A DDL that waits for the holder would keep out every reader that comes later, and the holder
+/// waits for the readers: whoever has the lock already is not kept out.
 ///
 /// # Errors
 /// The connection's.
@@ -335,8 +343,8 @@ impl From<JsonTable> for CopyTable {
     }
 }
 
-/// One JSON object a table. Column lists and filters came with 15; there the server itself says which columns are
-/// published, generated ones included where it publishes them (18).
+/// One JSON object a table. Column lists and filters came with 15; there the server itself says
+/// which columns are published, generated ones included where it publishes them (18).
 fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
     let only = match which {
         Which::All => String::new(),

@@ -1,6 +1,7 @@
 //! Replica identities: what old rows carry, and changing it where the operator has asked for that.
 //!
-//! The only place that changes a table. Which ones, and whether that was asked for, is the pipeline's to know.
+//! The only place that changes a table. Which ones, and whether that was asked for, is the
+//! pipeline's to know.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -99,7 +100,8 @@ pub fn set_sql(table: &TableName, wanted: &Wanted) -> String {
 /// Runs it, giving up when the table's lock is not to be had within `lock_timeout`.
 ///
 /// # Errors
-/// `Server`: 42501 not the owner, 42704 no such index, 42809 an index that cannot be one, 55P03 locked.
+/// `Server`: 42501 not the owner, 42704 no such index, 42809 an index that cannot be one, 55P03
+/// locked.
 pub async fn set(
     sql: &Sql,
     table: &TableName,

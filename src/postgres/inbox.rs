@@ -1,7 +1,9 @@
-//! What has arrived and is not yet read: one buffer, cut into the server's messages without copying them.
+//! What has arrived and is not yet read: one buffer, cut into the server's messages without copying
+//! them.
 //!
-//! Every message is a tag byte, a length that counts itself, and a body. The length is held against the limit before
-//! anything is reserved, and room grows with what has arrived, not with what a length claims.
+//! Every message is a tag byte, a length that counts itself, and a body. The length is held against
+//! the limit before anything is reserved, and room grows with what has arrived, not with what a
+//! length claims.
 
 use crate::postgres::error::PgError;
 use bytes::{BufMut as _, BytesMut};
@@ -10,14 +12,16 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Room kept while messages are small: some 600 rows of a common size, so that a paced reader needs one read a wake-up.
+/// Room kept while messages are small: some 600 rows of a common size, so that a paced reader needs
+/// one read a wake-up.
 pub(super) const ROOM_BYTES: usize = 256 * 1024;
 
-/// How many reads in a row need no more than [`ROOM_BYTES`] before grown room is given back; fewer would reallocate
-/// for every row of a table with large rows.
+/// How many reads in a row need no more than [`ROOM_BYTES`] before grown room is given back; fewer
+/// would reallocate for every row of a table with large rows.
 const CALM_READS: u32 = 64;
 
-/// A message begins with one byte of tag and four of length; the length counts itself and not the tag.
+/// A message begins with one byte of tag and four of length; the length counts itself and not the
+/// tag.
 const HEADER_BYTES: usize = 5;
 
 /// The read buffer of one connection.
@@ -53,10 +57,12 @@ impl Inbox {
         self.buf.len() < self.buf.capacity()
     }
 
-    /// The tag of the first whole unread message and where it lies, tag included; None until all of it is here.
+    /// The tag of the first whole unread message and where it lies, tag included; None until all of
+    /// it is here.
     ///
     /// # Errors
-    /// A length below 4 or above the limit. The message is not taken: the error comes again at each call.
+    /// A length below 4 or above the limit. The message is not taken: the error comes again at each
+    /// call.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<Option<(u8, Range<usize>)>, PgError> {
         let unread = self.buf.get(self.at..).unwrap_or_default();
@@ -80,8 +86,8 @@ impl Inbox {
     }
 
     /// Tags and bodies of the whole messages that are here and not taken, in their order. It ends
-    /// before a message that is not whole, or whose length cannot be: [`Inbox::peek`] tells that when
-    /// it comes to it.
+    /// before a message that is not whole, or whose length cannot be: [`Inbox::peek`] tells that
+    /// when it comes to it.
     pub(super) fn ahead(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut unread = self.buf.get(self.at..).unwrap_or(&[]);
         std::iter::from_fn(move || {
@@ -129,7 +135,8 @@ impl Inbox {
         self.buf.get(self.at..).unwrap_or_default().to_vec()
     }
 
-    /// Reads once. Whatever arrived is in the buffer when this is ready, and nothing is lost when it is not.
+    /// Reads once. Whatever arrived is in the buffer when this is ready, and nothing is lost when
+    /// it is not.
     ///
     /// Ready with 0 means that the server closed its side.
     pub(super) fn poll_fill<S: AsyncRead + Unpin>(
@@ -173,7 +180,8 @@ impl Inbox {
             self.buf.reserve(ROOM_BYTES - length);
         }
         if self.buf.len() == self.buf.capacity() {
-            // Twice what is here, or what the message still lacks if that is less: a false length costs its sender bytes.
+            // Twice what is here, or what the message still lacks if that is less: a false length
+            // costs its sender bytes.
             let lacks = self.wanted.saturating_sub(length).max(HEADER_BYTES);
             self.buf.reserve(lacks.min(length.max(ROOM_BYTES)));
         }
@@ -212,7 +220,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: where reads end does not change what is read. Method: every piece size against the whole.
+        /// Goal: where reads end does not change what is read. Method: every piece size against the
+        /// whole.
         #[test]
         fn messages_are_the_same_for_every_split(
             bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..12),

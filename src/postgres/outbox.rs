@@ -1,6 +1,7 @@
 //! Status updates on their way to the server.
 //!
-//! At most two are held: the one being sent, whose bytes may not change any more, and the newest behind it.
+//! At most two are held: the one being sent, whose bytes may not change any more, and the newest
+//! behind it.
 
 use crate::lsn::{Lsn, PgMicros};
 use std::io;
@@ -11,7 +12,8 @@ use tokio::io::AsyncWrite;
 /// Tag, length, kind, three positions, a time and a flag.
 const STATUS_BYTES: usize = 1 + 4 + 1 + 3 * 8 + 8 + 1;
 
-/// What we tell the server of our progress. What may stand in it is `ledger`'s and `core`'s to know.
+/// What we tell the server of our progress. What may stand in it is `ledger`'s and `core`'s to
+/// know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandbyStatus {
     /// Received up to here.
@@ -27,7 +29,8 @@ pub struct StandbyStatus {
 /// The write buffer of a stream.
 #[derive(Default)]
 pub(super) struct Outbox {
-    /// Handed to the socket at least once, which under TLS may have taken its bytes without saying so.
+    /// Handed to the socket at least once, which under TLS may have taken its bytes without saying
+    /// so.
     begun: Option<([u8; STATUS_BYTES], usize)>,
     next: Option<[u8; STATUS_BYTES]>,
     /// Written, but not yet flushed through the socket.
@@ -150,8 +153,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: the server sees whole updates, in order, the newest at last. Method: a socket that takes what it
-        /// likes, and updates that arrive between its calls.
+        /// Goal: the server sees whole updates, in order, the newest at last. Method: a socket that
+        /// takes what it likes, and updates that arrive between its calls.
         #[test]
         fn updates_are_whole_and_in_order_and_the_newest_arrives(takes in proptest::collection::vec(0usize..50, 0..40), count in 1u64..12) {
             let mut socket = Narrow { takes, taken: Vec::new() };

@@ -452,8 +452,8 @@ pub fn quoted(table: &TableName) -> String {
 /// within `lock_timeout`.
 ///
 /// # Errors
-/// `Server`: 42501 not allowed (see [`create_sql`]), 42710 it exists, 42P01 a table does not, 55P03 locked, 42601 no
-/// tables.
+/// `Server`: 42501 not allowed (see [`create_sql`]), 42710 it exists, 42P01 a table does not, 55P03
+/// locked, 42601 no tables.
 pub async fn create(
     sql: &Sql,
     name: &str,

@@ -100,8 +100,8 @@ impl Replication {
     /// Connects, logs in and pins the session's settings.
     ///
     /// # Errors
-    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or leaves; `Auth` with
-    /// 28000 or `Server` with 42501 where the role may not replicate.
+    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or
+    /// leaves; `Auth` with 28000 or `Server` with 42501 where the role may not replicate.
     pub async fn connect(config: &Config) -> Result<Self, PgError> {
         let session = Session::open(config, Purpose::Replication, "").await?;
         Ok(Replication { session, frame_bytes_max: config.frame_bytes_max })
@@ -143,7 +143,8 @@ impl Replication {
     /// no history.
     ///
     /// # Errors
-    /// The connection's; `Server` with 58P01 if the history file is gone; `Answer` for a file of another form.
+    /// The connection's; `Server` with 58P01 if the history file is gone; `Answer` for a file of
+    /// another form.
     pub async fn timeline_history(
         &mut self,
         timeline: u32,
@@ -168,8 +169,8 @@ impl Replication {
     /// on the server: `Sql::cancel_backend` does.
     ///
     /// # Errors
-    /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free slot, 55000
-    /// wal_level is not logical.
+    /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free
+    /// slot, 55000 wal_level is not logical.
     pub async fn create_slot(
         &mut self,
         name: &str,
@@ -193,7 +194,8 @@ impl Replication {
     /// Lets standbys keep a copy of a slot that nobody uses. Needs [`FAILOVER_SINCE`].
     ///
     /// # Errors
-    /// `Server`: 42704 no such slot, 55006 in use, 55000 it is temporary or the server is a standby.
+    /// `Server`: 42704 no such slot, 55006 in use, 55000 it is temporary or the server is a
+    /// standby.
     pub async fn alter_to_failover(&mut self, name: &str) -> Result<(), PgError> {
         let sql = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", escape_identifier(name));
         self.command("alter replication slot", name, &sql).await.map(drop)
@@ -277,8 +279,8 @@ impl Replication {
     /// ends.
     ///
     /// # Errors
-    /// `Server`: 55006 another session holds the slot, 42704 it does not exist, 55000 it is invalidated or not ours to
-    /// decode.
+    /// `Server`: 55006 another session holds the slot, 42704 it does not exist, 55000 it is
+    /// invalidated or not ours to decode.
     pub async fn start(mut self, options: &StartOptions) -> Result<Stream, PgError> {
         // A limit set for creating the slot must not end the decoding.
         self.command("pin a setting", "lock_timeout", "SET lock_timeout = 0").await?;

@@ -1,8 +1,9 @@
 //! Hands an open session to `tokio_postgres`.
 //!
-//! That library insists on introducing itself: it sends a startup message and logs in before anything else. So its
-//! introduction is swallowed here and the server's greeting played back to it. One way of connecting, with one set of
-//! TLS, password and error rules, then serves both kinds of connection.
+//! That library insists on introducing itself: it sends a startup message and logs in before
+//! anything else. So its introduction is swallowed here and the server's greeting played back to
+//! it. One way of connecting, with one set of TLS, password and error rules, then serves both kinds
+//! of connection.
 
 use crate::postgres::session::Session;
 use crate::postgres::socket::Socket;
@@ -16,7 +17,8 @@ pub(super) struct Resumed {
     socket: Socket,
     /// Messages to be read before the socket's own.
     greeting: Vec<u8>,
-    /// How much of it has been read. Until it is more than nothing, what is written is the introduction.
+    /// How much of it has been read. Until it is more than nothing, what is written is the
+    /// introduction.
     read: usize,
 }
 

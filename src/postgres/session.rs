@@ -278,7 +278,8 @@ impl Session {
                     let error = self.server_error(call, object, &body);
                     if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR")
                     {
-                        return Err(error); // FATAL: the connection ends here, ReadyForQuery never comes
+                        // FATAL: the connection ends here, ReadyForQuery never comes
+                        return Err(error);
                     }
                     failure = Some(error);
                 }

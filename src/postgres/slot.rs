@@ -1,6 +1,7 @@
 //! What the server says of a replication slot, and who keeps a new one waiting.
 //!
-//! Reads only; creating and dropping are replication commands (`Replication`), advancing does not exist here.
+//! Reads only; creating and dropping are replication commands (`Replication`), advancing does not
+//! exist here.
 
 use crate::lsn::{Lsn, Oid, Xid};
 use crate::postgres::error::PgError;
@@ -28,9 +29,11 @@ pub struct SlotRow {
     pub catalog_xmin: Option<Xid>,
     /// reserved, extended, unreserved or lost.
     pub wal_status: Option<String>,
-    /// Bytes of WAL until it may be lost; None without `max_slot_wal_keep_size`. Negative when it is overdue.
+    /// Bytes of WAL until it may be lost; None without `max_slot_wal_keep_size`. Negative when it
+    /// is overdue.
     pub safe_wal_size: Option<i64>,
-    /// Why it can no longer be used; the server's own word from 17 on, `wal_removed` or `conflicting` before.
+    /// Why it can no longer be used; the server's own word from 17 on, `wal_removed` or
+    /// `conflicting` before.
     pub invalidation: Option<String>,
     /// Prepared transactions are decoded at PREPARE; ours never are.
     pub two_phase: bool,
@@ -145,7 +148,8 @@ pub struct Blocker {
 
 /// Every writing transaction of the cluster but ours, oldest first.
 ///
-/// Locks tell, not `pg_stat_activity`, which shows a role without `pg_read_all_stats` no transaction but its own.
+/// Locks tell, not `pg_stat_activity`, which shows a role without `pg_read_all_stats` no
+/// transaction but its own.
 ///
 /// # Errors
 /// The connection's, or `Answer`.

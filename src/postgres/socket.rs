@@ -16,27 +16,33 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 
-/// A replication stream's receive buffer when it connects, in bytes; Linux takes twice this, its own records included.
-/// It is the longest window that needs no scale, and the scale is agreed on once (RFC 7323).
+/// A replication stream's receive buffer when it connects, in bytes; Linux takes twice this, its
+/// own records included. It is the longest window that needs no scale, and the scale is agreed on
+/// once (RFC 7323).
 ///
-/// A scaled window is rounded up at each acknowledgement, so that a sender of small messages, as the walsender is, never
-/// meets its end: what nobody reads fills the memory instead. Linux then takes the window back (6.14, `tcp: correct
-/// handling of extreme memory squeeze`; from 6.17 far sooner, `tcp: stronger sk_rcvbuf checks`) and refuses the
-/// server's acknowledgements as outside of it. Our status updates wait behind one that is repeated ever more seldom,
-/// and the walsender ends after `wal_sender_timeout`: measured on 6.18 for every second stream with 256 KiB here, for one
-/// in some twenty with what stands here, and those are helped by `Stream::flush_unread`.
+/// A scaled window is rounded up at each acknowledgement, so that a sender of small messages, as
+/// the walsender is, never meets its end: what nobody reads fills the memory instead. Linux then
+/// takes the window back (6.14, `tcp: correct handling of extreme memory squeeze`; from 6.17 far
+/// sooner, `tcp: stronger sk_rcvbuf checks`) and refuses the server's acknowledgements as outside
+/// of it. Our status updates wait behind one that is repeated ever more seldom, and the walsender
+/// ends after `wal_sender_timeout`: measured on 6.18 for every second stream with 256 KiB here, for
+/// one in some twenty with what stands here, and those are helped by `Stream::flush_unread`.
 ///
-/// It is also what lets messages gather in the walsender's own kernel: 2.3 to 3.1 times pg_recvlogical's rate in
-/// `make bench`'s drain_small, 1.1 to 1.3 times with the kernel's own tuning, beside it.
+/// It is also what lets messages gather in the walsender's own kernel: 2.3 to 3.1 times
+/// pg_recvlogical's rate in `make bench`'s drain_small, 1.1 to 1.3 times with the kernel's own
+/// tuning, beside it.
 const UNSCALED_BYTES: u32 = 65_535;
 
-/// The receive buffer from then on: the window stays, with room for what its small messages take beside their bytes.
+/// The receive buffer from then on: the window stays, with room for what its small messages take
+/// beside their bytes.
 const UNREAD_BYTES: usize = 96 * 1024;
 
-/// Who takes longer than this to answer is far: 64 KiB a round trip would hold it up (13 MB/s here), and the kernel tunes.
+/// Who takes longer than this to answer is far: 64 KiB a round trip would hold it up (13 MB/s
+/// here), and the kernel tunes.
 const NEAR: Duration = Duration::from_millis(5);
 
-/// How often a server on another machine is asked before it counts as far: ours, busy, may be late to notice the answer.
+/// How often a server on another machine is asked before it counts as far: ours, busy, may be late
+/// to notice the answer.
 const TRIES: u32 = 3;
 
 /// An open byte stream to a server.
@@ -50,8 +56,8 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Opens a stream to one address, TLS included where `config` asks for it. No Postgres message has been sent after
-    /// it but the request for TLS.
+    /// Opens a stream to one address, TLS included where `config` asks for it. No Postgres message
+    /// has been sent after it but the request for TLS.
     pub(super) async fn open(
         config: &Config,
         host: &Host,
@@ -79,7 +85,8 @@ impl Socket {
         }
     }
 
-    /// What binds a password exchange to this channel; none without TLS or for a certificate without a known digest.
+    /// What binds a password exchange to this channel; none without TLS or for a certificate
+    /// without a known digest.
     pub(super) fn tls_server_end_point(&self) -> Option<Vec<u8>> {
         match self {
             Socket::Tls(stream) => tls::server_end_point(stream.ssl()),
@@ -132,7 +139,8 @@ pub(super) async fn addresses(host: &Host) -> Result<Vec<Address>, PgError> {
     if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
 }
 
-/// A TCP connection for a replication stream, made so that a near server hears of us however long nobody reads.
+/// A TCP connection for a replication stream, made so that a near server hears of us however long
+/// nobody reads.
 pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStream> {
     for _ in 0..TRIES {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -147,7 +155,8 @@ pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStre
     TcpStream::connect(address).await
 }
 
-/// No delay for the 39 bytes of a status update, and probes that find a dead peer while nothing is sent.
+/// No delay for the 39 bytes of a status update, and probes that find a dead peer while nothing is
+/// sent.
 fn prepare(tcp: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let probes = TcpKeepalive::new()

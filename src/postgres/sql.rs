@@ -66,7 +66,8 @@ impl Sql {
     /// driven.
     ///
     /// # Errors
-    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or leaves.
+    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or
+    /// leaves.
     pub async fn connect(config: &Config) -> Result<Self, PgError> {
         Sql::connect_as(config, "").await
     }

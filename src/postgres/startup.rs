@@ -11,11 +11,13 @@ pub(super) enum Purpose {
     Replication,
     /// Short statements on the catalog, ended by a statement timeout.
     Sql,
-    /// Reading rows for as long as it takes, with the names that the role's own search path gives the walsender too.
+    /// Reading rows for as long as it takes, with the names that the role's own search path gives
+    /// the walsender too.
     Copy,
 }
 
-/// Settings that a role's or a database's defaults must not change: they would end our sessions or alter values.
+/// Settings that a role's or a database's defaults must not change: they would end our sessions or
+/// alter values.
 ///
 /// Sent as startup parameters of their own, which the server applies after `options`.
 const PINNED: [(&str, &str); 10] = [
@@ -45,8 +47,8 @@ pub(super) fn pinning(version: u32) -> String {
     format!("{sets}SELECT {}", asked.join(", "))
 }
 
-/// Returns the first pinned setting that has another value, and its value. `answer` has one value for
-/// each setting of [`pinning`], in its order.
+/// Returns the first pinned setting that has another value, and its value. `answer` has one value
+/// for each setting of [`pinning`], in its order.
 pub(super) fn unpinned(version: u32, answer: &[Option<String>]) -> Option<(&'static str, String)> {
     let settings = pinned(version);
     settings.into_iter().enumerate().find_map(|(at, (name, wanted))| {
@@ -62,7 +64,8 @@ fn pinned(version: u32) -> Vec<(&'static str, &'static str)> {
     PINNED.into_iter().chain((version >= since).then_some((name, value))).collect()
 }
 
-/// The longest statement of ours on the catalog, in ms: one that waits longer waits for a lock of somebody's DDL.
+/// The longest statement of ours on the catalog, in ms: one that waits longer waits for a lock of
+/// somebody's DDL.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
 
 /// The bytes of a name that Postgres keeps (NAMEDATALEN - 1).

@@ -1,11 +1,12 @@
 //! The stream of changes: frames in, status updates out.
 //!
-//! Knows nothing of pgoutput and decides nothing about positions: what a status update says comes in as an argument.
-//! One task owns it. It never paces: the owner reads when it wants to.
+//! Knows nothing of pgoutput and decides nothing about positions: what a status update says comes
+//! in as an argument. One task owns it. It never paces: the owner reads when it wants to.
 //!
 //! Laws, tested below:
 //! - Frames are the same wherever reads end, and cost no allocation.
-//! - A status update is sent whole or not at all, in order, and a newer one takes the place of one not yet begun.
+//! - A status update is sent whole or not at all, in order, and a newer one takes the place of one
+//!   not yet begun.
 
 use crate::lsn::{Lsn, PgMicros};
 use crate::postgres::error::{PgError, ServerError};
@@ -20,13 +21,15 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
-/// How long [`Stream::finish`] waits for the server to let go of the slot. A walsender in the middle of a large
-/// transaction notices our goodbye after the message it is sending; longer than this, the socket's end tells it.
+/// How long [`Stream::finish`] waits for the server to let go of the slot. A walsender in the
+/// middle of a large transaction notices our goodbye after the message it is sending; longer than
+/// this, the socket's end tells it.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
-/// What is read with a status update while nobody reads: more than the sixteenth of a near server's receive buffer
-/// below which Linux keeps a window shut that it has taken back (`socket::UNSCALED_BYTES`), so that the server's
-/// acknowledgement of the update is taken and the next one need not wait.
+/// What is read with a status update while nobody reads: more than the sixteenth of a near server's
+/// receive buffer below which Linux keeps a window shut that it has taken back
+/// (`socket::UNSCALED_BYTES`), so that the server's acknowledgement of the update is taken and the
+/// next one need not wait.
 const PARTIAL_BYTES: usize = 32 * 1024;
 
 /// With this much unread no more partial reads are made. There is one for each update, so that the
@@ -93,10 +96,11 @@ impl Stream {
         self.backend_pid
     }
 
-    /// Reads once and returns how many bytes came, never 0. Call it when [`Stream::next_frame`] has no more.
+    /// Reads once and returns how many bytes came, never 0. Call it when [`Stream::next_frame`] has
+    /// no more.
     ///
-    /// Cancel-safe: a dropped future has either put its bytes into the buffer or read none. While it waits it also
-    /// sends what is queued.
+    /// Cancel-safe: a dropped future has either put its bytes into the buffer or read none. While
+    /// it waits it also sends what is queued.
     ///
     /// # Errors
     /// `Closed` at the end of the stream, `Io`.
@@ -109,8 +113,9 @@ impl Stream {
                 return Poll::Ready(Err(error));
             }
             let mut bytes = ready!(inbox.poll_fill(cx, socket))?;
-            // OpenSSL gives one record of at most 16 KiB a read. What else is here belongs to this read, or every read
-            // under TLS would look short to whoever paces by it. An end or a failure is seen again by the next read.
+            // OpenSSL gives one record of at most 16 KiB a read. What else is here belongs to this
+            // read, or every read under TLS would look short to whoever paces by it. An end or a
+            // failure is seen again by the next read.
             while bytes > 0 && socket.reads_records() && inbox.has_room() {
                 match inbox.poll_fill(cx, socket) {
                     Poll::Ready(Ok(more)) if more > 0 => bytes += more,
@@ -129,8 +134,8 @@ impl Stream {
     /// Takes the next whole frame from what has been read; None when it takes more reading.
     ///
     /// # Errors
-    /// `Server` when the server ends the stream with an error, `FrameTooLong`, `Protocol`. After an error the stream
-    /// is of no more use.
+    /// `Server` when the server ends the stream with an error, `FrameTooLong`, `Protocol`. After an
+    /// error the stream is of no more use.
     #[inline]
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, PgError> {
         let body = loop {
@@ -162,8 +167,8 @@ impl Stream {
         self.inbox.buffered_bytes()
     }
 
-    /// Puts a status update in line, in place of one that waits there. `now` is our clock, which the server shows
-    /// in `pg_stat_replication.reply_time`.
+    /// Puts a status update in line, in place of one that waits there. `now` is our clock, which
+    /// the server shows in `pg_stat_replication.reply_time`.
     pub fn queue_status(&mut self, status: StandbyStatus, now: PgMicros) {
         self.outbox.queue(status, now);
     }
@@ -221,8 +226,9 @@ impl Stream {
         }
     }
 
-    /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at most 2 s. What
-    /// still arrives is discarded. Never fails: an unclean end is found out by the next start.
+    /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at
+    /// most 2 s. What still arrives is discarded. Never fails: an unclean end is found out by the
+    /// next start.
     pub async fn finish(mut self) {
         // A failure has nobody to act on it: the connection ends either way.
         let _ = tokio::time::timeout(FINISH_LIMIT, self.say_goodbye()).await;

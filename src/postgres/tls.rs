@@ -1,7 +1,9 @@
-//! TLS by OpenSSL: asked for before anything else is said, or begun at once, and checked as `sslmode` says.
+//! TLS by OpenSSL: asked for before anything else is said, or begun at once, and checked as
+//! `sslmode` says.
 //!
-//! At least TLS 1.2. Where TLS is demanded and the server has none, the connection ends before user, database or
-//! password were named. Our own certificate and its key (`secret`) are read for each connection: a renewed one counts.
+//! At least TLS 1.2. Where TLS is demanded and the server has none, the connection ends before
+//! user, database or password were named. Our own certificate and its key (`secret`) are read for
+//! each connection: a renewed one counts.
 
 use crate::postgres::config::{Config, Host, SslMode, SslNegotiation};
 use crate::postgres::error::PgError;
@@ -49,7 +51,8 @@ pub(super) async fn negotiate(
         SslStream::new(ssl, tcp).map_err(|e| failed("prepare the session", e.into()))?;
     if let Err(error) = Pin::new(&mut stream).connect().await {
         let verdict = stream.ssl().verify_result();
-        // A server that does not expect a handshake takes it for a broken greeting: it hangs up, or answers in the clear.
+        // A server that does not expect a handshake takes it for a broken greeting: it hangs up, or
+        // answers in the clear.
         if is_direct && verdict == X509VerifyResult::OK && !is_alert(&error) {
             let (what, source) = ("it does not answer a handshake", Some(error));
             return Err(PgError::DirectTlsRefused { host: host.clone(), what, source });
@@ -72,7 +75,8 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
     let mut request = BytesMut::with_capacity(8);
     frontend::ssl_request(&mut request);
     tcp.write_all(&request).await.map_err(io)?;
-    // One byte and no more: what a man in the middle appends in the clear must fail as a handshake, not be believed.
+    // One byte and no more: what a man in the middle appends in the clear must fail as a handshake,
+    // not be believed.
     match tcp.read_u8().await.map_err(io)? {
         b'S' => Ok(()),
         b'N' => Err(PgError::TlsRefused { host: host.clone() }),
@@ -86,8 +90,8 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
     }
 }
 
-/// What the first failure after the handshake means: by TLS 1.3 a server judges our certificate only then, and says so in
-/// an alert.
+/// What the first failure after the handshake means: by TLS 1.3 a server judges our certificate
+/// only then, and says so in an alert.
 pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
     match error {
         PgError::Io { source, .. }
@@ -111,7 +115,8 @@ fn is_alert(error: &openssl::ssl::Error) -> bool {
     reasons.into_iter().any(|reason| reason.contains("alert"))
 }
 
-/// A connector with the checks of `sslmode`. As in libpq, `require` with an `sslrootcert` checks the chain.
+/// A connector with the checks of `sslmode`. As in libpq, `require` with an `sslrootcert` checks
+/// the chain.
 fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     let setup = |what: &str| {
         let what = what.to_owned();
@@ -126,7 +131,8 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     }
     if let Some(path) = &config.sslrootcert {
         let name = format!("sslrootcert {}", path.display());
-        // A fresh store, so that the system's authorities do not count beside the one that was asked for.
+        // A fresh store, so that the system's authorities do not count beside the one that was
+        // asked for.
         let store = X509StoreBuilder::new().map_err(setup(&name))?;
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;
@@ -149,8 +155,9 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     Ok(connection)
 }
 
-/// `tls-server-end-point` of RFC 5929: the certificate's digest by its signature's hash, where that is MD5 or SHA-1 by
-/// SHA-256. None where the signature has no hash of its own (Ed25519, RSA-PSS); then SCRAM goes unbound.
+/// `tls-server-end-point` of RFC 5929: the certificate's digest by its signature's hash, where that
+/// is MD5 or SHA-1 by SHA-256. None where the signature has no hash of its own (Ed25519, RSA-PSS);
+/// then SCRAM goes unbound.
 pub(super) fn server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {
     end_point_of(ssl.peer_certificate().as_deref()?)
 }

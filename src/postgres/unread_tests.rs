@@ -1,4 +1,5 @@
-//! Whether a walsender hears of us while nobody reads what it sends: real sockets, whose windows the kernel rules.
+//! Whether a walsender hears of us while nobody reads what it sends: real sockets, whose windows
+//! the kernel rules.
 
 use super::inbox::Inbox;
 use super::outbox::StandbyStatus;
@@ -16,7 +17,8 @@ const SMALL: [&[usize]; 4] = [&[40], &[100], &[51, 160, 56], &[40, 80, 120, 250,
 const LARGE: (usize, usize) = (128, 60_000);
 const UPDATE_BYTES: usize = 39;
 const UPDATES: usize = 12;
-/// Longer than until the kernel repeats what was not acknowledged, from when on it sends one segment at a time.
+/// Longer than until the kernel repeats what was not acknowledged, from when on it sends one
+/// segment at a time.
 const BETWEEN: Duration = Duration::from_millis(250);
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -28,8 +30,8 @@ fn frame(size: usize) -> Vec<u8> {
     frame
 }
 
-/// The large frames, then small ones for as long as it hears less than it should; says when it can send no more. How many
-/// updates it heard.
+/// The large frames, then small ones for as long as it hears less than it should; says when it can
+/// send no more. How many updates it heard.
 fn serve(
     stream: &mut TcpStream,
     sizes: &[usize],
@@ -89,8 +91,9 @@ async fn go_quiet(mut stream: Stream, is_full: mpsc::Receiver<()>) -> Stream {
     stream
 }
 
-/// Goal: who has no room for changes keeps its walsender. Method: updates that must all arrive while nobody reads; a window
-/// that the kernel has taken back lets no more than the first two through.
+/// Goal: who has no room for changes keeps its walsender. Method: updates that must all arrive
+/// while nobody reads; a window that the kernel has taken back lets no more than the first two
+/// through.
 #[tokio::test]
 async fn a_stream_that_nobody_reads_is_still_heard() {
     let mut streams = Vec::new();

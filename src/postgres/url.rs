@@ -1,8 +1,9 @@
 //! libpq's connection URLs: `postgresql://user:password@host:port,host/database?name=value`.
 //!
-//! Only the text is judged here; defaults and missing parts are `config`'s. Stricter than libpq where leniency hides a
-//! fault: an unknown, repeated or unsupported parameter is an error. No error repeats any value of the URL, since a
-//! special character left unescaped in a password can shift it into any other part.
+//! Only the text is judged here; defaults and missing parts are `config`'s. Stricter than libpq
+//! where leniency hides a fault: an unknown, repeated or unsupported parameter is an error. No
+//! error repeats any value of the URL, since a special character left unescaped in a password can
+//! shift it into any other part.
 
 use crate::postgres::config::{
     ChannelBinding, Host, PORT_DEFAULT, SslMode, SslNegotiation, TargetSession,
@@ -152,7 +153,8 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
         .strip_prefix("postgresql://")
         .or_else(|| text.strip_prefix("postgres://"))
         .ok_or(UrlError::Scheme)?;
-    // As in libpq: credentials end at the first `@` before the first `/`, so a password may hold `?` and `#` as they are.
+    // As in libpq: credentials end at the first `@` before the first `/`, so a password may hold
+    // `?` and `#` as they are.
     let (credentials, rest) = match rest.split_once('@') {
         Some((credentials, after)) if !credentials.contains('/') => (Some(credentials), after),
         _ => (None, rest),
@@ -252,7 +254,8 @@ fn authority_host(text: &str, place: usize) -> Result<Host, UrlError> {
 
 fn host_of(name: String, port: u16, place: usize) -> Result<Host, UrlError> {
     match name.as_bytes().first() {
-        // `@` would be a socket in the abstract name space, which Postgres servers rarely use and tokio cannot reach.
+        // `@` would be a socket in the abstract name space, which Postgres servers rarely use and
+        // tokio cannot reach.
         None | Some(b'@') => Err(UrlError::Host { place }),
         Some(b'/') => Ok(Host::Unix { dir: PathBuf::from(name), port }),
         Some(_) => Ok(Host::Tcp { name, port }),

@@ -42,19 +42,22 @@ fn says_what_is_wrong_without_saying_the_password() {
     check(
         "postgresql://u:hunter@2@h/d",
         expect![
-            "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, `:` as %3A, `%` as %25"
+            "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, \
+             `:` as %3A, `%` as %25"
         ],
     );
     check(
         "postgresql://u:hun/ter?x=2@h/d",
         expect![
-            "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, `:` as %3A, `%` as %25"
+            "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, \
+             `:` as %3A, `%` as %25"
         ],
     );
     check(
         "postgresql://u:100%hunter@h/d",
         expect![
-            "the password of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes that are not UTF-8"
+            "the password of the URL has a `%` without two hexadecimal digits, a zero byte, or \
+             bytes that are not UTF-8"
         ],
     );
     check(
@@ -68,13 +71,15 @@ fn says_what_is_wrong_without_saying_the_password() {
     check(
         "postgresql://a,,b",
         expect![
-            "host 2 of the URL cannot be read (IPv6 goes in brackets, a socket's directory is written %2Frun%2F...)"
+            "host 2 of the URL cannot be read (IPv6 goes in brackets, a socket's directory is \
+             written %2Frun%2F...)"
         ],
     );
     check(
         "postgresql://[::1",
         expect![
-            "host 1 of the URL cannot be read (IPv6 goes in brackets, a socket's directory is written %2Frun%2F...)"
+            "host 1 of the URL cannot be read (IPv6 goes in brackets, a socket's directory is \
+             written %2Frun%2F...)"
         ],
     );
     check(
@@ -85,7 +90,8 @@ fn says_what_is_wrong_without_saying_the_password() {
     check(
         "postgresql://h?aplication_name=x",
         expect![
-            "`aplication_name` is not a parameter of a Postgres URL (did you mean `application_name`?)"
+            "`aplication_name` is not a parameter of a Postgres URL (did you mean \
+             `application_name`?)"
         ],
     );
     check("postgresql://h?zzz=x", expect!["`zzz` is not a parameter of a Postgres URL"]);
@@ -143,7 +149,8 @@ proptest! {
         let url = format!("postgresql://u:{before}HUNTER{after}@h/d?sslmode=require");
         match parse_url(&url) {
             Ok(parts) => prop_assert!(!format!("{parts:?}").contains("HUNTER"), "{url}: {parts:?}"),
-            Err(error) => prop_assert!(!format!("{error} {error:?}").contains("HUNTER"), "{url}: {error}"),
+            Err(error) => prop_assert!(!format!("{error} {error:?}").contains("HUNTER"), "{url}: \
+                {error}"),
         }
     }
 

@@ -225,8 +225,8 @@ impl Reason {
         )
     }
 
-    /// True if a consent goes on with a new slot. The WAL that the slot needs is gone, or it is of a
-    /// time without the publication, so that nothing can ever decode it.
+    /// True if a consent goes on with a new slot. The WAL that the slot needs is gone, or it is of
+    /// a time without the publication, so that nothing can ever decode it.
     #[must_use]
     pub const fn is_passed_by_a_new_slot(self) -> bool {
         matches!(

@@ -1,5 +1,5 @@
-//! Auxiliary records, which belong to no row: the begin and the end of transactions, heartbeats, and
-//! notices.
+//! Auxiliary records, which belong to no row: the begin and the end of transactions, heartbeats,
+//! and notices.
 //!
 //! The begin of a transaction is sent before its first event. A transaction without events has no
 //! records, and the ledger treats it like a keepalive. A replay sends the same records, with the

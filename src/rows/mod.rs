@@ -1,11 +1,11 @@
 //! The row path: it turns the frames of one read into records in the producer, without waiting,
 //! without a lookup by name, and without an allocation of ours per row.
 //!
-//! Each message has two phases. A look finds out what is to be done, and changes nothing ([`look`]).
-//! Then the message is taken: its place in the stream is used up and its records are sent ([`take`]).
-//! A message for which something has to be fetched (such as a plan), or that has to wait for a copy,
-//! is kept, and is looked at again at the next call. `docs/internals/rows.md` has the whole way of a
-//! row.
+//! Each message has two phases. A look finds out what is to be done, and changes nothing
+//! ([`look`]). Then the message is taken: its place in the stream is used up and its records are
+//! sent ([`take`]). A message for which something has to be fetched (such as a plan), or that has
+//! to wait for a copy, is kept, and is looked at again at the next call. `docs/internals/rows.md`
+//! has the whole way of a row.
 
 mod auxiliary;
 mod burst;

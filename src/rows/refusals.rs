@@ -84,7 +84,8 @@ pub(super) fn too_large(
             format!("; the largest column is `{column}` with {bytes} bytes")
         });
     let detail = format!(
-        "table {} at commit {} ordinal {}: a record of {} bytes (key hash {:08x}) where {} takes {}{largest}",
+        "table {} at commit {} ordinal {}: a record of {} bytes (key hash {:08x}) where {} takes \
+         {}{largest}",
         active.table,
         position.commit,
         position.ordinal,

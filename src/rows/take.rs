@@ -150,7 +150,10 @@ impl Output {
         if let Some(SkippedRow { detail, table, copy }) = &ready.skipped {
             self.copied_before(*copy, table, (context, row), tools)?;
             let Position { commit, ordinal } = context.position;
-            tracing::warn!(table = %table.table, %commit, ordinal, "skipped, as an operator consented to: {detail}");
+            tracing::warn!(
+                table = %table.table, %commit, ordinal,
+                "skipped, as an operator consented to: {detail}"
+            );
         }
         ready.topic.out(&mut self.raw, context, row, tools)?;
         self.sent = true;
@@ -162,5 +165,8 @@ impl Output {
 #[cold]
 fn unexpected(table: &Active, position: Position) {
     let Position { commit, ordinal } = position;
-    tracing::warn!(table = %table.table, %commit, ordinal, "an update of an outbox row was not sent: only inserted rows are events");
+    tracing::warn!(
+        table = %table.table, %commit, ordinal,
+        "an update of an outbox row was not sent: only inserted rows are events"
+    );
 }

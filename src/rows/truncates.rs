@@ -46,7 +46,11 @@ impl Output {
     ) -> Result<(), RowsError> {
         if active.compacted {
             tools.metrics.truncates_not_sent.inc();
-            tracing::warn!(table = %active.table, topic = active.plan.topic(), "a truncate was not sent: the topic is compacted, and the record of a truncate has no key");
+            tracing::warn!(
+                table = %active.table, topic = active.plan.topic(),
+                "a truncate was not sent: the topic is compacted, and the record of a truncate has \
+                 no key"
+            );
             return Ok(());
         }
         let refused = |error: EncodeError| unencodable(active, context.position, &error);

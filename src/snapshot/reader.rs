@@ -78,8 +78,8 @@ impl Reader {
     /// The connection fails.
     pub async fn connect(config: &Config) -> Result<Self, PgError> {
         let mut session = CopySession::connect(config, ":window").await?;
-        // Sizes and filters are read under a lock too. The survey of a table that is being rewritten
-        // fails after this time.
+        // Sizes and filters are read under a lock too. The survey of a table that is being
+        // rewritten fails after this time.
         let sql = format!("SET lock_timeout = {}", LOCK_TIMEOUT.as_millis());
         session.query("begin a session for chunks", ":window", &sql).await?;
         Ok(Reader { session })

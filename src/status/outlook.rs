@@ -178,7 +178,8 @@ mod tests {
         let mut outlook = Outlook::default();
         let mut foretold = Vec::new();
         for step in 0..200_u64 {
-            // The server writes 100 bytes in five seconds; every third reading finds the slot moved up.
+            // The server writes 100 bytes in five seconds; every third reading finds the slot moved
+            // up.
             let (server, restart) = (10_000 + step * 100, 9_000 + step / 3 * 300);
             let at = i64::try_from(step).unwrap() * 5_000;
             foretold.extend(outlook.read(at, row(restart, server, Some(1 << 20))).seconds_to_limit);

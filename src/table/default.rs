@@ -1,7 +1,8 @@
 //! What a default expression says about a schema.
 //!
-//! Debezium reads literals, takes the empty value of the type for functions, and gives up on the rest; this is the same
-//! reading (3.6.3), oddities included, because the schema's text depends on it. No expression is evaluated.
+//! Debezium reads literals, takes the empty value of the type for functions, and gives up on the
+//! rest; this is the same reading (3.6.3), oddities included, because the schema's text depends on
+//! it. No expression is evaluated.
 
 use super::ColumnKind;
 use std::borrow::Cow;
@@ -15,7 +16,8 @@ pub enum DefaultText<'a> {
     Computed,
 }
 
-/// Reads a default expression, as `pg_get_expr` prints it; none if the column counts as one without default.
+/// Reads a default expression, as `pg_get_expr` prints it; none if the column counts as one without
+/// default.
 #[must_use]
 pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<DefaultText<'a>> {
     let expression = match kind {
@@ -93,7 +95,8 @@ fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     }
 }
 
-/// An unquoted name and an opening parenthesis at the start, perhaps in one parenthesis, closed on the same line.
+/// An unquoted name and an opening parenthesis at the start, perhaps in one parenthesis, closed on
+/// the same line.
 fn is_function(expression: &str) -> bool {
     let inner = expression.strip_prefix('(').unwrap_or(expression);
     let rest =

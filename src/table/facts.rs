@@ -1,7 +1,8 @@
 //! What the catalog knows of a table and its types, and a Relation message does not carry.
 //!
-//! Filled by `postgres::catalog`, combined with the wire's Relation by `change`. The catalog may be newer than the
-//! change being decoded, so the Relation decides which columns exist and facts are joined to it by column name.
+//! Filled by `postgres::catalog`, combined with the wire's Relation by `change`. The catalog may be
+//! newer than the change being decoded, so the Relation decides which columns exist and facts are
+//! joined to it by column name.
 
 use crate::lsn::Oid;
 use std::collections::BTreeMap;
@@ -9,16 +10,19 @@ use std::collections::BTreeMap;
 /// Facts of one table, as of the moment they were asked for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableFacts {
-    /// By column name; a column the catalog no longer knows is missing and counts as nullable without default.
+    /// By column name; a column the catalog no longer knows is missing and counts as nullable
+    /// without default.
     pub columns: BTreeMap<String, ColumnFacts>,
     /// Names of the primary key's columns in index order; empty if there is none.
     pub primary_key: Vec<String>,
-    /// Names of the columns of the first unique index without expressions or predicate, by index name, in index order;
-    /// empty if there is none. Debezium's choice of key for a table without primary key.
+    /// Names of the columns of the first unique index without expressions or predicate, by index
+    /// name, in index order; empty if there is none. Debezium's choice of key for a table without
+    /// primary key.
     pub unique_index: Vec<String>,
     /// Columns of the replica identity index (identity `i`), in index order.
     pub identity_index: Vec<String>,
-    /// Every type that a column refers to, by oid, with the types those lead to (domain base, array element).
+    /// Every type that a column refers to, by oid, with the types those lead to (domain base, array
+    /// element).
     pub types: BTreeMap<Oid, TypeFacts>,
 }
 

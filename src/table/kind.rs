@@ -460,7 +460,8 @@ mod tests {
     #[test]
     fn modifiers_give_precision_scale_and_length() {
         check(1700, -1, expect!["NumericAny"]);
-        check(1700, (3 << 16) + 0x7FE + 4, expect!["Numeric { precision: 5, scale: 0 }"]); // numeric(3,-2)
+        // numeric(3,-2)
+        check(1700, (3 << 16) + 0x7FE + 4, expect!["Numeric { precision: 5, scale: 0 }"]);
         check(1700, (2 << 16) + 5 + 4, expect!["Numeric { precision: 2, scale: 5 }"]);
         check(1560, 1, expect!["Bit"]);
         check(1562, 24, expect!["Bits { length: 24 }"]);

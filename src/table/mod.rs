@@ -1,6 +1,7 @@
 //! What a captured Postgres table looks like, and how its values read.
 //!
-//! Pure: shapes come from `postgres::catalog` (facts) and `change` (relations); nothing here asks a server.
+//! Pure: shapes come from `postgres::catalog` (facts) and `change` (relations); nothing here asks a
+//! server.
 
 mod default;
 mod facts;
@@ -20,7 +21,8 @@ pub use source_type::SourceType;
 use crate::lsn::Oid;
 use std::fmt;
 
-/// A table's name in two parts. Prints as `namespace.name`, unquoted, as topics and messages use it.
+/// A table's name in two parts. Prints as `namespace.name`, unquoted, as topics and messages use
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
     /// `pg_namespace.nspname`, which Postgres calls a schema.
@@ -79,7 +81,8 @@ pub struct Table {
     pub identity: ReplicaIdentity,
     /// In the order of the tuples on the wire.
     pub columns: Vec<Column>,
-    /// Indices into `columns` in the order of the key: the primary key, else the first usable unique index, else empty.
+    /// Indices into `columns` in the order of the key: the primary key, else the first usable
+    /// unique index, else empty.
     pub key: Vec<usize>,
 }
 
@@ -92,7 +95,8 @@ pub struct Column {
     pub kind: ColumnKind,
     /// NOT NULL, by the column or by its domain.
     pub not_null: bool,
-    /// The default's SQL text (`pg_get_expr`), where there is one and it is not a generated column's.
+    /// The default's SQL text (`pg_get_expr`), where there is one and it is not a generated
+    /// column's.
     pub default: Option<Box<str>>,
     /// The type as it was declared.
     pub source_type: SourceType,

@@ -1,13 +1,14 @@
 //! Patterns over the names of namespaces, tables and columns.
 //!
 //! A pattern has as many parts as the name it is for, between dots: `namespace.table` for a table,
-//! `namespace.table.column` for a column. A part may be quoted as in SQL (`"my.schema".orders`, a quote doubled), which
-//! takes it literally; an unquoted part may hold `*`, `?`, `[a-z]` and `{a,b}`. Nothing is folded to lower case: names
-//! are compared as the catalog holds them.
+//! `namespace.table.column` for a column. A part may be quoted as in SQL (`"my.schema".orders`, a
+//! quote doubled), which takes it literally; an unquoted part may hold `*`, `?`, `[a-z]` and
+//! `{a,b}`. Nothing is folded to lower case: names are compared as the catalog holds them.
 //!
-//! `regex:` begins a regular expression over the whole name, its parts joined by dots, whatever the case of letters:
-//! Debezium's own rule, so that its lists can be taken over. Look-around is understood. An expression that takes too
-//! many steps on a name cannot tell: each list says what that counts as.
+//! `regex:` begins a regular expression over the whole name, its parts joined by dots, whatever the
+//! case of letters: Debezium's own rule, so that its lists can be taken over. Look-around is
+//! understood. An expression that takes too many steps on a name cannot tell: each list says what
+//! that counts as.
 
 use fancy_regex::{Regex, RegexBuilder};
 use globset::{GlobBuilder, GlobMatcher};
@@ -15,11 +16,12 @@ use globset::{GlobBuilder, GlobMatcher};
 /// What a regular expression begins with.
 pub const REGEX: &str = "regex:";
 
-/// The most patterns of one list; each costs a comparison per name at start, and a list this long wants a glob.
+/// The most patterns of one list; each costs a comparison per name at start, and a list this long
+/// wants a glob.
 const PATTERNS_MAX: usize = 1_000;
 
-/// Steps of one expression on one name. A name has 191 bytes at most, an expression that needs more than this for it
-/// backtracks without end; it takes a tenth of a second to get here.
+/// Steps of one expression on one name. A name has 191 bytes at most, an expression that needs more
+/// than this for it backtracks without end; it takes a tenth of a second to get here.
 const REGEX_STEPS_MAX: usize = 1_000_000;
 
 /// What a name is of: how many parts it has.
@@ -132,7 +134,8 @@ impl NamePattern {
         &self.text
     }
 
-    /// Whether a name matches, its parts given apart; none if the expression cannot tell within its steps.
+    /// Whether a name matches, its parts given apart; none if the expression cannot tell within its
+    /// steps.
     #[must_use]
     pub fn tells(&self, name: &[&str]) -> Option<bool> {
         match &self.form {
@@ -197,13 +200,15 @@ impl NameList {
         self.patterns.is_empty()
     }
 
-    /// Whether a name is listed for something it gets: an expression that cannot tell does not list it.
+    /// Whether a name is listed for something it gets: an expression that cannot tell does not list
+    /// it.
     #[must_use]
     pub fn lists(&self, name: &[&str]) -> bool {
         self.patterns.iter().any(|pattern| pattern.tells(name).unwrap_or(false))
     }
 
-    /// Whether a name is listed for something that is kept back: an expression that cannot tell lists it.
+    /// Whether a name is listed for something that is kept back: an expression that cannot tell
+    /// lists it.
     #[must_use]
     pub fn guards(&self, name: &[&str]) -> bool {
         self.guard(name).is_some()
@@ -232,7 +237,8 @@ fn regex(expression: &str) -> Result<Regex, PatternFault> {
             text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned(),
         )
     };
-    // Alone first: what stands around it would shift the place that a fault names, and could mend a bracket.
+    // Alone first: what stands around it would shift the place that a fault names, and could mend a
+    // bracket.
     built(expression).map_err(fault)?;
     built(&format!(r"\A(?:{expression})\z")).map_err(fault)
 }

@@ -1,7 +1,8 @@
 //! Which tables are captured: include and exclude lists over tables and over their namespaces.
 //!
-//! How a pattern is written is `names`' business. A table is captured if the namespaces' lists and the tables' lists both
-//! take it; exclusion wins. Pure: it is told the tables, it does not ask for them.
+//! How a pattern is written is `names`' business. A table is captured if the namespaces' lists and
+//! the tables' lists both take it; exclusion wins. Pure: it is told the tables, it does not ask for
+//! them.
 
 use super::TableName;
 use super::names::{BadPattern, NameList, NameOf};
@@ -251,7 +252,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: any name Postgres allows can be selected. Method: quote it, and hold it against another.
+        /// Goal: any name Postgres allows can be selected. Method: quote it, and hold it against
+        /// another.
         #[test]
         fn a_quoted_name_selects_exactly_that_table(
             namespace in "[^\0]{1,20}", name in "[^\0]{1,20}", other in "[^\0]{1,20}"

@@ -1,7 +1,9 @@
-//! A column's type as it was declared: name, length and scale, in the words of the driver that Debezium uses.
+//! A column's type as it was declared: name, length and scale, in the words of the driver that
+//! Debezium uses.
 //!
-//! `column.propagate.source.type` writes them into schemas, and a hash is cut to the length. The lengths are those of
-//! the JDBC driver (`TypeInfoCache`: precision, else display size), which are not always the server's.
+//! `column.propagate.source.type` writes them into schemas, and a hash is cut to the length. The
+//! lengths are those of the JDBC driver (`TypeInfoCache`: precision, else display size), which are
+//! not always the server's.
 
 use super::facts::{TypeClass, TypeFacts};
 use crate::lsn::Oid;
@@ -13,10 +15,12 @@ pub const LENGTH_UNKNOWN: i32 = i32::MAX;
 /// Domains over domains, at most.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
-/// The type of a column as it was declared, for schema parameters such as `__debezium.source.column.type`.
+/// The type of a column as it was declared, for schema parameters such as
+/// `__debezium.source.column.type`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceType {
-    /// `pg_type.typname`, a domain's own; in a copy of a column filled from a sequence `serial` and its kin.
+    /// `pg_type.typname`, a domain's own; in a copy of a column filled from a sequence `serial` and
+    /// its kin.
     pub name: Box<str>,
     /// Characters, digits or bits; [`LENGTH_UNKNOWN`] where the type has none.
     pub length: i32,
@@ -49,9 +53,10 @@ impl SourceType {
 
     /// The same as rows of the first copy have it.
     ///
-    /// Debezium asks the driver about a table's columns before it copies, and the stream's Relation afterwards: where the
-    /// two differ another schema is registered when the stream begins. An integer whose default takes from a sequence is
-    /// a serial to the driver (an identity column is not), and a numeric without digits has no length and no scale.
+    /// Debezium asks the driver about a table's columns before it copies, and the stream's Relation
+    /// afterwards: where the two differ another schema is registered when the stream begins. An
+    /// integer whose default takes from a sequence is a serial to the driver (an identity column is
+    /// not), and a numeric without digits has no length and no scale.
     #[must_use]
     pub fn copied(
         type_oid: Oid,
@@ -141,7 +146,8 @@ mod tests {
         check(1560, 5, (5, 0));
         check(1186, -1, (49, 6));
         check(20, -1, (19, 0));
-        // What an extension defines has none, not even a vector with its number of dimensions: so Debezium has it up to 3.6.
+        // What an extension defines has none, not even a vector with its number of dimensions: so
+        // Debezium has it up to 3.6.
         check(90_000, 3, (LENGTH_UNKNOWN, 0));
     }
 

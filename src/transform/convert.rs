@@ -2,9 +2,9 @@
 //! `TimestampConverter` do to it.
 //!
 //! A value is converted from its text, which the encoder writes in the forms that [`Origin`] names.
-//! Java narrows numbers silently and writes times before 1970-01-02 without their date. Here a value
-//! that the target does not hold is a fault, and a moment keeps its date. A fraction is cut off
-//! where a whole number is asked for, as in Java.
+//! Java narrows numbers silently and writes times before 1970-01-02 without their date. Here a
+//! value that the target does not hold is a fault, and a moment keeps its date. A fraction is cut
+//! off where a whole number is asked for, as in Java.
 
 use super::java::push_float;
 pub use super::times::{TimeTarget, TimeUnit, Times};

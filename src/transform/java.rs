@@ -1,4 +1,5 @@
-//! Numbers and texts as Java writes them: schema texts, JSON and header texts are compared to the letter.
+//! Numbers and texts as Java writes them: schema texts, JSON and header texts are compared to the
+//! letter.
 
 use std::fmt::{LowerExp, Write as _};
 
@@ -51,8 +52,9 @@ impl std::fmt::Write for Short {
     }
 }
 
-/// Appends a finite number as `Double.toString` and `Float.toString` do: the shortest digits, at least one after the
-/// point, scientific below 10^-3 and from 10^7 on. Of other values: `NaN`, `Infinity`, `-Infinity`.
+/// Appends a finite number as `Double.toString` and `Float.toString` do: the shortest digits, at
+/// least one after the point, scientific below 10^-3 and from 10^7 on. Of other values: `NaN`,
+/// `Infinity`, `-Infinity`.
 pub(crate) fn push_float<T: LowerExp + Into<f64> + Copy>(value: T, out: &mut Vec<u8>) {
     let wide: f64 = value.into();
     if !wide.is_finite() {
@@ -160,8 +162,8 @@ pub(crate) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(written(text, from, text.len()));
 }
 
-/// Java's `String.hashCode`, with the spreading of `HashMap`: decides the order in which Debezium writes the pairs of
-/// an hstore.
+/// Java's `String.hashCode`, with the spreading of `HashMap`: decides the order in which Debezium
+/// writes the pairs of an hstore.
 pub(crate) fn hash_spread(text: &str) -> u32 {
     let hash = text
         .encode_utf16()

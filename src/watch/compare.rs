@@ -1,8 +1,8 @@
 //! Compares two looks: what the later one says of the WAL between them.
 //!
 //! A difference halts only if changes of a captured table may be missing from the stream. VACUUM
-//! FULL, CLUSTER, ANALYZE, REINDEX, GRANT, COMMENT, ADD COLUMN, a new owner and another member of the
-//! publication make no difference.
+//! FULL, CLUSTER, ANALYZE, REINDEX, GRANT, COMMENT, ADD COLUMN, a new owner and another member of
+//! the publication make no difference.
 
 use super::finding::{Code, Finding};
 use super::fingerprint::{Fingerprint, Part, Publication, Relation};
@@ -10,8 +10,8 @@ use super::rules::{Rule, Rules};
 use crate::postgres::publication::add_sql;
 use crate::table::typed::{in_sql, snapshot_of};
 
-/// Finds what happened between two looks, table by table. A table that is captured only at the later
-/// look is no finding.
+/// Finds what happened between two looks, table by table. A table that is captured only at the
+/// later look is no finding.
 #[must_use]
 pub fn compare(recorded: &Fingerprint, seen: &Fingerprint) -> Vec<Finding> {
     compare_under(recorded, seen, Rules::default())
@@ -60,8 +60,8 @@ impl<'a> Comparison<'a> {
         });
     }
 
-    /// Returns the publication of the later look. Returns `None` if it is another publication, because
-    /// its members cannot be compared.
+    /// Returns the publication of the later look. Returns `None` if it is another publication,
+    /// because its members cannot be compared.
     fn publication(&mut self, before: &Publication) -> Option<&'a Publication> {
         let name = &before.name;
         let Some(now) = &self.seen.publication else {
@@ -85,7 +85,8 @@ impl<'a> Comparison<'a> {
             if self.rules.keep(Rule::OptionsStay) {
                 self.options(now, &stopped, renames);
             }
-            // Under the other setting other relations carry the changes, so their memberships do not compare.
+            // Under the other setting other relations carry the changes, so their memberships do
+            // not compare.
             return (!renames).then_some(now);
         }
         if before.version != now.version && self.rules.keep(Rule::PublicationVersion) {
@@ -158,8 +159,8 @@ impl<'a> Comparison<'a> {
                 "schema {} of table {table} was altered and altered back",
                 before.namespace
             );
-            let next = "nothing, if only rights were granted and revoked; if the schema was renamed and renamed back, \
-                        copy its tables with `wellspring snapshot TABLE`";
+            let next = "nothing, if only rights were granted and revoked; if the schema was \
+                        renamed and renamed back, copy its tables with `wellspring snapshot TABLE`";
             self.find(Code::NamespaceAltered, Some(before), detail, next.to_owned());
         }
         Some(now)
@@ -182,7 +183,8 @@ impl<'a> Comparison<'a> {
         );
         let Some(successor) = successor else {
             let next = format!(
-                "give the table its name back and publish it, then {}; or exclude it and restart the agent",
+                "give the table its name back and publish it, then {}; or exclude it and restart \
+                 the agent",
                 accept_and_copy(Some(before))
             );
             return self.find(Code::TableLeft, Some(before), gone, next);
@@ -259,7 +261,8 @@ impl<'a> Comparison<'a> {
         if is_rewritten && before.has_other_types(now) && self.rules.keep(Rule::RewriteIsTold) {
             let table = now.table();
             let detail = format!(
-                "a change of a column rewrote table {table}: records from before {} hold the old form",
+                "a change of a column rewrote table {table}: records from before {} hold the old \
+                 form",
                 self.seen.after
             );
             self.find(Code::TableRewritten, Some(before), detail, copy(before));
@@ -321,7 +324,8 @@ impl<'a> Comparison<'a> {
             let is_new_failure = part.updates_fail && known.is_none_or(|known| !known.updates_fail);
             if publishes_old_rows && is_new_failure && self.rules.keep(Rule::UpdatesGoOn) {
                 let detail = format!(
-                    "UPDATE and DELETE of partition {} of table {table} fail: it has no replica identity",
+                    "UPDATE and DELETE of partition {} of table {table} fail: it has no replica \
+                     identity",
                     part.name
                 );
                 self.find(Code::IdentityLost, Some(before), detail, give_identity(&part.name));

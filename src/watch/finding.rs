@@ -21,8 +21,8 @@ pub enum Code {
     PublicationMissing,
     /// The publication was dropped and made again.
     PublicationChanged,
-    /// The publication was altered so that changes were not published, or were published under other
-    /// names.
+    /// The publication was altered so that changes were not published, or were published under
+    /// other names.
     PublicationAltered,
     /// A captured name belongs to another relation.
     TableSwapped,

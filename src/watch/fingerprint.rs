@@ -1,9 +1,9 @@
-//! The fingerprint: the rows of the catalog that one look reads about a publication and its captured
-//! relations.
+//! The fingerprint: the rows of the catalog that one look reads about a publication and its
+//! captured relations.
 //!
-//! A row version is the `xmin` of a catalog row. Each ALTER writes a new version of the rows that it
-//! touches, so that a change that was taken back between two looks still shows. Freezing keeps the
-//! `xmin` of a row (PostgreSQL 9.4 and later).
+//! A row version is the `xmin` of a catalog row. Each ALTER writes a new version of the rows that
+//! it touches, so that a change that was taken back between two looks still shows. Freezing keeps
+//! the `xmin` of a row (PostgreSQL 9.4 and later).
 
 use crate::lsn::{Lsn, Oid};
 use crate::table::TableName;
@@ -13,10 +13,11 @@ use std::collections::BTreeMap;
 /// The state of the catalog at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The server's position before the moment. A statement that the look does not see was committed
-    /// behind it.
+    /// The server's position before the moment. A statement that the look does not see was
+    /// committed behind it.
     pub before: Lsn,
-    /// The server's position after the moment. A statement that the look sees was committed before it.
+    /// The server's position after the moment. A statement that the look sees was committed before
+    /// it.
     pub after: Lsn,
     /// The publication, or `None` if there is none of this name.
     pub publication: Option<Publication>,
@@ -62,8 +63,8 @@ pub struct Relation {
     /// True if it is published and the configuration selects it. The caller of the look decides it.
     #[serde(default)]
     pub captured: bool,
-    /// The oid of the `pg_publication_rel` or `pg_publication_namespace` row that makes it a member;
-    /// 0 under FOR ALL TABLES.
+    /// The oid of the `pg_publication_rel` or `pg_publication_namespace` row that makes it a
+    /// member; 0 under FOR ALL TABLES.
     pub membership: Oid,
     /// The `xmin` of that row.
     pub membership_version: u32,
@@ -99,8 +100,8 @@ pub struct Relation {
     /// A digest of the namespace's owner and rights. Another digest accounts for a new row version.
     pub namespace_rights: String,
     /// `number:type:modifier` of each column. `varchar` counts as `text`, because a change from one
-    /// to the other, or of a length, keeps the values. The look leaves the types out if `version` is
-    /// the one that the caller knows.
+    /// to the other, or of a length, keeps the values. The look leaves the types out if `version`
+    /// is the one that the caller knows.
     pub types: Option<String>,
     /// The leaves below a partitioned table, by oid.
     #[serde(default)]

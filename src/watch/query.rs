@@ -1,7 +1,8 @@
 //! Reads a fingerprint from the catalog.
 //!
-//! The statement takes no lock on a table and waits for none, so it can run every second on the connection that reads
-//! the slot's row. `pg_get_publication_tables` and `pg_partition_tree` would lock the tables, so neither is used.
+//! The statement takes no lock on a table and waits for none, so it can run every second on the
+//! connection that reads the slot's row. `pg_get_publication_tables` and `pg_partition_tree` would
+//! lock the tables, so neither is used.
 
 use super::fingerprint::{Fingerprint, Publication, Relation};
 use crate::lsn::{Lsn, Oid};
@@ -12,7 +13,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The server's position. A standby decodes only what it has replayed.
-const POSITION: &str = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END";
+const POSITION: &str = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+    ELSE pg_current_wal_insert_lsn() END";
 
 /// The first version whose publications can leave tables out, as `server_version_num`.
 const EXCEPT_SINCE: u32 = 190_000;
@@ -34,8 +36,8 @@ struct Details {
     typed: Vec<Oid>,
 }
 
-/// Reads the publication `name` and its captured relations. `earlier` is the look before, if there was
-/// one.
+/// Reads the publication `name` and its captured relations. `earlier` is the look before, if there
+/// was one.
 ///
 /// The usual look is one statement. If a captured relation is new, altered or not where it was, a
 /// second statement reads more, and its answer counts. `before` is always the position of the first
@@ -108,8 +110,10 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
     let (by_namespace, namespace_row, lists) = if version >= 150_000 {
         (
             "UNION SELECT c.oid FROM p JOIN pg_publication_namespace s ON s.pnpubid = p.oid
-               JOIN pg_class c ON c.relnamespace = s.pnnspid WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p'",
-            "LEFT JOIN pg_publication_namespace s ON s.pnpubid = p.oid AND s.pnnspid = u.relnamespace",
+               JOIN pg_class c ON c.relnamespace = s.pnnspid WHERE c.relkind IN ('r', 'p') \
+               AND c.relpersistence = 'p'",
+            "LEFT JOIN pg_publication_namespace s ON s.pnpubid = p.oid \
+             AND s.pnnspid = u.relnamespace",
             "r.prattrs::text AS columns, md5(r.prqual::text) AS filter,
     coalesce(r.oid, s.oid) AS membership, coalesce(r.xmin, s.xmin) AS version",
         )
@@ -120,7 +124,8 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
     let (member, excepted) = if version >= EXCEPT_SINCE {
         (
             "AND NOT r.prexcept",
-            "SELECT r.prrelid AS oid FROM p JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prexcept
+            "SELECT r.prrelid AS oid FROM p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+             AND r.prexcept
   UNION SELECT i.inhrelid FROM excepted e JOIN pg_inherits i ON i.inhparent = e.oid
   JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition",
         )
@@ -140,7 +145,8 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
         String::new()
     } else {
         format!(
-            "UNION SELECT c.oid FROM (VALUES {}) v(namespace, name) JOIN pg_namespace n ON n.nspname = v.namespace
+            "UNION SELECT c.oid FROM (VALUES {}) v(namespace, name) \
+             JOIN pg_namespace n ON n.nspname = v.namespace
   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.name WHERE c.relkind IN ('r', 'p')",
             names.join(", ")
         )

@@ -1,6 +1,7 @@
 //! The rules of the comparison by name, so that a test can switch one off and see what it is for.
 
-/// A rule. In the program all of them hold; the simulation breaks each in turn and must then find a violation.
+/// A rule. In the program all of them hold; the simulation breaks each in turn and must then find a
+/// violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     /// The publication exists at both looks.

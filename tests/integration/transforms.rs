@@ -436,11 +436,14 @@ fn a_cast_that_overflows_names_the_column_and_no_value() {
     );
 }
 
+/// The letter of a message of pgoutput, and its tuples with their letters.
+type Letters<'a> = (u8, &'a [(u8, &'a [Option<&'a str>])]);
+
 /// The topic of a row that names it, with the route by which its plan is found.
 fn topic_of(
     toml: &str,
     table: &Table,
-    (letter, tuples): (u8, &[(u8, &[Option<&str>])]),
+    (letter, tuples): Letters<'_>,
 ) -> Result<(String, String), String> {
     let planner = Planner::new(settings(toml).encode, "app", "run", 1);
     let told = |error: PlanError| error.to_string();
@@ -492,7 +495,7 @@ fn a_row_goes_to_the_topic_that_its_column_names() {
 #[test]
 fn the_time_of_the_commit_is_a_part_of_the_topic() {
     let full = orders(ReplicaIdentity::Full);
-    let insert: (u8, &[(u8, &[Option<&str>])]) = (b'I', &[(b'N', &FIRST)]);
+    let insert: Letters<'_> = (b'I', &[(b'N', &FIRST)]);
     let timed = "type = \"timestamp-router\"";
     let (topic, route) = topic_of(timed, &full, insert).unwrap();
     assert_eq!((&*topic, &*route), ("shop.public.orders-20250822", "20250822\0"));

@@ -31,7 +31,8 @@ impl ServerState {
         let Some(beyond) = begins_beyond(record, &self.observed) else {
             if record.delivered > confirmed {
                 tracing::info!(
-                    "changes up to {} are delivered, and the stream is read again from the slot's position {confirmed}",
+                    "changes up to {} are delivered, and the stream is read again from the slot's \
+                     position {confirmed}",
                     record.delivered
                 );
             }
@@ -42,14 +43,16 @@ impl ServerState {
             Inherited::Quiet(ends) => ends,
             Inherited::Replay(why) => {
                 tracing::warn!(
-                    "the stream is read again from the slot's position, which a confirm hold kept: {why}"
+                    "the stream is read again from the slot's position, which a confirm hold kept: \
+                     {why}"
                 );
                 return Ok(None);
             }
         };
         if beyond.proof.is_some() {
             tracing::info!(
-                "the slot stands at {confirmed}, below the recorded {}: changes up to {} are in Kafka and are left out",
+                "the slot stands at {confirmed}, below the recorded {}: changes up to {} are in \
+                 Kafka and are left out",
                 record.confirmed,
                 beyond.from
             );

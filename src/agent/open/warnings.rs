@@ -1,4 +1,5 @@
-//! The warnings of a connect: what the publication leaves out of the topics although the stream runs.
+//! The warnings of a connect: what the publication leaves out of the topics although the stream
+//! runs.
 
 use super::ServerState;
 use super::questions::excepts;

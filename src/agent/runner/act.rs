@@ -116,7 +116,8 @@ impl Runner {
             for ((route, topic, partition), end) in asked.iter().zip(ends) {
                 match end {
                     PartitionEnd::At(end) => known.push((*route, *partition, end)),
-                    // Nothing can land in a partition that does not exist, so the confirm hold does not wait for it.
+                    // Nothing can land in a partition that does not exist, so the confirm hold does
+                    // not wait for it.
                     PartitionEnd::Gone => {
                         tracing::warn!(topic, partition, "the partition no longer exists")
                     }

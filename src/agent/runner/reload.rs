@@ -40,7 +40,8 @@ pub(super) struct Reloaded {
 struct Captured {
     tables: Vec<TableName>,
     identities: BTreeMap<String, TableIdentity>,
-    /// Publication and tables after the change, and what is found by comparing them with the look before.
+    /// Publication and tables after the change, and what is found by comparing them with the look
+    /// before.
     watched: Fingerprint,
     findings: Vec<Finding>,
 }
@@ -76,7 +77,8 @@ impl Runner {
             Ok(captured) => captured,
             Err(refused) => return reply.send(Err(refused)),
         };
-        // The oids that the reload would record are another publication's or table's: that needs consent.
+        // The oids that the reload would record are another publication's or table's: that needs
+        // consent.
         if self.found(&findings) {
             let why = "publication or tables changed in a way that halts the stream: see \
                 `wellspring slot status`";
@@ -249,7 +251,8 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
         .map(|table| table.name.clone())
         .filter(|name| config.selection.matches(name))
         .collect();
-    // After the identities were read: what changed before the look is found now, and what changes later by the next one.
+    // After the identities were read: what changed before the look is found now, and what changes
+    // later by the next one.
     let is_selected = |table: &TableName| config.selection.matches(table);
     let watched = watch::query(&sql, &config.publication, is_selected, base.as_ref())
         .await

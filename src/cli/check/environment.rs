@@ -37,10 +37,14 @@ pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findin
         None => {
             let wanted = a_day.unwrap_or_default().max(LIMIT_GIB_MIN);
             let fix = format!(
-                "ALTER SYSTEM SET max_slot_wal_keep_size = '{wanted}GB'; -- {measured}\nSELECT pg_reload_conf();"
+                "ALTER SYSTEM SET max_slot_wal_keep_size = '{wanted}GB'; -- {measured}\nSELECT \
+                 pg_reload_conf();"
             );
-            findings
-                .warn("max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the server's disk", fix);
+            findings.warn(
+                "max_slot_wal_keep_size is unlimited: WAL of a stopped pipeline can fill the \
+                     server's disk",
+                fix,
+            );
         }
         Some(limit) => {
             let hours = around
@@ -50,20 +54,28 @@ pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findin
             match hours {
                 Some(hours) if hours < 4 => findings.warn(
                     format!(
-                        "max_slot_wal_keep_size lets the pipeline be away for about {hours} h, then its slot is lost"
+                        "max_slot_wal_keep_size lets the pipeline be away for about {hours} h, \
+                         then its slot is lost"
                     ),
-                    format!("ALTER SYSTEM SET max_slot_wal_keep_size = '...'; -- {measured}\nSELECT pg_reload_conf();"),
+                    format!(
+                        "ALTER SYSTEM SET max_slot_wal_keep_size = '...'; -- {measured}\nSELECT \
+                         pg_reload_conf();"
+                    ),
                 ),
-                Some(hours) => {
-                    findings.ok(format!("max_slot_wal_keep_size covers about {hours} h of this server's WAL"))
-                }
+                Some(hours) => findings.ok(format!(
+                    "max_slot_wal_keep_size covers about {hours} h of this server's WAL"
+                )),
                 None => findings.ok(format!("max_slot_wal_keep_size is {} GiB", limit / GIB)),
             }
         }
     }
     if facts.wal_sender_timeout.is_none() {
         let fix = "ALTER SYSTEM SET wal_sender_timeout = '60s';\nSELECT pg_reload_conf();";
-        findings.warn("wal_sender_timeout is off: after a lost connection the slot stays held until TCP gives up", fix);
+        findings.warn(
+            "wal_sender_timeout is off: after a lost connection the slot stays held until TCP \
+             gives up",
+            fix,
+        );
     }
 }
 
@@ -131,7 +143,8 @@ pub(super) fn excess(
         let list: Vec<String> = writable.iter().map(|table| quoted(&table.name)).collect();
         // The rights of an owner cannot be revoked, so the fix names both ways out.
         let fix = format!(
-            "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {} FROM {name};\n-- or, if it owns them, create the publication as the owner and run the agent as another role",
+            "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {} FROM {name};\n-- or, if it owns them, \
+             create the publication as the owner and run the agent as another role",
             list.join(", ")
         );
         findings.warn(what, fix);
@@ -226,8 +239,8 @@ pub(super) fn tables(
     }
 }
 
-/// Reports captured tables whose rows lie in tables that inherit from them and are not captured. The
-/// topic of such a table stays empty.
+/// Reports captured tables whose rows lie in tables that inherit from them and are not captured.
+/// The topic of such a table stays empty.
 pub(super) fn children(
     publication: &str,
     captured: &[&Candidate],
@@ -247,7 +260,8 @@ pub(super) fn children(
         let list: Vec<String> =
             left_out.iter().map(|child| format!("ONLY {}", quoted(&child.name))).collect();
         let fix = format!(
-            "ALTER PUBLICATION {} ADD TABLE {};\n-- and add them to tables.include; each gets a topic of its own",
+            "ALTER PUBLICATION {} ADD TABLE {};\n-- and add them to tables.include; each gets a \
+             topic of its own",
             escape_identifier(publication),
             list.join(", ")
         );
@@ -265,23 +279,28 @@ pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
     let Some(provider) = around.provider.as_deref() else { return };
     let special = match provider {
         "Amazon RDS" => {
-            "rds.logical_replication = 1 sets wal_level; GRANT rds_replication stands for REPLICATION"
+            "rds.logical_replication = 1 sets wal_level; GRANT rds_replication stands for \
+             REPLICATION"
         }
         "Amazon Aurora" => {
-            "rds.logical_replication = 1 sets wal_level; use the writer's endpoint, a reader has no slots"
+            "rds.logical_replication = 1 sets wal_level; use the writer's endpoint, a reader has \
+             no slots"
         }
         "Google Cloud SQL" => {
-            "the flag cloudsql.logical_decoding = on sets wal_level; ALTER ROLE ... REPLICATION works as postgres"
+            "the flag cloudsql.logical_decoding = on sets wal_level; ALTER ROLE ... REPLICATION \
+             works as postgres"
         }
         "Google AlloyDB" => "the flag alloydb.logical_decoding = on sets wal_level",
         "Azure Database for PostgreSQL" => {
             "wal_level is set in the portal; ALTER ROLE ... REPLICATION works as the admin"
         }
         "Neon" => {
-            "logical replication is switched on per project; an idle slot is dropped by Neon, so keep the agent running"
+            "logical replication is switched on per project; an idle slot is dropped by Neon, so \
+             keep the agent running"
         }
         "Supabase" => {
-            "use the direct connection, not the pooler; ALTER ROLE ... REPLICATION works as postgres"
+            "use the direct connection, not the pooler; ALTER ROLE ... REPLICATION works as \
+             postgres"
         }
         _ => "",
     };

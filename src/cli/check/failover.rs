@@ -107,9 +107,14 @@ fn wanted(name: &str, (facts, around, row): Server<'_>, findings: &mut Findings)
         )),
     }
     if !around.physical_slots.iter().any(|(_, is_active)| *is_active) {
-        let fix = "SELECT pg_create_physical_replication_slot('standby_1');\n-- and on the standby: \
-                   ALTER SYSTEM SET primary_slot_name = 'standby_1'; SELECT pg_reload_conf();";
-        findings.warn("no standby is connected through a physical slot, so that nothing keeps a copy of the slot", fix);
+        let fix = "SELECT pg_create_physical_replication_slot('standby_1');\n-- and on the \
+                   standby: ALTER SYSTEM SET primary_slot_name = 'standby_1'; SELECT \
+                   pg_reload_conf();";
+        findings.warn(
+            "no standby is connected through a physical slot, so that nothing keeps a copy of the \
+             slot",
+            fix,
+        );
     }
     if around.synchronized_standby_slots.is_empty() {
         return unsynchronized(around, findings);
@@ -123,7 +128,8 @@ fn wanted(name: &str, (facts, around, row): Server<'_>, findings: &mut Findings)
             Some((_, true)) => continue,
         };
         let what = format!(
-            "synchronized_standby_slots names {listed}, which {what}: the stream stops until it is used"
+            "synchronized_standby_slots names {listed}, which {what}: the stream stops until it is \
+             used"
         );
         findings.fail(
             what,
@@ -141,7 +147,8 @@ fn unsynchronized(around: &Surroundings, findings: &mut Findings) {
         .map(|(name, _)| name.as_str());
     let used = used.collect::<Vec<_>>().join(", ");
     let named = if used.is_empty() { "<the standby's physical slot>" } else { &used };
-    let what = "synchronized_standby_slots is empty: Kafka can be ahead of the standby that a failover promotes";
+    let what = "synchronized_standby_slots is empty: Kafka can be ahead of the standby that a \
+        failover promotes";
     findings.warn(
         what,
         format!(

@@ -170,9 +170,9 @@ pub(super) async fn recorded(
         let what = format!(
             "the registry at {url} does not serve the schema recorded under id {first}{more}"
         );
-        let fix = "Restore the registry if it should have them. Otherwise the agent registers the schemas at its next start \
-                   and uses the new ids.\nRecords that are in the topics keep their ids: this registry's clients cannot read \
-                   them.";
+        let fix = "Restore the registry if it should have them. Otherwise the agent registers the \
+                   schemas at its next start and uses the new ids.\nRecords that are in the topics \
+                   keep their ids: this registry's clients cannot read them.";
         findings.warn(what, fix);
     }
 }

@@ -147,7 +147,8 @@ fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut 
                 .ok(format!("state topic {name} does not exist and will be created, compacted"));
         }
         let fix = format!(
-            "kafka-topics --create --topic {name} --partitions 1 --config cleanup.policy=compact --bootstrap-server {}",
+            "kafka-topics --create --topic {name} --partitions 1 --config cleanup.policy=compact \
+             --bootstrap-server {}",
             config.brokers.join(",")
         );
         return findings
@@ -234,7 +235,10 @@ fn durable(info: &TopicInfo, findings: &mut Findings) {
                 format!("kafka-configs --alter --topic {name} --add-config min.insync.replicas=1");
             let count = info.replication;
             findings.fail(
-                format!("topic {name} needs {least} in-sync replicas and has {count}: nothing can be written"),
+                format!(
+                    "topic {name} needs {least} in-sync replicas and has {count}: nothing can be \
+                     written"
+                ),
                 fix,
             );
         }
@@ -261,7 +265,8 @@ fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
         .as_ref()
         .map_or_else(String::new, |topic| format!(" and {topic}"));
     let what = format!(
-        "where Kafka has ACLs the principal needs: Describe Write DescribeConfigs{create} on topics {prefix}.*{notices}; Read besides on {state}{signals}"
+        "where Kafka has ACLs the principal needs: Describe Write DescribeConfigs{create} on \
+         topics {prefix}.*{notices}; Read besides on {state}{signals}"
     );
     if secured {
         findings.ok(format!("{what}; proven here: Describe. The rest shows at the first write"));
@@ -278,13 +283,15 @@ fn compacted(checked: &Checked, table: &Captured, topic: &str, findings: &mut Fi
             table.name
         );
         let fix = format!(
-            "give the table a primary key, or kafka-configs --alter --topic {topic} --add-config cleanup.policy=delete"
+            "give the table a primary key, or kafka-configs --alter --topic {topic} --add-config \
+             cleanup.policy=delete"
         );
         return findings.fail(what, fix);
     }
     if !checked.encode.tombstones {
         let what = format!(
-            "topic {topic} is compacted and events.tombstones is off: deleted rows stay in it for ever"
+            "topic {topic} is compacted and events.tombstones is off: deleted rows stay in it for \
+             ever"
         );
         findings.warn(what, "set events.tombstones = true");
     }

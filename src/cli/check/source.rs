@@ -189,7 +189,8 @@ fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
     }
     if preflight::names_standby(&facts.synchronous_standby_names, application_name) {
         let what = format!(
-            "synchronous_standby_names names {application_name}: the application's commits would wait for Kafka"
+            "synchronous_standby_names names {application_name}: the application's commits would \
+             wait for Kafka"
         );
         findings.fail(
             what,
@@ -204,7 +205,8 @@ fn settings(facts: &Facts, application_name: &str, findings: &mut Findings) {
     }
     if facts.in_recovery {
         findings.warn(
-            "the server is a standby: it decodes from Postgres 16 on, and a slot there waits for the primary",
+            "the server is a standby: it decodes from Postgres 16 on, and a slot there waits for \
+             the primary",
             "",
         );
     }
@@ -221,7 +223,8 @@ fn slot_row(
         if facts.slots_used >= facts.slots_max {
             let more = facts.slots_max + 5;
             let fix = format!(
-                "ALTER SYSTEM SET max_replication_slots = {more};\n-- and restart the server, or drop one"
+                "ALTER SYSTEM SET max_replication_slots = {more};\n-- and restart the server, or \
+                 drop one"
             );
             findings.fail(format!("all {} replication slots are in use", facts.slots_max), fix);
         } else {
@@ -301,7 +304,8 @@ fn tables(
         }
         if table.update_fails() {
             let what = format!(
-                "{} has no replica identity: once published, the application's UPDATE and DELETE fail",
+                "{} has no replica identity: once published, the application's UPDATE and DELETE \
+                 fail",
                 table.name
             );
             findings.fail(
@@ -332,7 +336,8 @@ fn publication_row(
         return findings.fail(what, publication::OWN_NAME_NEXT);
     }
     let anew = format!(
-        "DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot accept"
+        "DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot \
+         accept"
     );
     let before = findings.list.len();
     let lacks = |table: &&&Candidate| {
@@ -460,7 +465,8 @@ fn no_publication(
         ));
     } else if !facts.role.create_on_database {
         let what = format!(
-            "publication {name} does not exist, and {role} may not create one: CREATE on the database"
+            "publication {name} does not exist, and {role} may not create one: CREATE on the \
+             database"
         );
         findings.fail(what, format!("{sql}\n-- as the tables' owner"));
     } else {

@@ -44,8 +44,10 @@ pub(super) fn decoding(facts: &Facts, findings: &mut Findings) {
     match facts.decoding() {
         Decoding::On if set == "logical" => findings.ok("wal_level is logical"),
         Decoding::On => {
-            findings
-                .ok(format!("wal_level is {set}, and effective_wal_level is logical while there is a logical slot"));
+            findings.ok(format!(
+                "wal_level is {set}, and effective_wal_level is logical while there is a \
+                     logical slot"
+            ));
         }
         Decoding::WithSlot => {
             findings.ok(format!(

@@ -230,7 +230,9 @@ impl World {
             let is_end = tokio::select! {
                 biased; // 1. failures; 2. the end; 3. the next comparison
                 error = self.reader.failed() => return Err(failed(&error)),
-                why = self.shop.failed() => return Err(broken(&format!("a writer of the shop failed: {why}"))),
+                why = self.shop.failed() => return Err(broken(&format!(
+                    "a writer of the shop failed: {why}"
+                ))),
                 _ = ended(&mut self.status) => return Err(self.told("the agent has ended")),
                 _ = stop.wait_for(|stop| *stop) => true,
                 () = tokio::time::sleep_until(end.unwrap_or(next).min(next)) => end.is_some_and(|end| end <= next),
@@ -334,7 +336,8 @@ async fn ended(status: &mut watch::Receiver<Status>) {
 fn no_server(error: &ServerError) -> Failure {
     let hint = match error {
         ServerError::NotInstalled => {
-            "apt-get install postgresql, as root; the demo runs a server of its own and leaves yours alone"
+            "apt-get install postgresql, as root; the demo runs a server of its own and leaves \
+             yours alone"
         }
         ServerError::NoUser => "run the demo as another user",
         ServerError::Folder { .. } => "set TMPDIR",

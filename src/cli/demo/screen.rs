@@ -111,7 +111,8 @@ impl Screen {
         };
         let lag = status.lag_seconds.map_or("unknown".to_owned(), |lag| format!("{lag:.3} s"));
         let line = format!(
-            "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag {lag}, {} bytes{phase}",
+            "-- {rate:.0} events/s, {} of {} shown; {} in all, {} tombstones; {rows} rows; lag \
+             {lag}, {} bytes{phase}",
             self.shown,
             self.recent,
             self.events,

@@ -44,7 +44,8 @@ pub(super) const TABLES: [(&str, &str); 5] = [
     ("order_lines", "select order_id, line, sku, quantity, price from order_lines"),
     (
         "journal",
-        "select (extract(epoch from at) * 1000000)::bigint as at, what, amount, detail from journal",
+        "select (extract(epoch from at) * 1000000)::bigint as at, what, amount, detail from \
+         journal",
     ),
 ];
 
@@ -107,14 +108,17 @@ const DEEDS: [(u64, &str); 11] = [
             from order_lines where order_id = (select max(id) from orders);
          commit",
     ),
-    (20, "update orders set status = (enum_range(status, null))[least(2, array_length(enum_range(status, null), 1))]
+    (20, "update orders set status = (enum_range(status, null))[least(2, \
+        array_length(enum_range(status, null), 1))]
           where id = (select id from orders order by random() limit 1)"),
     (10, "insert into customers (name, email) select 'Customer ' || n, 'c' || n || '@example.org'
           from (select floor(random() * 100000)::int) made(n)"),
-    (10, "update customers set credit = credit + (random() * 100)::numeric(12,2) - 40, vip = random() < 0.1,
+    (10, "update customers set credit = credit + (random() * 100)::numeric(12,2) - 40, vip = \
+        random() < 0.1,
             email = case when random() < 0.8 then email end
           where id = (select id from customers order by random() limit 1)"),
-    (8, "update products set price = (price * (0.9 + random() * 0.2)::numeric)::numeric(10,2), stock = stock + 20,
+    (8, "update products set price = (price * (0.9 + random() * 0.2)::numeric)::numeric(10,2), \
+        stock = stock + 20,
             tags = array['sale', null, '\"quoted\"']
          where sku = (select sku from products order by random() limit 1)"),
     // A key change. The customer's orders follow by ON UPDATE CASCADE.
@@ -124,14 +128,20 @@ const DEEDS: [(u64, &str); 11] = [
     // with all their rows.
     (12, "delete from orders where id in (select id from orders order by placed offset 400 limit 5)
           or id in (select id from orders where random() < 0.002)"),
-    (3, "delete from customers where id in (select id from customers order by random() offset 150 limit 5)"),
+    (
+        3,
+        "delete from customers where id in (select id from customers order by random() offset 150 \
+         limit 5)"
+    ),
     // Changes of rows without a key.
     (10, "update journal set what = what || '!', amount = amount + 0.01
           where ctid = (select ctid from journal order by random() limit 1);
-          delete from journal where at < (select at from journal order by at desc offset 300 limit 1)"),
+          delete from journal where at < (select at from journal order by at desc offset 300 limit \
+          1)"),
     (1, "truncate journal"),
     // Rolled back: no topic may ever show these changes.
-    (4, "begin; update products set price = 0; delete from order_lines; insert into journal (what) values ('never');
+    (4, "begin; update products set price = 0; delete from order_lines; insert into journal (what) \
+        values ('never');
          rollback"),
 ];
 

@@ -58,13 +58,16 @@ fn what_only_java_can_do_is_refused() {
     refused(
         "value.converter=io.debezium.converters.CloudEventsConverter",
         expect![
-            "value.converter: events are Avro or JSON: AvroConverter of Confluent, JsonConverter of Kafka"
+            "value.converter: events are Avro or JSON: AvroConverter of Confluent, JsonConverter \
+             of Kafka"
         ],
     );
     refused(
         "topic.naming.strategy=io.debezium.schema.DefaultRegexTopicNamingStrategy",
         expect![
-            "topic.naming.strategy: its topics lack the namespace, so that tables of one name in two namespaces share one; write SchemaRegexTopicNamingStrategy, whose topic.regex is held against prefix.namespace.table"
+            "topic.naming.strategy: its topics lack the namespace, so that tables of one name in \
+             two namespaces share one; write SchemaRegexTopicNamingStrategy, whose topic.regex is \
+             held against prefix.namespace.table"
         ],
     );
 }

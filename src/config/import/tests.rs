@@ -248,7 +248,8 @@ fn no_secret_is_printed() {
     let more = "snapshot.mode=no_data\ncolumn.mask.hash.MD5.with.salt.s3cret-a=x\nvalue.converter.basic.auth.user.info=u:s3cret-b\n\
                 key.converter.basic.auth.user.info=u:s3cret-b\nsecurity.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n\
                 value.converter.basic.auth.credentials.source=USER_INFO\n\
-                sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username=\"u\" \
+                sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+                username=\"u\" \
                 password=\"s3cret-c\";\nssl.keystore.password=s3cret-d\ntransforms=x\nfoo=s3cret-e\n\
                 column.mask.hash.SHA3.with.salt.s3cret-f=y\ndatabase.sslpassword=s3cret-g";
     let text = format!("{:?} {:?}", imported(more, Loss::Accepted), imported(more, Loss::Refused));
@@ -310,7 +311,8 @@ fn a_signal_topic_is_taken_over_from_the_same_cluster() {
     refused(
         "signal.enabled.channels=kafka\nsignal.kafka.bootstrap.servers=other:9092",
         expect![
-            "signal.kafka.bootstrap.servers: is not bootstrap.servers: signals are read from the cluster that records go to"
+            "signal.kafka.bootstrap.servers: is not bootstrap.servers: signals are read from the \
+             cluster that records go to"
         ],
     );
 }
@@ -394,7 +396,8 @@ fn topics_by_a_regular_expression_are_taken_over() {
     refused(
         "topic.naming.strategy=x.OurStrategy",
         expect![
-            "topic.naming.strategy: topics are named as SchemaTopicNamingStrategy and SchemaRegexTopicNamingStrategy do"
+            "topic.naming.strategy: topics are named as SchemaTopicNamingStrategy and \
+             SchemaRegexTopicNamingStrategy do"
         ],
     );
     let idle = imported("topic.regex=a\ntopic.replacement=b", Loss::Refused).unwrap().toml;

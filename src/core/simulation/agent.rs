@@ -311,7 +311,8 @@ impl World {
         }
         self.tell(at, Event::Burst { reply: false });
         if self.agents[at].broken {
-            self.lose(at); // the received rows are handled; only now the end of the connection is noticed
+            // the received rows are handled; only now the end of the connection is noticed
+            self.lose(at);
         }
     }
 

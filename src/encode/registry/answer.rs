@@ -1,7 +1,8 @@
 //! What a registry's answer means, and which field a refusal is about.
 //!
-//! One exhaustive decision from HTTP status to error class; the client above adds nothing to it. Registries answer a
-//! refusal with `{"error_code": .., "message": ..}`; whatever else comes back is cut short and kept as text.
+//! One exhaustive decision from HTTP status to error class; the client above adds nothing to it.
+//! Registries answer a refusal with `{"error_code": .., "message": ..}`; whatever else comes back
+//! is cut short and kept as text.
 
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum RegistryError {
-    /// The registry does not take this schema: incompatible, invalid, or the subject is read-only. A person's turn.
+    /// The registry does not take this schema: incompatible, invalid, or the subject is read-only.
+    /// A person's turn.
     #[error(
         "register schema under subject `{subject}`: the registry refuses ({status}, code \
          {error_code}): {message}"
@@ -33,7 +35,8 @@ pub enum RegistryError {
         error_code: i64,
         /// The registry's own words, cut to 2,000 characters.
         message: String,
-        /// The field the message names, as a path of field names (`after.email`), where it names one.
+        /// The field the message names, as a path of field names (`after.email`), where it names
+        /// one.
         field: Option<String>,
     },
     /// The registry is away, busy or failing: ask again, for ever.
@@ -81,8 +84,8 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether it passes by itself: ask again, with backoff, for ever. Anything else waits for a person, and is asked
-    /// again rarely.
+    /// Whether it passes by itself: ask again, with backoff, for ever. Anything else waits for a
+    /// person, and is asked again rarely.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
@@ -188,7 +191,8 @@ pub(super) async fn read_answer(
 }
 
 impl Answer {
-    /// Subject, version or schema unknown (codes 404xx); a 404 without such a code is no registry's.
+    /// Subject, version or schema unknown (codes 404xx); a 404 without such a code is no
+    /// registry's.
     pub(super) fn is_not_found(&self) -> bool {
         self.status == 404 && (40_400..40_500).contains(&self.fault().error_code)
     }
@@ -250,8 +254,8 @@ impl super::Registry {
 
 /// The field an incompatibility is about, as a path of field names in `schema`.
 ///
-/// Confluent's registry and Apicurio write a path into the schema (`path '/fields/0/type/1/fields/3'`, `at /fields/3`);
-/// others only a name (`field 'email'`).
+/// Confluent's registry and Apicurio write a path into the schema
+/// (`path '/fields/0/type/1/fields/3'`, `at /fields/3`); others only a name (`field 'email'`).
 pub(super) fn field_named_in(message: &str, schema: &str) -> Option<String> {
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or_default();
     let by_path = message

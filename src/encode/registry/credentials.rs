@@ -89,7 +89,8 @@ pub(super) fn identity(
     })
 }
 
-/// A URL without its user and password, and those as credentials. The text itself is in no error: it may hold them.
+/// A URL without its user and password, and those as credentials. The text itself is in no error:
+/// it may hold them.
 pub(super) fn parse_url(text: &str) -> Result<(Url, Option<Auth>), RegistryError> {
     let fault = |detail: &str| RegistryError::Setup { detail: format!("a registry URL {detail}") };
     let mut url = Url::parse(text).map_err(|error| fault(&format!("cannot be read: {error}")))?;

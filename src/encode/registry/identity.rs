@@ -1,12 +1,14 @@
 //! Whether two texts are the same Avro schema. Pure: text in, a digest out.
 //!
-//! A registry may answer with another text than the one it was given: it drops spaces, orders attributes its own way, and
-//! shortens names by the namespace around them. Those texts are one schema here. Everything that a reader can see is
-//! compared: names, fields in their order, defaults, logical types, and the properties of Kafka Connect. Avro's own
-//! canonical form drops the last three, so two schemas with the same canonical form can mean different values.
+//! A registry may answer with another text than the one it was given: it drops spaces, orders
+//! attributes its own way, and shortens names by the namespace around them. Those texts are one
+//! schema here. Everything that a reader can see is compared: names, fields in their order,
+//! defaults, logical types, and the properties of Kafka Connect. Avro's own canonical form drops
+//! the last three, so two schemas with the same canonical form can mean different values.
 //!
-//! Two texts of one schema that are taken for different cost one call: the registry is then asked to register our text, and
-//! answers with the id that it already has. Two schemas that are taken for the same would leave a wrong id in use.
+//! Two texts of one schema that are taken for different cost one call: the registry is then asked
+//! to register our text, and answers with the id that it already has. Two schemas that are taken
+//! for the same would leave a wrong id in use.
 
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -120,7 +122,8 @@ fn write_value(value: &Value, out: &mut String) {
         }
         Value::Array(list) => write_list(list, out, write_value),
         Value::String(text) => write_text(text, out),
-        // Registries write 0 for 0.0 and the other way round; whole numbers beyond 2^53 are no doubles.
+        // Registries write 0 for 0.0 and the other way round; whole numbers beyond 2^53 are no
+        // doubles.
         Value::Number(number) => match (number.is_f64(), number.as_f64()) {
             (true, Some(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
                 let _ = write!(out, "{float:.0}"); // writing to memory does not fail
@@ -212,7 +215,8 @@ mod tests {
         }
     }
 
-    /// What the canonical form of `apache_avro` takes for one schema is not, and what it takes for two is.
+    /// What the canonical form of `apache_avro` takes for one schema is not, and what it takes for
+    /// two is.
     #[test]
     fn is_stricter_than_the_canonical_form_and_never_looser() {
         let canonical = |text: &str| apache_avro::Schema::parse_str(text).unwrap().canonical_form();

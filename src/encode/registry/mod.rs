@@ -1,17 +1,19 @@
 //! The schema registry's client: from a schema's text to its id, and what a refusal says.
 //!
-//! The one part of `encode` that does IO. It knows subjects, schema texts and ids; it does not know events, plans or
-//! caches, and it does not repeat a call: a caller that holds a connection to Postgres alive decides when to ask
-//! again. What an error asks for is in its variant: `Unavailable` again later, for ever; `Refused` a person, for this
-//! subject; `Denied` credentials; `Broken` something that is not a registry.
+//! The one part of `encode` that does IO. It knows subjects, schema texts and ids; it does not know
+//! events, plans or caches, and it does not repeat a call: a caller that holds a connection to
+//! Postgres alive decides when to ask again. What an error asks for is in its variant:
+//! `Unavailable` again later, for ever; `Refused` a person, for this subject; `Denied` credentials;
+//! `Broken` something that is not a registry.
 //!
-//! HTTP is `reqwest`'s. `schema_registry_converter` brings a REST layer too, and the demo's consumer fetches schemas
-//! by it, but its errors are sentences: status, error code and the registry's message, on which everything above
-//! rests, are lost; a refusal (409) or missing right (401) at one URL sends it to the next; of what can pass it names
-//! only 502 and 503; and it escapes no more of a subject than `/`.
+//! HTTP is `reqwest`'s. `schema_registry_converter` brings a REST layer too, and the demo's
+//! consumer fetches schemas by it, but its errors are sentences: status, error code and the
+//! registry's message, on which everything above rests, are lost; a refusal (409) or missing right
+//! (401) at one URL sends it to the next; of what can pass it names only 502 and 503; and it
+//! escapes no more of a subject than `/`.
 //!
-//! No secret leaves by a log line or an error: credentials are read from their source at each call, and user names and
-//! passwords are cut out of URLs at the start.
+//! No secret leaves by a log line or an error: credentials are read from their source at each call,
+//! and user names and passwords are cut out of URLs at the start.
 
 mod answer;
 mod credentials;
@@ -38,29 +40,33 @@ const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// How long a connection may take to be made; the next URL is tried after it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest that what a command printed is sent without running it again, whatever it says of itself.
+/// The longest that what a command printed is sent without running it again, whatever it says of
+/// itself.
 const PRINTED_TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// Everything but RFC 3986's unreserved characters: subjects hold spaces, `#`, `%`, `/` and quotes where tables do.
+/// Everything but RFC 3986's unreserved characters: subjects hold spaces, `#`, `%`, `/` and quotes
+/// where tables do.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// How to reach the registry. Built by `config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// One or more URLs of the same registry, tried in turn while one does not answer. User and password in a URL
-    /// are taken as `Auth::Basic` unless `auth` says otherwise.
+    /// One or more URLs of the same registry, tried in turn while one does not answer. User and
+    /// password in a URL are taken as `Auth::Basic` unless `auth` says otherwise.
     pub urls: Vec<String>,
     /// The credentials of every call, which go before those in a URL.
     pub auth: Auth,
     /// PEM file of the authorities to trust instead of the system's; read when the client is made.
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate chain and its key, both PEM, where the registry asks for one; read when the client is made.
+    /// Our own certificate chain and its key, both PEM, where the registry asks for one; read when
+    /// the client is made.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// The passphrase of the key, where it is encrypted.
     pub key_password: Option<Source>,
     /// How long one call may take, connecting included.
     pub timeout: Duration,
-    /// Whether unknown schemas are registered; otherwise they are only looked up, and a missing one is a refusal.
+    /// Whether unknown schemas are registered; otherwise they are only looked up, and a missing one
+    /// is a refusal.
     pub register: bool,
 }
 
@@ -80,7 +86,8 @@ impl Config {
     }
 }
 
-/// Who we are to the registry. Secrets are read from their source at each call, so a rotated file is picked up.
+/// Who we are to the registry. Secrets are read from their source at each call, so a rotated file
+/// is picked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// No credentials but those in a URL, which are taken as `Basic`.
@@ -218,8 +225,8 @@ impl Registry {
     /// The id of a schema under a subject: registered if it is new and we may, else looked up.
     ///
     /// # Errors
-    /// `Refused` where the registry does not take it, or where it is unknown and we may not register; the rest as in
-    /// [`RegistryError`].
+    /// `Refused` where the registry does not take it, or where it is unknown and we may not
+    /// register; the rest as in [`RegistryError`].
     pub async fn id_of(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         if self.register {
             return self.register(subject, schema).await;
@@ -251,7 +258,8 @@ impl Registry {
         id_in_range(answer.id)
     }
 
-    /// The id of exactly this schema under the subject, or `None` where either is unknown. Changes nothing.
+    /// The id of exactly this schema under the subject, or `None` where either is unknown. Changes
+    /// nothing.
     ///
     /// # Errors
     /// As [`RegistryError`].
@@ -338,7 +346,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Asks one URL after the other until one answers. An answer is an answer: a refusal is not asked elsewhere.
+    /// Asks one URL after the other until one answers. An answer is an answer: a refusal is not
+    /// asked elsewhere.
     ///
     /// Where it does not let us in with what a command printed, the command runs again, once.
     async fn ask(&self, call: Call<'_>) -> Result<Answer, RegistryError> {

@@ -7,7 +7,8 @@ const DIMENSIONS_MAX: usize = 6;
 
 /// An array literal: `{1,NULL,"a \"b\""}`, `[2:3]={1,2}`, `{{1,2},{3,4}}`.
 ///
-/// Its elements come in row-major order; [`Array::flat`] says whether a plain list of them has lost anything.
+/// Its elements come in row-major order; [`Array::flat`] says whether a plain list of them has lost
+/// anything.
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'a> {
     body: &'a [u8],
@@ -24,7 +25,8 @@ pub enum Element<'a> {
     Null,
     /// An element's text as it stands in the literal.
     Plain(&'a [u8]),
-    /// An element's text in the literal's quotes: a backslash stands before each quote and backslash.
+    /// An element's text in the literal's quotes: a backslash stands before each quote and
+    /// backslash.
     Escaped(&'a [u8]),
 }
 
@@ -55,8 +57,8 @@ impl<'a> Element<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// Checks a literal whole and counts its elements. What stands between them is a comma for most types
-    /// (`pg_type.typdelim`).
+    /// Checks a literal whole and counts its elements. What stands between them is a comma for most
+    /// types (`pg_type.typdelim`).
     ///
     /// # Errors
     /// Braces, quotes or delimiters out of place, or more than six dimensions.

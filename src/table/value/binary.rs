@@ -13,7 +13,8 @@ pub fn utf8(text: &[u8]) -> Result<&str, ValueError> {
 /// Appends the bytes of a `bytea` in hex form (`\x0aff`) to `out`.
 ///
 /// # Errors
-/// The escape form, an odd number of digits, or a character that is no hex digit; `out` then holds a part of it.
+/// The escape form, an odd number of digits, or a character that is no hex digit; `out` then holds
+/// a part of it.
 pub fn bytea(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     hex(text.strip_prefix(b"\\x").ok_or(ValueError::new("bytea", "not in hex form"))?, "bytea", out)
 }
@@ -51,7 +52,8 @@ const HEX: [u8; 256] = {
     table
 };
 
-/// Appends a bit string's bytes to `out`: the last bit is the lowest of the first byte; zero bytes at the end are left out.
+/// Appends a bit string's bytes to `out`: the last bit is the lowest of the first byte; zero bytes
+/// at the end are left out.
 ///
 /// # Errors
 /// A character that is neither 0 nor 1; `out` then holds a part of it.

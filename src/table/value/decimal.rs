@@ -1,9 +1,10 @@
-//! `numeric` and `money`: unscaled two's complement or plain text, exact at any size Postgres knows.
+//! `numeric` and `money`: unscaled two's complement or plain text, exact at any size Postgres
+//! knows.
 
 use super::{ValueError, around};
 
-/// Digits of the largest `numeric`: 131072 before the point and 16383 after it. Reading takes quadratic time beyond 38
-/// digits, so a longer text is refused.
+/// Digits of the largest `numeric`: 131072 before the point and 16383 after it. Reading takes
+/// quadratic time beyond 38 digits, so a longer text is refused.
 const DIGITS_MAX: usize = 131_072 + 16_383;
 
 /// Digits that always fit `i128`.
@@ -40,7 +41,8 @@ pub struct DecimalScratch {
 }
 
 impl DecimalScratch {
-    /// The unscaled value of the decimal read last: two's complement, big-endian, as short as possible.
+    /// The unscaled value of the decimal read last: two's complement, big-endian, as short as
+    /// possible.
     #[must_use]
     pub fn unscaled(&self) -> &[u8] {
         &self.unscaled
@@ -55,11 +57,12 @@ impl DecimalScratch {
 
 /// Reads a `numeric`.
 ///
-/// With `scale` the value is brought to exactly that many digits after the point; without one, zeros at the end of the
-/// fraction are dropped and the rest decides.
+/// With `scale` the value is brought to exactly that many digits after the point; without one,
+/// zeros at the end of the fraction are dropped and the rest decides.
 ///
 /// # Errors
-/// Not a plain decimal number, more digits than Postgres can hold, or digits beyond `scale` that are not zero.
+/// Not a plain decimal number, more digits than Postgres can hold, or digits beyond `scale` that
+/// are not zero.
 pub fn decimal(
     text: &[u8],
     scale: Option<u16>,
@@ -75,7 +78,8 @@ pub fn decimal(
     })
 }
 
-/// Appends a `numeric` in plain notation to `out`: with exactly `scale` digits after the point, or with its own.
+/// Appends a `numeric` in plain notation to `out`: with exactly `scale` digits after the point, or
+/// with its own.
 ///
 /// Answers with what is no number, of which nothing is appended.
 ///
@@ -160,15 +164,17 @@ impl<'a> Digits<'a> {
 
 /// Reads a `money` as its number of hundredths.
 ///
-/// The text depends on `lc_monetary`: symbols and grouping are skipped, parentheses or a minus mean negative. The last
-/// `.` or `,` is the point if two digits follow it, and grouping if three do and nothing speaks against it.
+/// The text depends on `lc_monetary`: symbols and grouping are skipped, parentheses or a minus mean
+/// negative. The last `.` or `,` is the point if two digits follow it, and grouping if three do and
+/// nothing speaks against it.
 ///
 /// # Errors
-/// No digits, beyond 64 bits, or a text whose point cannot be told from grouping (locales with other than two digits
-/// after the point).
+/// No digits, beyond 64 bits, or a text whose point cannot be told from grouping (locales with
+/// other than two digits after the point).
 pub fn money(text: &[u8]) -> Result<i64, ValueError> {
     let negative = text.iter().any(|byte| matches!(byte, b'-' | b'('));
-    let (mut value, mut count) = (0_i64, 0_usize); // counted downwards: the negative range is one larger
+    // counted downwards: the negative range is one larger
+    let (mut value, mut count) = (0_i64, 0_usize);
     let (mut separators, mut since) = (0_usize, 0_usize);
     let too_large = ValueError::new("money", "beyond 64 bits");
     for byte in text {

@@ -7,9 +7,11 @@ use super::{ValueError, around};
 /// The flag of a geometry's type that says that its reference system follows.
 const HAS_SRID: u32 = 0x2000_0000;
 
-/// Appends the bytes of a `geometry` or `geography` to `out` and answers with its reference system, if it names one.
+/// Appends the bytes of a `geometry` or `geography` to `out` and answers with its reference system,
+/// if it names one.
 ///
-/// The text is the hex form of extended well-known binary: byte order, type with flags, perhaps an SRID, the rest.
+/// The text is the hex form of extended well-known binary: byte order, type with flags, perhaps an
+/// SRID, the rest.
 ///
 /// # Errors
 /// No hex digits, or too short for a geometry; `out` then holds a part of it.

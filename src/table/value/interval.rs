@@ -37,7 +37,8 @@ pub struct IntervalParts {
 }
 
 impl IntervalParts {
-    /// All of it in microseconds. No interval comes near the ends of `i128`: 2^31 months are 2^73 microseconds.
+    /// All of it in microseconds. No interval comes near the ends of `i128`: 2^31 months are 2^73
+    /// microseconds.
     #[must_use]
     pub fn total_micros(&self) -> i128 {
         let months = i128::from(self.years) * 12 + i128::from(self.months);
@@ -57,7 +58,8 @@ pub fn interval(text: &[u8]) -> Result<Interval, ValueError> {
     match text {
         b"infinity" => return Ok(Interval::Infinity),
         b"-infinity" => return Ok(Interval::NegativeInfinity),
-        b"epoch" => return Ok(Interval::Finite(IntervalParts::default())), // only in default expressions
+        // only in default expressions
+        b"epoch" => return Ok(Interval::Finite(IntervalParts::default())),
         _ => {}
     }
     let text = std::str::from_utf8(text).map_err(|_| error("not ASCII"))?;
@@ -132,7 +134,8 @@ mod tests {
 
     #[test]
     fn intervals_count_every_part_exactly() {
-        // Reference cases interval-numeric and defect-interval-fraction (where the true value is ours).
+        // Reference cases interval-numeric and defect-interval-fraction (where the true value is
+        // ours).
         for (text, micros) in [
             ("1 year 2 mons 3 days 04:05:06.78", 37_091_106_780_000),
             ("-1 years -2 mons -3 days -04:05:06.78", -37_091_106_780_000),

@@ -1,4 +1,5 @@
-//! Dates, times and timestamps: ISO texts to days and microseconds since 1970, proleptic Gregorian throughout.
+//! Dates, times and timestamps: ISO texts to days and microseconds since 1970, proleptic Gregorian
+//! throughout.
 
 use super::{ValueError, around};
 
@@ -18,7 +19,8 @@ pub enum Days {
 
 /// A moment, or one of the ends of time.
 ///
-/// Day and time of day stand apart because Postgres has moments beyond 64 bits of microseconds since 1970.
+/// Day and time of day stand apart because Postgres has moments beyond 64 bits of microseconds
+/// since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
     /// `-infinity`: before every moment.
@@ -200,7 +202,8 @@ impl Scan<'_> {
         self.end().map(|()| year)
     }
 
-    /// Hours, minutes, seconds and a fraction of up to six digits; seconds may be missing, as in a default.
+    /// Hours, minutes, seconds and a fraction of up to six digits; seconds may be missing, as in a
+    /// default.
     fn time_of_day(&mut self) -> Result<i64, ValueError> {
         let hours = self.digits(2, 2)?;
         self.need(b':', "no minutes")?;
@@ -240,7 +243,8 @@ impl Scan<'_> {
     }
 }
 
-/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar; none if there is no such day.
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar; none if there is no such
+/// day.
 #[must_use]
 pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year.rem_euclid(4) == 0 && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0);

@@ -107,7 +107,8 @@ impl Catalog {
         self.harms.clear();
         (self.may_lose, self.harmless) = (false, true);
         (self.rights_changed, self.renamed_back) = (false, false);
-        // A person has mended what the last look found, so that every interval begins with something to lose.
+        // A person has mended what the last look found, so that every interval begins with
+        // something to lose.
         if self.publication.is_none() {
             self.publication =
                 Some(Publication { oid: self.oid(), ..Catalog::new().publication.unwrap() });
@@ -212,14 +213,16 @@ impl Catalog {
         }
     }
 
-    /// A row is written into whatever has a captured name, and into every relation that had one at the last look.
+    /// A row is written into whatever has a captured name, and into every relation that had one at
+    /// the last look.
     fn write(&mut self) {
         let publication = self.publication.clone();
         let targets: Vec<(Oid, String)> =
             self.relations.values().map(|r| (r.oid, r.name.clone())).collect();
         for (oid, name) in targets {
             let expected = self.expected.get(&oid).cloned();
-            // A name whose owner at the last look was another relation is still the same table to a consumer.
+            // A name whose owner at the last look was another relation is still the same table to a
+            // consumer.
             let is_wanted = expected.is_some()
                 || (CAPTURED.contains(&&*name)
                     && self.expected.values().any(|expected| *expected == name));

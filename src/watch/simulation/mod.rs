@@ -1,11 +1,12 @@
 //! The comparison under random statements and random looks at a small catalog.
 //!
-//! Laws: whatever became missing between two looks has a finding whose range holds it; a halt needs a statement that can
-//! lose something; harmless statements are no finding at all. Each rule switched off breaks one of the laws.
+//! Laws: whatever became missing between two looks has a finding whose range holds it; a halt needs
+//! a statement that can lose something; harmless statements are no finding at all. Each rule
+//! switched off breaks one of the laws.
 //!
-//! What the looks cannot tell, the model does not do between two of them: an owner or rights that change beside a
-//! renaming that is taken back (both write the same row versions), a change of type beside VACUUM FULL, and SET
-//! UNLOGGED that is taken back (it looks like VACUUM FULL).
+//! What the looks cannot tell, the model does not do between two of them: an owner or rights that
+//! change beside a renaming that is taken back (both write the same row versions), a change of type
+//! beside VACUUM FULL, and SET UNLOGGED that is taken back (it looks like VACUUM FULL).
 
 mod catalog;
 

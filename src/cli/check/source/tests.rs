@@ -43,7 +43,8 @@ fn check(find: impl FnOnce(&mut Findings), expect: Expect) {
 
 fn checked(text: &str) -> Checked {
     let text = format!(
-        "sink = \"stdout\"\n[postgres]\nurl = \"postgresql://u@h/shop\"\n{text}\n[topics]\nprefix = \"p\"\n[tables]\n\
+        "sink = \"stdout\"\n[postgres]\nurl = \"postgresql://u@h/shop\"\n{text}\n[topics]\nprefix \
+         = \"p\"\n[tables]\n\
          include = [\"public.*\"]\n"
     );
     crate::config::check("w.toml", &text, &crate::config::Environment::new()).unwrap().checked

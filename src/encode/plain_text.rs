@@ -6,12 +6,12 @@ use super::java::push_int;
 use super::modes::Code;
 
 /// A single value as its plain text. Nothing marks a value, and null is a byte that no text has.
-pub(super) struct Aside;
+pub(super) struct PlainText;
 
 /// What is written for null.
 pub(super) const NULL: &[u8] = &[0xFF];
 
-impl Form for Aside {
+impl Form for PlainText {
     fn null(_union: Union, out: &mut Vec<u8>) {
         out.extend_from_slice(NULL);
     }
