@@ -124,11 +124,7 @@ async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
             SELECT on it";
         told(
             "read the offset table",
-            vec![format!(
-                "{quoted}: \
-            {}",
-                crate::continuity::Chain(&error)
-            )],
+            vec![format!("{quoted}: {}", crate::continuity::Chain(&error))],
             hint,
         )
     })?;

@@ -285,7 +285,7 @@ fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
 
 fn timestamp_router(at: &mut At<'_, '_>) -> Option<Transform> {
     let key = at.key("topic_format");
-    let topic = at.reader.or(&key, value::text, "${topic}-${timestamp}");
+    let topic = at.reader.or(&key, value::text, "{topic}-{timestamp}");
     let pattern = conversions::pattern(at, "timestamp_format")?;
     let pattern = match pattern {
         Some(pattern) => pattern,

@@ -360,14 +360,19 @@ impl Chain {
         applies: impl Fn(&Link) -> bool,
         kind: Kind,
         mut shape: Shape,
-        mut rest: Option<&str>,
+        route: Option<&str>,
     ) -> Result<Option<Shape>, TransformError> {
-        for (number, link) in (1..).zip(&self.links).filter(|(_, link)| applies(link)) {
+        let links = || (1..).zip(&self.links).filter(|(_, link)| applies(link));
+        let (mut value, mut times) = (route, Vec::new());
+        for _ in links().filter(|(_, link)| timed(link).is_some()) {
+            let Some((time, after)) = value.map(split_time) else { break };
+            times.push(time);
+            value = Some(after);
+        }
+        let mut times = times.into_iter();
+        for (number, link) in links() {
             let name = link.name;
-            let mut route = rest;
-            if let (Some(_), Some((time, after))) = (timed(link), rest.map(split_time)) {
-                (route, rest) = (Some(time), Some(after));
-            }
+            let route = if timed(link).is_some() { times.next() } else { value };
             if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&shape) == *negate) {
                 continue;
             }

@@ -14,7 +14,7 @@ pub(crate) const TIME_ENDS: char = '\0';
 /// The settings of `timestamp-router`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timed {
-    /// The new topic, with `${topic}` and `${timestamp}` in it.
+    /// The new topic, with `{topic}` and `{timestamp}` in it. Connect's `${topic}` is the same.
     pub topic: String,
     /// How the time is written.
     pub pattern: Pattern,
@@ -23,7 +23,8 @@ pub struct Timed {
 impl Timed {
     /// The topic of records whose time is written so.
     pub(super) fn topic(&self, topic: &str, time: &str) -> String {
-        self.topic.replace("${topic}", topic).replace("${timestamp}", time)
+        let format = self.topic.replace("${", "{");
+        format.replace("{timestamp}", time).replace("{topic}", topic)
     }
 
     pub(super) fn apply(&self, shape: Shape, time: &str) -> Result<Shape, TransformFault> {

@@ -43,10 +43,10 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "timestamp-router",
-        "The time of the commit becomes a part of the topic's name: `topic_format` holds `${topic}` and `${timestamp}`, and \
+        "The time of the commit becomes a part of the topic's name: `topic_format` holds `{topic}` and `{timestamp}`, and \
          `timestamp_format` is a pattern of Java's `SimpleDateFormat` in UTC. Connect takes the time of the record, which \
          Debezium sets for events of an outbox alone. Schemas keep their names.",
-        "type = \"timestamp-router\"\ntopic_format = \"${topic}.${timestamp}\"\ntimestamp_format = \"yyyy-MM\"",
+        "type = \"timestamp-router\"\ntopic_format = \"{topic}.{timestamp}\"\ntimestamp_format = \"yyyy-MM\"",
     ),
     (
         "logical-router",
