@@ -100,7 +100,7 @@ pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentEr
     let record = Checkpoint {
         sent: offset.sent.max(from),
         sequence: Some(offset.committed),
-        // Records that Debezium's producer left in the network may still land behind ours.
+        // Records that Debezium's producer left in the network may still land after ours.
         clean: false,
         ..consented(config, &seen, from, "adopted")
     };

@@ -16,6 +16,7 @@ use crate::lsn::Lsn;
 use crate::plans::keeper::{Keeper, KeeperError};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{PgError, Replication, Sql};
+use crate::snapshot::window::Journal;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Why a command was not carried out.
@@ -293,7 +294,7 @@ pub async fn accept(
         seen = ServerState::new(config, &sql, &mut replication, &server, &keeper).await?;
     }
     let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
-    // A new slot begins behind the end that was found before it existed.
+    // A new slot begins after the end that was found before it existed.
     let whole = if created { LsnRange { to: found.to.max(from), ..found } } else { found };
     if created && exceeds(whole) {
         // The server has gone on since. The new slot is of no use to anybody.
@@ -328,11 +329,19 @@ async fn ask_for_copies(
     for table in seen.captured() {
         let name = table.to_string();
         let is_meant = only.is_none_or(|only| only == name);
-        // The events of an outbox are not sent again.
-        if !is_meant || config.encode.is_outbox(table) {
+        // The events of an outbox are not sent again, only the first copy reads a query, and the
+        // repair of a detached table copies it.
+        if !is_meant
+            || config.encode.is_outbox(table)
+            || config.snapshot.queries.contains_key(&name)
+            || seen.state.detached.contains_key(&name)
+        {
             continue;
         }
-        let window = requested(None, unix_ms());
+        // A transaction that began while changes were missing can still be open. The copy waits
+        // until a snapshot sees it.
+        let journal = Journal { fresh: true, ..Journal::default() };
+        let window = Window { needed: true, journal, ..requested(None, unix_ms()) };
         keeper.write(&Window::key(&config.slot, &name), Some(window.to_json())).await?;
         asked.push(name);
     }

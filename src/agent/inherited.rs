@@ -58,7 +58,7 @@ pub(super) async fn look(
         .iter()
         .flat_map(|(topic, count)| (0..*count).map(move |p| (topic.as_str(), p)))
         .collect();
-    // The ends are read first. A record that lands during the search lies behind an end, so that
+    // The ends are read first. A record that lands during the search lies after an end, so that
     // the next process or this one notices it.
     let at_ms = super::runner::unix_nanos() / 1_000_000;
     let mut watched = Watched { format: FORMAT, run: run.to_owned(), at_ms, ends: BTreeMap::new() };
@@ -132,11 +132,7 @@ mod tests {
         let watched = Watched { format: FORMAT, run: "a".to_owned(), at_ms: 150, ends };
         let ends = |began: &[i64]| read_ends(&watched, began);
         assert_eq!(ends(&[100, 151]).newest, 2, "it opened a hold after its look");
-        assert_eq!(
-            ends(&[100, 151, 160]).newest,
-            2,
-            "and another one later, whose records lie behind"
-        );
+        assert_eq!(ends(&[100, 151, 160]).newest, 2, "and another one later, whose records follow");
         assert_eq!(ends(&[100]).newest, 1, "it opened none");
         assert_eq!(ends(&[100]).ends, [(("t".to_owned(), 0), 7)].into());
     }

@@ -81,10 +81,10 @@ pub struct Carried {
     pub copying_at: Option<Lsn>,
     /// Late records were found, so that the stream is read again from the slot's own position.
     pub rewind: bool,
-    /// The last stream ended behind this position, where the publication did not exist in the WAL.
+    /// The last stream failed at WAL after this position, because the publication did not exist
+    /// when that WAL was written. The next connect judges it.
     pub absent_from: Option<Lsn>,
-    /// The epoch of this process and the position up to which it has sent changes. A checkpoint may
-    /// say so later.
+    /// The epoch of this process, and up to where it has sent changes.
     pub sent: (u64, Lsn),
     /// The id of the process, as its checkpoints name it.
     pub run: String,

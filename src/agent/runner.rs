@@ -328,7 +328,7 @@ impl Runner {
     }
 
     /// Handles what was read: rows of the first copy, otherwise rows of a standstill and then
-    /// frames. Each signal is acted on before the frames behind it are handled.
+    /// frames. Each signal is acted on before the frames after it are handled.
     fn work(&mut self) {
         if self.first_copy.copying.is_some() {
             return self.copy();

@@ -195,6 +195,7 @@ pub fn requested(filter: Option<String>, asked_ms: i64) -> Window {
         correlation: None,
         epoch: 0,
         published: None,
+        needed: false,
         journal: Journal::default(),
     }
 }

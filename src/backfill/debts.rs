@@ -3,7 +3,9 @@
 
 use super::{Copies, Stage};
 use crate::continuity::checkpoint::Window;
+use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
+use crate::table::typed::in_shell;
 use std::collections::BTreeMap;
 
 /// What the first copy has left out.
@@ -20,14 +22,14 @@ impl Debts {
         self.conditions.clone_from(&snapshot.conditions);
     }
 
-    /// Takes a copy that is complete. Returns the epoch of the first copy if the copy has brought
-    /// what the first copy left out.
-    pub fn settled(&mut self, table: &str, copy: &Window) -> Option<u64> {
+    /// Takes a copy that is complete. `owed` is the epoch of the first copy if that left the table
+    /// to this copy. Returns the epoch of the first copy if the copy has brought what it left out.
+    pub fn settled(&mut self, table: &str, copy: &Window, owed: Option<u64>) -> Option<u64> {
         let is_whole = copy.filter.is_none() || copy.filter.as_ref() == self.conditions.get(table);
         if !is_whole {
             return None;
         }
-        self.tables.remove(table).map(|(epoch, _)| epoch)
+        self.tables.remove(table).map(|(epoch, _)| epoch).or(owed)
     }
 }
 
@@ -46,6 +48,22 @@ impl Copies {
         self.debts.tables.entry(table.to_owned()).or_insert_with(|| (epoch, left.clone()));
     }
 
+    /// Notes that the topics lack the rows of copies that they need and that are cancelled.
+    pub(super) fn lack_what_is_cancelled(&mut self) {
+        for copy in &self.list {
+            if copy.owed.is_none() && !copy.window.needed {
+                continue;
+            }
+            let left = Left::new(
+                CopyReason::Cancelled,
+                "the backfill that was to bring the rows was cancelled",
+                format!("wellspring snapshot {}", in_shell(&copy.name)),
+            );
+            let epoch = copy.owed.unwrap_or(self.epoch);
+            self.debts.tables.entry(copy.name.clone()).or_insert((epoch, left));
+        }
+    }
+
     /// Forgets what the tables lack that `keep` refuses.
     pub fn lack_only(&mut self, keep: impl Fn(&str) -> bool) {
         self.debts.tables.retain(|table, _| keep(table));
@@ -58,7 +76,7 @@ impl Copies {
         let mut lacking: BTreeMap<&str, &Left> =
             self.debts.tables.iter().map(|(table, (_, left))| (table.as_str(), left)).collect();
         for copy in &self.list {
-            let was_wanted = copy.owed.is_some() || copy.window.journal.fresh;
+            let was_wanted = copy.owed.is_some() || copy.window.needed;
             if let Stage::Failed(left) = &copy.stage
                 && (was_wanted || lacking.contains_key(copy.name.as_str()))
             {
@@ -73,7 +91,7 @@ impl Copies {
 mod tests {
     use super::super::requested;
     use super::*;
-    use crate::reason::CopyReason;
+    use crate::continuity::checkpoint::{Checkpoint, sample};
     use crate::table::TableName;
 
     fn left() -> Left {
@@ -85,10 +103,12 @@ mod tests {
         let mut copies = Copies::new("s", false);
         copies.lack("p.t", 3, &left());
         let some = requested(Some("id > 5".to_owned()), 0);
-        assert_eq!(copies.debts.settled("p.t", &some), None);
+        assert_eq!(copies.debts.settled("p.t", &some, Some(3)), None);
         assert_eq!(copies.lacking().into_keys().collect::<Vec<_>>(), ["p.t"]);
-        assert_eq!(copies.debts.settled("p.t", &requested(None, 0)), Some(3));
-        assert_eq!(copies.debts.settled("p.t", &requested(None, 0)), None);
+        let whole = requested(None, 0);
+        assert_eq!(copies.debts.settled("p.t", &whole, None), Some(3));
+        assert_eq!(copies.debts.settled("p.t", &whole, None), None);
+        assert_eq!(copies.debts.settled("p.t", &whole, Some(4)), Some(4));
         assert!(copies.lacking().is_empty());
     }
 
@@ -103,8 +123,32 @@ mod tests {
                 copies.owe("p.t", epoch);
             }
             assert!(copies.lacking().is_empty(), "a copy under way brings the rows");
+            // The copy is no longer fresh once a chunk is delivered.
+            copies.list[0].window.journal.fresh = false;
             copies.fail(0, left());
             assert_eq!(copies.lacking().contains_key("p.t"), lacks, "{fresh} {owed:?}");
         }
+    }
+
+    #[test]
+    fn a_cancelled_copy_that_the_topic_needs_leaves_rows_out() {
+        let mut copies = Copies::new("s", false);
+        copies.begin(&TableName::new("p", "t"), None, true, 0, None);
+        copies.begin(&TableName::new("p", "asked"), None, false, 0, None);
+        copies.cancel();
+        let lacking: Vec<_> = copies.lacking().into_iter().collect();
+        assert_eq!(lacking.len(), 1);
+        assert_eq!((lacking[0].0, &*lacking[0].1.reason), ("p.t", "window_cancelled"));
+    }
+
+    #[test]
+    fn a_consent_replaces_a_copy_that_is_listed() {
+        let mut copies = Copies::new("s", false);
+        copies.begin(&TableName::new("p", "t"), Some("id > 5".to_owned()), false, 1, None);
+        copies.fail(0, left());
+        let record = Checkpoint { epoch: 2, ..sample() };
+        let asked = [("p.t".to_owned(), requested(None, 2))].into();
+        copies.opened(&record, &asked, &"10:10:".parse().unwrap(), false);
+        assert!(!copies.has_failed("p.t") && copies.list[0].window.filter.is_none());
     }
 }

@@ -173,12 +173,24 @@ impl Copies {
         if !first && !is_consented {
             return;
         }
-        for (table, window) in windows {
-            if window.format <= FORMAT && !self.is_copying(table) {
-                let id = self.next_id();
-                self.list.push(Copy::new(id, table, window.clone(), self.now, None));
+        for (table, window) in windows.iter().filter(|(_, window)| window.format <= FORMAT) {
+            let listed = self.list.iter().position(|copy| copy.name == *table);
+            // A consent has asked for a copy of the whole table. It replaces one that has failed,
+            // is paused, or copies a part.
+            let is_asked_again = |copy: &Copy| {
+                window.epoch == 0 && window.asked_ms != copy.window.asked_ms && copy.reply.is_none()
+            };
+            let mut owed = None;
+            if let Some(at) = listed {
+                if first || !self.list.get(at).is_some_and(is_asked_again) {
+                    continue;
+                }
+                owed = self.list.remove(at).owed;
             }
+            let id = self.next_id();
+            self.list.push(Copy { owed, ..Copy::new(id, table, window.clone(), self.now, None) });
         }
+        self.watch();
     }
 
     /// True if no copy is under way, not even a failed one.
@@ -236,13 +248,14 @@ impl Copies {
             .list
             .iter()
             .find(|copy| copy.name == name && matches!(copy.stage, Stage::Failed(..)));
-        let (owed, was_fresh) =
-            failed.map_or((None, false), |copy| (copy.owed, copy.window.journal.fresh));
+        let (owed, needed, was_fresh) = failed.map_or((None, fresh, false), |copy| {
+            (copy.owed, fresh || copy.window.needed, copy.window.journal.fresh)
+        });
         if failed.is_some() {
             self.forget(|other| other != name);
         }
         let journal = Journal { fresh: fresh || was_fresh, ..Journal::default() };
-        self.push(table, Window { journal, ..requested(filter, now_ms) }, reply);
+        self.push(table, Window { needed, journal, ..requested(filter, now_ms) }, reply);
         owed.into_iter().for_each(|epoch| self.owe(&name, epoch));
     }
 
@@ -263,6 +276,7 @@ impl Copies {
         for name in &names {
             self.unwritten.insert(Window::key(&self.slot_name, name), None);
         }
+        self.lack_what_is_cancelled();
         self.list.clear();
         self.watched.clear();
         self.held = None;

@@ -396,7 +396,7 @@ impl Copies {
             "a backfill is complete"
         );
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
-        if let Some(epoch) = copy.owed.or_else(|| self.debts.settled(&copy.name, &copy.window)) {
+        if let Some(epoch) = self.debts.settled(&copy.name, &copy.window, copy.owed) {
             let copied = Copied::whole(epoch, copy.window.journal.rows);
             self.unwritten.insert(copied.key(&self.slot_name, &copy.name), Some(copied.to_json()));
         }
@@ -428,7 +428,7 @@ impl Copies {
         }
     }
 
-    /// State records that have to be written before a position is confirmed that lies behind what
+    /// State records that have to be written before a position is confirmed that lies beyond what
     /// was sent until now.
     #[must_use]
     pub fn unwritten(&self) -> BTreeMap<String, Option<String>> {

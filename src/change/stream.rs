@@ -269,7 +269,7 @@ impl Changes {
         }
     }
 
-    /// Takes a message, so that the place of the next one is behind it. Call it once for each
+    /// Takes a message, so that the place of the next one is after it. Call it once for each
     /// message that [`Changes::look`] has accepted.
     #[inline]
     pub fn take(&mut self, message: &Message<'_>) {

@@ -96,7 +96,7 @@ pub(super) fn decoded_for_an_outbox(links: &[Link], reader: &mut Reader<'_>) -> 
         return Some(());
     }
     let what = "content of logical messages is decoded for an outbox; write a transform of type \
-                \"outbox\" behind it, both without `tables`";
+                \"outbox\" after it, both without `tables`";
     reader.fault(&format!("{SECTION}.{number}.type"), what);
     None
 }

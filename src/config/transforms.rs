@@ -12,6 +12,7 @@ use crate::transform::compared::Compared;
 use crate::transform::fields::{Edit, Fields, Of};
 use crate::transform::headers::Headers;
 use crate::transform::logical::Logical;
+use crate::transform::naming;
 use crate::transform::pattern::Pattern;
 use crate::transform::timed::Timed;
 use crate::transform::unwrap::{Added, Deletes, Missing, RouteBy, Unwrap};
@@ -287,10 +288,14 @@ fn timestamp_router(at: &mut At<'_, '_>) -> Option<Transform> {
     let key = at.key("topic_format");
     let topic = at.reader.or(&key, value::text, "{topic}-{timestamp}");
     let pattern = conversions::pattern(at, "timestamp_format")?;
-    let pattern = match pattern {
-        Some(pattern) => pattern,
-        None => Pattern::read("yyyyMMdd").ok()?, // Connect's default
-    };
+    // Connect's default.
+    let pattern = pattern.or_else(|| Pattern::read("yyyyMMdd").ok())?;
+    let mut sample = String::new();
+    let is_written = pattern.write(0, &mut sample).is_some();
+    if !is_written || naming::topic(&sample) != sample {
+        at.fault("timestamp_format", "has characters that no topic has; write \"yyyy-MM-dd\"");
+        return None;
+    }
     Some(Transform::Timed(Box::new(Timed { topic: topic?, pattern })))
 }
 
@@ -385,7 +390,7 @@ fn insert_field(at: &mut At<'_, '_>) -> Option<Transform> {
     fields(at, Some(Edit::Insert { topic, fixed }), true)
 }
 
-/// A field's name, and whether it is required: `!` behind it says so, `?` and nothing say the
+/// A field's name, and whether it is required: `!` after it says so, `?` and nothing say the
 /// contrary.
 fn spec(text: String) -> (String, bool) {
     match (text.strip_suffix('!'), text.strip_suffix('?')) {

@@ -4,15 +4,15 @@
 use super::{Halt, Observed, Reason};
 use crate::lsn::Lsn;
 
-/// The halt of a slot with changes behind `from` that cannot be decoded, although the publication
-/// exists. If the server skipped them, the slot may be confirmed behind them.
+/// The halt of a slot with changes after `from` that cannot be decoded, although the publication
+/// exists. If the server skipped them, the slot may be confirmed beyond them.
 #[must_use]
 pub fn absent(publication: &str, from: Lsn, seen: &Observed) -> Halt {
     let confirmed = seen.slot.as_ref().and_then(|slot| slot.confirmed);
     let from = from.min(confirmed.unwrap_or(Lsn::ZERO));
     let detail = format!(
         "publication `{publication}` exists, but it did not exist under this name somewhere in the \
-         WAL behind {from}, which Postgres therefore cannot decode"
+         WAL after {from}, which Postgres therefore cannot decode"
     );
     Halt::new(Reason::PublicationAbsent, detail).over(from, seen.server)
 }

@@ -1,5 +1,4 @@
-//! The records of the state topic: the checkpoint and its neighbours. This file is pure: text in,
-//! text out.
+//! The records of the state topic: the checkpoint and its neighbours. Text goes in and out.
 //!
 //! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `signals/<slot>`,
 //! `watched/<slot>`, `detached/<slot>/<table>`, `skipped/<slot>/..`, `halt/<slot>`,
@@ -75,6 +74,9 @@ pub struct Window {
     /// publication do not fit the next ones.
     #[serde(default)]
     pub published: Option<Published>,
+    /// True if the topic lacks rows without this backfill, so that its failure needs a person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needed: bool,
     /// Progress: the parts of the table that are delivered.
     pub journal: window::Journal,
 }
@@ -268,7 +270,7 @@ impl Checkpoint {
 }
 
 /// Ends of all partitions when a process began that inherited a confirm hold. No late record lay
-/// before them, so the next process searches only behind them.
+/// before them, so the next process searches only after them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
     /// Format version of the record, see [`FORMAT`].

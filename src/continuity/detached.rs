@@ -48,7 +48,7 @@ pub enum Cause {
     Change(Refusal),
     /// The plan of the change's table was refused. It is tried once more.
     Plan,
-    /// The table is detached, but its record begins behind this change.
+    /// The table is detached, but its record begins after this change.
     Recorded,
 }
 

@@ -1,8 +1,8 @@
 //! Decides whether the stream can continue exactly where it stopped, by a comparison of the
 //! checkpoint with the server (`docs/internals/continuity.md`).
 //!
-//! This room is pure. Each rule closes a way in which a run lost changes. A rule that cannot be
-//! shown to hold causes a halt.
+//! The code here does no IO. Each rule prevents one way in which changes were lost. A rule that
+//! cannot be shown to hold causes a halt.
 
 pub mod checkpoint;
 pub mod detached;

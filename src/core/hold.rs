@@ -26,7 +26,7 @@ const HOLDS_MAX: usize = 40;
 const ENDS_RETRY: u64 = SECOND;
 
 /// Progress of the check that ends a hold. It reads the ends of the partitions, because late
-/// records may lie behind our last records, where no delivery report of ours would show a jump.
+/// records may lie after our last records, where no delivery report of ours would show a jump.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ends {
     Unasked,

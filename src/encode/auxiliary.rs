@@ -230,7 +230,7 @@ impl Encoder {
         self.auxiliary(plan, mark.position, &Filling { mark: Some(mark), tables: None, millis });
     }
 
-    /// Writes its end, with the number of events of each table.
+    /// Writes the end of a transaction, with the number of events of each table.
     pub fn transaction_ends(&mut self, plan: &Plan, mark: Mark, tables: &[(&str, u64)]) {
         let millis = mark.committed_at.unix_micros().div_euclid(1000);
         self.auxiliary(

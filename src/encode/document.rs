@@ -11,7 +11,7 @@ use crate::transform::outline::Outline;
 use crate::transform::shape::{Base, Schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// From here on a floating point number has no digits behind the point, and an integer of JSON may
+/// From here on a floating point number has no digits after the point, and an integer of JSON may
 /// have been rounded to it.
 const WHOLE_FLOATS_FROM: f64 = 9_007_199_254_740_992.0; // 2^53
 

@@ -22,7 +22,8 @@ pub(super) enum Step {
     Before,
     /// The row after it.
     After,
-    /// One letter: c, u, d, r, t, m.
+    /// The operation as one letter: c (create), u (update), d (delete), r (read by a copy), t
+    /// (truncate) or m (message).
     Operation,
     /// What the transaction or the clock says, in a field of this union.
     Meta(Meta, Union),

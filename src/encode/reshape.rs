@@ -10,8 +10,8 @@ use super::shaped::{Compiler, Frame};
 use super::shapes::Described;
 use super::{Config, Format};
 use crate::table::{Table, TableName};
-use crate::transform::By;
 use crate::transform::shape::{Kind, Part, Shape};
+use crate::transform::{By, Routing};
 use std::sync::Arc;
 
 /// What a table's records are before any transform.
@@ -49,8 +49,9 @@ impl Planner {
         if let (Some(routing), None) = (config.transforms.routing(name, &original.topic), route) {
             let places = config.transforms.route_places(name, described.shape(Kind::Create));
             let places = places.map_err(fault)?;
-            // A filter before the router leaves no rows to route.
-            if places.is_some() == routing.by.is_some() {
+            // A filter before the router leaves no rows to route, and its time remains.
+            let routing = Routing { by: routing.by.filter(|_| places.is_some()), ..routing };
+            if routing.by.is_some() || !routing.times.is_empty() {
                 router = Some(Router::new(&routing, places, &original)?);
             }
         }

@@ -254,7 +254,7 @@ impl Router {
             RoutedBy::Time => return Ok(()),
             RoutedBy::Field(_) => self.value(route).to_owned(),
         };
-        if topic.is_empty() || topic.len() > TOPIC_LENGTH_MAX || naming::topic(&topic) != topic {
+        if topic.len() > TOPIC_LENGTH_MAX || naming::topic(&topic) != topic || is_refused(&topic) {
             return Err(self.no_topic());
         }
         let topics_max = self.by.column().1;
@@ -270,6 +270,13 @@ impl Router {
             return Err(EncodeError::RoutesFull { table, column, max: topics_max });
         }
         Ok(())
+    }
+
+    /// The times at the beginning of a route.
+    #[must_use]
+    pub fn times_of<'r>(&self, route: &'r str) -> &'r str {
+        let rest = self.without_times(route);
+        route.strip_suffix(rest).unwrap_or(route)
     }
 
     /// Whether so many plans are forgotten, because those of a past time are not needed again.
@@ -332,4 +339,10 @@ fn payload(outbox: &Outbox, places: &Places, row: Tuple<'_>) -> Payload {
         Some(Cell::Null) if outbox.tombstones => Payload::Empty,
         _ => Payload::Any,
     }
+}
+
+/// Whether a row may not name this topic: Kafka refuses it, or an agent keeps its state or its
+/// quarantine there.
+fn is_refused(topic: &str) -> bool {
+    matches!(topic, "" | "." | "..") || topic.contains(".wellspring-")
 }

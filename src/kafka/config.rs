@@ -50,13 +50,13 @@ pub struct Config {
     /// The most records librdkafka queues; lower than its own maximum only in tests of a full
     /// queue.
     pub queue_records_max: usize,
-    /// How topics that do not exist yet come to be.
+    /// Whether the agent creates missing topics, and with which partitions and settings.
     pub topics: TopicRules,
     /// Name of the compacted topic that holds our records of progress.
     pub state_topic: String,
 }
 
-/// How topics that do not exist yet come to be.
+/// Whether the agent creates missing topics, and with which partitions and settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicRules {
     /// Whether we create topics at all; if not, a missing topic is a fault that names it.

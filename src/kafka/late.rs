@@ -5,7 +5,7 @@
 //! in the network. Such a record is newer in the log than the value that replaced it, and a
 //! consumer ends on the old value. Offsets do not show it to a process that has not written yet.
 //! The producer's time stamp does: the record was produced before the last process began, and it
-//! lies behind records that the last process wrote.
+//! lies after records that the last process wrote.
 //!
 //! The search reads each partition from the first record of that last process to the end. It is
 //! bounded in records, bytes and time, and it says `Unknown` where it cannot tell. It compares the
@@ -40,7 +40,7 @@ const FETCH_BYTES: &str = "65536";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateQuestion {
     /// When each producer began that replayed what the one before it had left unanswered:
-    /// milliseconds since 1970, ascending, at least one. A record is late where it lies behind one
+    /// milliseconds since 1970, ascending, at least one. A record is late where it lies after one
     /// of a later producer. A partition is read from its first record of the first producer on: a
     /// late record before that is harmless, because everything that replaces it follows it.
     pub began_ms: Vec<i64>,
@@ -58,10 +58,10 @@ pub struct LateQuestion {
 /// How far an earlier search has read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadEnds {
-    /// One past the last offset that it read, by topic and partition; a partition that is missing
-    /// is read from its start.
+    /// One past the last offset that the earlier search read, by topic and partition. A partition
+    /// without an entry is read from its first record.
     pub ends: BTreeMap<(String, i32), i64>,
-    /// How many of the question's producers began before the records behind it were produced, late
+    /// How many of the question's producers began before the records after it were produced, late
     /// ones excepted.
     pub newest: usize,
 }
@@ -237,7 +237,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What a partition holds behind an earlier look.
+    /// What a partition holds after an earlier search.
     fn behind(
         &self,
         ends: &ReadEnds,

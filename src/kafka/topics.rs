@@ -248,7 +248,7 @@ impl Asker {
         else {
             return KafkaError::Request { call, topic: topic.to_owned(), source };
         };
-        // With librdkafka's `debug` on, the reason stands behind a thousand other lines.
+        // With librdkafka's `debug` on, the reason stands after a thousand other lines.
         let until = Instant::now() + LISTEN;
         while consumer.context().last_words().is_none() && Instant::now() < until {
             let _ = consumer.poll(LISTEN / 10);

@@ -105,7 +105,7 @@ pub struct Metrics {
     /// `wellspring_quarantined_total`: changes that were sent to the quarantine topic.
     pub quarantined: IntCounter,
     /// `wellspring_truncates_not_sent_total`: truncates that were not published because the topic
-    /// is compacted.
+    /// is compacted, or because rows name their topics.
     pub truncates_not_sent: IntCounter,
     /// `wellspring_copy_rows`: rows sent by the first copy.
     pub copy_rows: IntGauge,
@@ -304,7 +304,8 @@ impl Metrics {
                 .counter("quarantined_total", "Changes that were sent to the quarantine topic."),
             truncates_not_sent: to.counter(
                 "truncates_not_sent_total",
-                "Truncates that were not published because the topic is compacted.",
+                "Truncates that were not published because the topic is compacted, or because rows \
+                 name their topics.",
             ),
             copy_rows: to.gauge("copy_rows", "Rows sent by the first copy."),
             copy_rows_expected: to.gauge(

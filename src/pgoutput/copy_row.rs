@@ -23,7 +23,7 @@ pub enum CopyRowError {
         /// Columns of the line.
         found: usize,
     },
-    /// The line ends behind a backslash.
+    /// The line ends after a backslash.
     #[error("a copied row ends inside an escape in column {column}")]
     Escape {
         /// Index of the column, counted from 0.
@@ -139,7 +139,7 @@ fn plain_length(bytes: &[u8]) -> usize {
     at + tail.iter().position(|byte| matches!(byte, b'\t' | b'\\')).unwrap_or(tail.len())
 }
 
-/// The byte that stands behind a backslash, and what follows it; none at the end of the line.
+/// The byte that follows a backslash, and what comes after that; none at the end of the line.
 fn unescape(escape: &[u8]) -> Option<(u8, &[u8])> {
     let (&first, rest) = escape.split_first()?;
     let digits = |bytes: &[u8], radix: u32, most: usize| {

@@ -101,7 +101,8 @@ impl PlanMaker {
         let Some(task) = self.ahead.recorded.take() else { return };
         // The task fails only if the runtime ends.
         if let Ok(infos) = task.await {
-            infos.into_iter().for_each(|info| self.ahead.topics.note_ahead(info));
+            let now = Instant::now();
+            infos.into_iter().for_each(|info| self.ahead.topics.note_ahead(now, info));
         }
     }
 
@@ -184,7 +185,7 @@ impl PlanMaker {
             .map(|draft| draft.topic.clone())
             .collect();
         for info in self.made(&topics, &rules, unknown.into_iter().collect()).await {
-            self.ahead.topics.note_ahead(info);
+            self.ahead.topics.note_ahead(now, info);
         }
         let mut ready = Vec::with_capacity(drafts.len());
         for draft in drafts {

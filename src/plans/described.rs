@@ -13,40 +13,55 @@ use tokio::time::Instant;
 /// the stream.
 const KNOWN: Duration = Duration::from_secs(60);
 
-/// The last answer for each planned topic, with the time of the request. There is no time as long
-/// as no plan has used the answer.
+/// How long an answer is used that no plan has used before. It bridges the time until the first
+/// rows of a table. A topic can be deleted or made anew later.
+const UNUSED: Duration = Duration::from_secs(600);
+
+/// The last answer for each planned topic.
 #[derive(Default)]
-pub(super) struct Described(HashMap<String, (Option<Instant>, TopicInfo)>);
+pub(super) struct Described(HashMap<String, Answer>);
+
+struct Answer {
+    /// When the answer came, or when a plan used it first.
+    since: Instant,
+    /// True as long as no plan has used the answer.
+    unused: bool,
+    info: TopicInfo,
+}
 
 impl Described {
-    /// The remembered answer for a topic, if it is younger than [`KNOWN`] or was never used. A plan
-    /// that was made at the beginning of the connection would hold an answer as old as that.
+    /// The remembered answer for a topic, if it is younger than [`KNOWN`], or than [`UNUSED`] where
+    /// no plan has used it.
     pub(super) fn known(&self, topic: &str, now: Instant) -> Option<&TopicInfo> {
-        let (asked, info) = self.0.get(topic)?;
-        asked.is_none_or(|asked| now.duration_since(asked) < KNOWN).then_some(info)
+        let Answer { since, unused, info } = self.0.get(topic)?;
+        let longest = if *unused { UNUSED } else { KNOWN };
+        (now.duration_since(*since) < longest).then_some(info)
     }
 
-    /// The same, for a plan. From now on the answer has an age.
+    /// The same, for a plan. The age of the answer counts from its first use.
     pub(super) fn take(&mut self, topic: &str, now: Instant) -> Option<&TopicInfo> {
         self.known(topic, now)?;
-        let (asked, info) = self.0.get_mut(topic)?;
-        asked.get_or_insert(now);
-        Some(info)
+        let answer = self.0.get_mut(topic)?;
+        if std::mem::take(&mut answer.unused) {
+            answer.since = now;
+        }
+        Some(&answer.info)
     }
 
     /// The newest answer for a topic, however old it is.
     pub(super) fn peek(&self, topic: &str) -> Option<&TopicInfo> {
-        self.0.get(topic).map(|(_, info)| info)
+        self.0.get(topic).map(|answer| &answer.info)
     }
 
     /// Remembers an answer that the brokers gave to a plan at `now`.
     pub(super) fn note(&mut self, topic: &str, now: Instant, info: &TopicInfo) {
-        self.0.insert(topic.to_owned(), (Some(now), info.clone()));
+        let answer = Answer { since: now, unused: false, info: info.clone() };
+        self.0.insert(topic.to_owned(), answer);
     }
 
     /// Remembers an answer that no plan has asked for yet.
-    pub(super) fn note_ahead(&mut self, info: TopicInfo) {
-        self.0.insert(info.name.clone(), (None, info));
+    pub(super) fn note_ahead(&mut self, now: Instant, info: TopicInfo) {
+        self.0.insert(info.name.clone(), Answer { since: now, unused: true, info });
     }
 }
 
@@ -82,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_of_no_age_before_its_first_use() {
+    fn an_answer_of_no_use_lasts_longer_and_not_for_ever() {
         let (mut described, asked) = (Described::default(), Instant::now());
         let at = |seconds: u64| asked + Duration::from_secs(seconds);
-        described.note_ahead(topic(3));
-        assert_eq!(described.known("t", at(1000)), Some(&topic(3)));
-        assert_eq!(described.take("t", at(1000)), Some(&topic(3)));
-        assert_eq!(described.take("t", at(1059)), Some(&topic(3)));
-        assert_eq!(described.take("t", at(1060)), None);
+        described.note_ahead(at(0), topic(3));
+        assert_eq!(described.known("t", at(600)), None);
+        assert_eq!(described.take("t", at(599)), Some(&topic(3)));
+        assert_eq!(described.take("t", at(658)), Some(&topic(3)));
+        assert_eq!(described.take("t", at(659)), None);
         assert_eq!(described.peek("t"), Some(&topic(3)));
     }
 }

@@ -271,7 +271,7 @@ impl Prover {
                 self.metrics.registry_failures.inc();
                 self.pause.until = Some(Instant::now() + self.pause.length);
                 self.pause.length = (self.pause.length * 2).min(PAUSE_MAX);
-                // The claim goes behind the others: nonsense may be the answer to this id alone.
+                // The claim goes after the others: nonsense may be the answer to this id alone.
                 self.waiting.push_back(claim);
                 self.tell.send_modify(|known| known.away = Some(Chain(&error).to_string()));
             }

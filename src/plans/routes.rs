@@ -10,7 +10,7 @@ use crate::ledger::RouteId;
 use crate::lsn::PgMicros;
 use crate::postgres::PgError;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +28,9 @@ pub struct RouteOf {
 pub struct Routes {
     router: Arc<Router>,
     known: RefCell<HashMap<Box<str>, Rc<Active>>>,
+    /// The numbers of all topics that were planned. A record can be in flight when its plan is
+    /// forgotten.
+    numbers: RefCell<HashSet<RouteId>>,
     /// The route of the row at hand.
     route: RefCell<String>,
 }
@@ -47,14 +50,26 @@ pub enum Routed {
 }
 
 impl Routes {
+    /// Whether the rows are events of an outbox.
+    #[must_use]
+    pub fn is_of_events(&self) -> bool {
+        self.router.is_of_events()
+    }
+
     /// No topic is planned yet.
     #[must_use]
     pub fn new(router: Arc<Router>) -> Self {
-        Routes { router, known: RefCell::default(), route: RefCell::default() }
+        Routes {
+            router,
+            known: RefCell::default(),
+            numbers: RefCell::default(),
+            route: RefCell::default(),
+        }
     }
 
     /// Takes the plan of the rows with this route.
     pub fn learn(&self, route: &str, active: Active) {
+        self.numbers.borrow_mut().insert(active.route);
         self.known.borrow_mut().insert(route.into(), Rc::new(active));
     }
 
@@ -62,7 +77,8 @@ impl Routes {
     #[inline]
     fn found(&self, route: &str) -> Result<Routed, EncodeError> {
         if self.router.forgets(self.known.borrow().len()) {
-            self.known.borrow_mut().clear();
+            let times = self.router.times_of(route);
+            self.known.borrow_mut().retain(|known, _| self.router.times_of(known) == times);
         }
         let known = self.known.borrow();
         if let Some(active) = known.get(route) {
@@ -72,9 +88,9 @@ impl Routes {
         Ok(Routed::New(Arc::clone(&self.router), route.to_owned()))
     }
 
-    /// Whether a plan has this topic's number.
+    /// Whether a plan has, or had, this topic's number.
     fn has(&self, route: RouteId) -> bool {
-        self.known.borrow().values().any(|active| active.route == route)
+        self.numbers.borrow().contains(&route)
     }
 }
 

@@ -318,7 +318,8 @@ impl Session {
         }
     }
 
-    /// Notes that a call begins; it ends where `abandoned` is taken back.
+    /// Sets `abandoned` until the answer of the call is complete, so that a call that is given up
+    /// half-way makes the connection unusable.
     pub(super) fn begin(&mut self, call: &'static str) -> Result<(), PgError> {
         if std::mem::replace(&mut self.abandoned, true) {
             let what = "an earlier call on this connection was given up half-way; connect again"

@@ -36,6 +36,8 @@ super::reasons! {
             "The server sent a chunk that is not in its copy format.";
         Broken: "window_broken",
             "The standstill ended several times after rows had been sent.";
+        Cancelled: "window_cancelled",
+            "The backfill that was to bring the rows was cancelled.";
         Detached: "table_detached",
             "The table was detached while it was copied.";
         NoSlot: "window_no_slot",

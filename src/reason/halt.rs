@@ -178,8 +178,9 @@ impl Reason {
             | Reason::OtherCluster
             | Reason::OtherDatabase
             | Reason::TimelineUnknown => (Proof::EachConnect, &[Correction, Accept]),
-            // The switch point of an ended timeline is final, and `sent` is in the checkpoint.
-            Reason::PublishedAhead => (Proof::EachConnect, &[Correction, Accept]),
+            // A process knows what it has sent before a checkpoint says so. Another process would
+            // observe nothing.
+            Reason::PublishedAhead => (Proof::Once, &[Accept]),
             // A restored server writes on and passes the recorded position. A later connect would
             // observe nothing.
             Reason::ServerWentBack => (Proof::Once, &[Accept]),

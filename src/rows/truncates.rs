@@ -56,6 +56,14 @@ impl Output {
         let refused = |error: EncodeError| unencodable(active, context.position, &error);
         let row = Row::Truncate;
         let Routed::Own = active.routed(&row, context.committed_at).map_err(refused)? else {
+            if active.routes.as_ref().is_some_and(|routes| !routes.is_of_events()) {
+                tools.metrics.truncates_not_sent.inc();
+                tracing::warn!(
+                    table = %active.table,
+                    "a truncate was not sent: rows of the table name their topics, and a truncate \
+                     names none"
+                );
+            }
             return Ok(());
         };
         self.auxiliary.count(&mut self.records, &active.table);

@@ -269,7 +269,9 @@ impl<R> Windows<R> {
         if rows.is_empty() { Before::Nothing } else { Before::Rows(rows) }
     }
 
-    /// Remembers the transaction of a change, and rows that arrive without all of their values.
+    /// Remembers the transaction of a change until a snapshot sees that transaction. An update that
+    /// moves a row to another key without its unchanged large values is remembered too. A complete
+    /// row or a truncate clears what was remembered.
     fn note(&mut self, touch: &Touch<'_>) {
         if self.emitted.last() != Some(&touch.xid) && !self.emitted.contains(&touch.xid) {
             self.emitted.push(touch.xid);

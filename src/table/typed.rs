@@ -22,7 +22,7 @@ pub fn snapshot_of(table: &str) -> String {
 }
 
 /// The name `namespace.name` as SQL takes it: each part in double quotes if SQL would fold or
-/// refuse it. A key word as a table's name needs none, because it stands behind a dot.
+/// refuse it. A key word as a table's name needs none, because it follows a dot.
 #[must_use]
 pub fn in_sql(table: &str) -> String {
     let quoted = |part: &str| {

@@ -405,6 +405,10 @@ fn push_moment(kind: Temporal, value: i64, out: &mut String) -> Result<(), Conve
         Temporal::Time | Temporal::Timestamp => value,
     };
     let (days, of_day) = (millis.div_euclid(MILLIS_PER_DAY), millis.rem_euclid(MILLIS_PER_DAY));
+    // Connect has no time of a day at 24:00:00, and would make a date of it.
+    if kind == Temporal::Time && days != 0 {
+        return Err(ConvertFault::Range("string"));
+    }
     let has_time = kind != Temporal::Date && (of_day != 0 || days < 1);
     if kind != Temporal::Time {
         let (year, month, day) = civil_of(days);

@@ -266,7 +266,10 @@ impl Chain {
             Transform::DecodeMessage(rules) if link.holds(own) => Some(*rules),
             _ => None,
         })?;
-        let by = self.followed(own, |link| link.tables.is_empty()).1?;
+        // `unwrap` leaves a message as it is, and its column is none of a message.
+        let is_for_messages =
+            |link: &Link| link.tables.is_empty() && !matches!(link.transform, Transform::Unwrap(_));
+        let by = self.followed(own, is_for_messages).1?;
         Some((rules, Routing { by: Some(by), times: Vec::new() }))
     }
 
@@ -280,7 +283,7 @@ impl Chain {
         (by.is_some() || !times.is_empty()).then_some(Routing { by, times })
     }
 
-    /// The topic behind the links that `applies` takes, and the first one that routes by a value.
+    /// The topic after the links that `applies` takes, and the first one that routes by a value.
     fn followed(&self, own: &str, applies: impl Fn(&Link) -> bool) -> (String, Option<By<'_>>) {
         let (mut topic, mut found) = (own.to_owned(), None);
         for link in self.links.iter().filter(|link| applies(link)) {

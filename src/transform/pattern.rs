@@ -49,8 +49,14 @@ pub enum PatternFault {
     #[error("`{0}` is no field of a pattern here; letters that stand for themselves are quoted")]
     Letter(char),
     /// Two digits are a year of the century around today.
-    #[error("`yy` cannot be read, because its century depends on the day of reading; write `yyyy`")]
+    #[error(
+        "`y` and `yy` cannot be read, because the century depends on the day of reading; write \
+         `yyyy`"
+    )]
     Century,
+    /// Java leaves `a` out beside an hour of the day.
+    #[error("`a` is read with `h` or `K` alone, and the pattern has another hour")]
+    Half,
     /// Texts with this field are not read.
     #[error("`{0}` can be written and not be read")]
     Unread(char),
@@ -123,7 +129,8 @@ impl Pattern {
     pub fn is_read(&self) -> Result<(), PatternFault> {
         for item in &self.items {
             match item {
-                Item::Field('y', 2) => return Err(PatternFault::Century),
+                Item::Field('y', 1 | 2) => return Err(PatternFault::Century),
+                Item::Field('a', _) if !self.has("hK") => return Err(PatternFault::Half),
                 Item::Field(letter @ ('D' | 'u'), _) => return Err(PatternFault::Unread(*letter)),
                 _ => {}
             }
@@ -131,7 +138,14 @@ impl Pattern {
         Ok(())
     }
 
-    /// Writes milliseconds since 1970. None before the year 1, which the text would not show.
+    fn has(&self, letters: &str) -> bool {
+        let is_one =
+            |item: &Item| matches!(item, Item::Field(letter, _) if letters.contains(*letter));
+        self.items.iter().any(is_one)
+    }
+
+    /// Writes the time `millis`, in milliseconds since 1970, by this pattern. Returns None for a
+    /// time before the year 1, because the text has no place for the era.
     pub(crate) fn write(&self, millis: i64, out: &mut String) -> Option<()> {
         let (days, of_day) = (millis.div_euclid(MILLIS_PER_DAY), millis.rem_euclid(MILLIS_PER_DAY));
         let (year, month, day) = civil_of(days);
@@ -257,11 +271,15 @@ fn name(names: &[&str], rest: &mut &str) -> Option<i64> {
     None
 }
 
-/// Milliseconds of a time zone: `Z`, `UTC`, `GMT` or `+01:00`, with or without colon or minutes.
+/// Milliseconds of a time zone: `Z`, `UTC`, `GMT`, `+01:00` or `GMT+01:00`, with or without colon
+/// or minutes.
 fn offset(rest: &mut &str) -> Option<i64> {
     for utc in ["UTC", "GMT", "Z"] {
         if let Some(after) = rest.strip_prefix(utc) {
             *rest = after;
+            if utc == "GMT" && after.starts_with(['+', '-']) {
+                break;
+            }
             return Some(0);
         }
     }
@@ -269,10 +287,13 @@ fn offset(rest: &mut &str) -> Option<i64> {
         Some(digits) => (1, digits),
         None => (-1, rest.strip_prefix('-')?),
     };
-    let hours: i64 = digits.get(..2)?.parse().ok()?;
+    let two = |text: &str| {
+        let two = text.get(..2)?;
+        two.bytes().all(|byte| byte.is_ascii_digit()).then(|| two.parse::<i64>().ok())?
+    };
+    let hours = two(digits)?;
     let after = digits.get(2..)?;
-    let minutes = after.strip_prefix(':').unwrap_or(after).get(..2);
-    let (minutes, after) = match minutes.and_then(|digits| digits.parse::<i64>().ok()) {
+    let (minutes, after) = match two(after.strip_prefix(':').unwrap_or(after)) {
         Some(minutes) => (minutes, after.strip_prefix(':').unwrap_or(after).get(2..)?),
         None => (0, after),
     };

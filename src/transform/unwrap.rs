@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// The field that says whether a rewritten record is of a delete.
 const DELETED: &str = "__deleted";
 
-/// What becomes of a delete and of the tombstone behind it.
+/// What becomes of a delete and of the tombstone after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Deletes {
     /// The delete and the tombstone are dropped.
@@ -36,7 +36,7 @@ pub struct Added {
 }
 
 impl Added {
-    /// Reads `field`, `struct.field` or either with `:name` behind it. None if it is none of these.
+    /// Reads `field`, `struct.field` or either with `:name` after it. None if it is none of these.
     #[must_use]
     pub fn read(prefix: &str, text: &str) -> Option<Self> {
         let mut parts = text.split(':').map(str::trim);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     /// The server's position before the moment. A statement that the look does not see was
-    /// committed behind it.
+    /// committed after it.
     pub before: Lsn,
     /// The server's position after the moment. A statement that the look sees was committed before
     /// it.

@@ -93,7 +93,7 @@ async fn ask(sql: &Sql, name: &str, details: &Details) -> Result<Fingerprint, Pg
     };
     let position = |text: Option<&str>| text.and_then(|text| text.parse::<Lsn>().ok());
     let before = position(cell(0, 0)).ok_or_else(|| unreadable("no position"))?;
-    let after = position(cell(1, 1)).ok_or_else(|| unreadable("no position behind the catalog"))?;
+    let after = position(cell(1, 1)).ok_or_else(|| unreadable("no position after the catalog"))?;
     let answer: Answer = cell(1, 0)
         .and_then(|text| serde_json::from_str(text).ok())
         .ok_or_else(|| unreadable("the catalog's answer has another form"))?;

@@ -64,7 +64,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "insert-field",
         "A fixed text (`static_field`, `static_value`) or the topic (`topic_field`) becomes a field. The field is \
-         optional, and required with `!` behind its name.",
+         optional, and required with `!` after its name.",
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"insert-field\"\nstatic_field = \"region!\"\nstatic_value = \"eu\"",
     ),
     (
@@ -196,7 +196,7 @@ one table two topics or two schemas are refused before the first record.
 
 - Transforms work on the records of tables. Heartbeats, transaction records and notifications stay as they are.
 - Logical messages stay as they are, unless they are events of an outbox. `decode-message` reads their content as a JSON
-  object, and an `outbox` behind it makes the object's fields an event, as it does with the columns of a row. Both have
+  object, and an `outbox` after it makes the object's fields an event, as it does with the columns of a row. Both have
   no `tables`; `when_topic` limits them to the topic of messages. No table is needed then:
 
   ```toml
@@ -218,6 +218,10 @@ one table two topics or two schemas are refused before the first record.
   fields, halts the stream. `null_fields = true` gives a null a field.
 - `null_becomes_default` says for most types whether a null is read as the default of its column, as Connect's
   `replace.null.with.default` does. It is true by default.
+- A row can name its topic: by a column (`route` of `unwrap`, an outbox) or by the time of its commit
+  (`timestamp-router`). A truncate names no topic, so it is not sent and is counted in
+  `wellspring_truncates_not_sent_total`. A backfill sends rows to topics that streamed rows have gone to, and ends with
+  the reason at a row of another topic. The first copy has no such limit.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
 - The dropping of fields by a header (`unwrap`),

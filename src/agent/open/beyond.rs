@@ -22,7 +22,8 @@ impl ServerState {
         carried: &Carried,
     ) -> Result<Option<Decided>, PipelineError> {
         let (Some(slot), Some(record)) = (&self.slot, &self.state.record) else { return Ok(None) };
-        // While a process has the slot there is nothing to decide, because the process moves it.
+        // While another process streams from the slot, nothing is decided, because that process
+        // moves the slot.
         let (Some(confirmed), None, false) =
             (slot.confirmed_flush_lsn, slot.active_pid, carried.rewind)
         else {

@@ -134,7 +134,7 @@ impl Reporter {
             if lacking.contains_key(&*table) {
                 continue;
             }
-            info!(table, "the table is copied, which the first copy had left out");
+            info!(table, "the table is no longer incomplete: a copy is complete or under way");
             if let Some(status) = self.status.tables.get_mut(&table)
                 && status.state == "incomplete"
             {

@@ -147,7 +147,7 @@ impl Flow {
         table.changes_per_second = rate;
     }
 
-    /// Adds a point to the chart if one is due, and returns all points then.
+    /// If a point is due, adds it to the chart and returns all points.
     pub(super) fn moment(
         &mut self,
         moment: impl FnOnce() -> Moment,

@@ -112,7 +112,7 @@ impl Runner {
         } else if !self.backfills.copies.is_empty()
             && self.backfills.recorded_at.elapsed() >= RECORD_SPACING
         {
-            // After a crash the stream repeats everything behind the checkpoint before it reaches
+            // After a crash the stream repeats everything after the checkpoint before it reaches
             // the positions that chunks wait for. Frequent checkpoints keep that part short.
             self.backfills.recorded_at = tokio::time::Instant::now();
             self.core.want_recorded(self.core.ledger().confirmed());
@@ -254,7 +254,7 @@ impl Runner {
     /// Hands the plan of a table to its backfill. A table that is not captured ends the backfill.
     pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
-            Planned::Active(Active { routes: Some(_), .. }) => {
+            Planned::Active(Active { routes: Some(routes), .. }) if routes.is_of_events() => {
                 self.backfills.copies.refused(id, backfill::events_only());
             }
             Planned::Active(active) => {

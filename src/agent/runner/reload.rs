@@ -77,8 +77,8 @@ impl Runner {
             Ok(captured) => captured,
             Err(refused) => return reply.send(Err(refused)),
         };
-        // The oids that the reload would record are another publication's or table's: that needs
-        // consent.
+        // The publication or a table has another oid than the recorded one, so it was replaced. The
+        // stream halts until an operator consents.
         if self.found(&findings) {
             let why = "publication or tables changed in a way that halts the stream: see \
                 `wellspring slot status`";

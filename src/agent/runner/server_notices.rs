@@ -12,10 +12,10 @@ use crate::watch::notice::{self, Notice, meaning};
 pub(super) struct ServerNotices {
     /// The received position at which the server began to wait for a standby.
     awaiting_at: Option<Lsn>,
-    /// The server skips changes behind this position, because the publication does not exist there.
+    /// The server skips changes after this position, because the publication does not exist there.
     /// It may exist at present.
     skipped_from: Option<Lsn>,
-    /// The stream ended behind this position for the same cause. The next connect judges it.
+    /// The stream failed at WAL after this position for the same cause. The next connect judges it.
     pub absent_from: Option<Lsn>,
     /// The last notice in the log. The server repeats a notice while its cause lasts.
     logged: Option<String>,
@@ -81,7 +81,7 @@ impl Runner {
         })
     }
 
-    /// Ends the connection, because the publication does not exist at a place of the WAL behind
+    /// Ends the connection, because the publication does not exist at a place of the WAL after
     /// `from`. The next connect judges whether it exists by now, and halts in either case.
     pub(super) fn lacks_publication(&mut self, from: Lsn, what: String) {
         self.checks.watch.notices.absent_from = Some(from);

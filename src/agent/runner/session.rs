@@ -42,7 +42,7 @@ impl Runner {
             return self.apply(Event::GiveUp);
         }
         if self.is_absence(&error) {
-            // Nothing is confirmed behind the place, so that the slot says where the range begins.
+            // Nothing is confirmed beyond the place, so that the slot says where the range begins.
             return self.lacks_publication(Lsn::MAX, Chain(&error).to_string());
         }
         self.failed(disposition(&error));

@@ -126,7 +126,7 @@ impl Runner {
         places
     }
 
-    /// Acts on a signal of the stream before any frame behind the signal is handled.
+    /// Acts on a signal of the stream before any frame after the signal is handled.
     pub(super) fn signalled(&mut self, signalled: &Signalled) {
         let Signalled { commit, id, kind, data } = signalled;
         if self.core.record().is_some_and(|record| record.confirmed > *commit) {

@@ -64,7 +64,7 @@ enum Kind {
     Decimal {
         scale: usize,
     },
-    /// A time in ISO 8601 in UTC, with as many digits of the second as it needs.
+    /// Text of an ISO 8601 time in UTC, whose fraction of a second has zero to six digits.
     ZonedTimestamp,
 }
 
@@ -144,7 +144,7 @@ impl Decoder {
         if !body.is_empty() {
             return Err(DecodeError::Shape {
                 topic: topic.to_owned(),
-                what: "bytes are left behind its value",
+                what: "bytes are left after its value",
             });
         }
         let kinds = known.kinds.clone();

@@ -22,8 +22,8 @@ enum As {
     Only(&'static str),
 }
 
-/// A Java class and our type. Its options have their names with `_` for `.` here, but for those of
-/// `named`.
+/// A Java class and our type of transform. An option keeps its Java name with `_` for `.`, unless
+/// `NAMED` gives it another one.
 struct Class {
     java: &'static str,
     ours: &'static str,

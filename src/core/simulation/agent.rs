@@ -229,7 +229,7 @@ impl World {
         self.tell(at, Event::Opened(Box::new(opened)));
     }
 
-    /// True if a record lies behind a record of a later producer, which `kafka::late` finds by the
+    /// True if a record lies after a record of a later producer, which `kafka::late` finds by the
     /// time stamps of the producers.
     fn landed_late(&self, record: &Checkpoint) -> bool {
         let began: Vec<i64> = record.holds.iter().map(|hold| hold.opened_ms).collect();

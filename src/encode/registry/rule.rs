@@ -26,7 +26,7 @@ impl Registry {
     }
 }
 
-/// The rule that `new` breaks behind `latest` under the level, with the field. `None` if no rule of
+/// The rule that `new` breaks after `latest` under the level, with the field. `None` if no rule of
 /// the level is broken between these two: an earlier version may differ, or the registry has rules
 /// of its own.
 #[must_use]
@@ -45,6 +45,9 @@ pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
         })
 }
 
+/// The most characters of a fault. The library shows both schemas where their types differ.
+const RULE_CHARS_MAX: usize = 1000;
+
 /// The path of fields down to the fault, and the fault itself.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -53,7 +56,12 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
         text = format!("{text}: {inner}");
         cause = inner.source();
     }
-    text.replace("Incompatible schemata! ", "").replace("Incompatible schema types! ", "")
+    let text =
+        text.replace("Incompatible schemata! ", "").replace("Incompatible schema types! ", "");
+    if text.chars().nth(RULE_CHARS_MAX).is_none() {
+        return text;
+    }
+    text.chars().take(RULE_CHARS_MAX).chain("...".chars()).collect()
 }
 
 #[cfg(test)]

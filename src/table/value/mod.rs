@@ -27,7 +27,7 @@ pub use temporal::{
     timetz,
 };
 
-/// What stands before and behind the byte at `at`, which was found in `text`.
+/// What stands before and after the byte at `at`, which was found in `text`.
 ///
 /// # Panics
 /// `at` lies beyond the text, which is a fault of the caller.

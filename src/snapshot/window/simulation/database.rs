@@ -140,7 +140,7 @@ impl Database {
         self.transactions.len() - 1
     }
 
-    /// Writes a record and returns its position. The first record of a page begins behind the page
+    /// Writes a record and returns its position. The first record of a page begins after the page
     /// header.
     fn log(&mut self, bytes: u64) -> Lsn {
         let start = self.insert_lsn();
