@@ -102,8 +102,8 @@ impl Holds {
         self.foreign |= !self.open.is_empty();
     }
 
-    /// Highest position that the slot may confirm, and the newest commit there; `None` when no hold
-    /// is open.
+    /// Returns the highest position that the slot may confirm, and the newest commit at that
+    /// position. `None` when no hold is open.
     pub fn floor(&self) -> Option<(Lsn, Option<Committed>)> {
         self.open.first().map(|hold| (hold.floor, hold.last_commit))
     }

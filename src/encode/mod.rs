@@ -111,7 +111,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Debezium's placeholder for unchanged values out of line.
+    /// The text that Debezium sends in place of a large value that did not change.
     pub const PLACEHOLDER: &'static str = "__debezium_unavailable_value";
 
     /// The defaults for a prefix: Avro, tombstones, truncates, messages and context headers.

@@ -81,8 +81,8 @@ impl Asker {
     }
 }
 
-/// The partitions that exist, by topic. A topic that does not exist has none; a topic that no
-/// broker answered for is left out. Blocks until the deadline at most.
+/// Returns the existing partitions of each topic. A topic that does not exist has an empty set, and
+/// a topic that no broker answered for is missing. Blocks until the deadline at most.
 pub(super) fn existing<'a>(
     consumer: &BaseConsumer<Asking>,
     places: &'a [(String, i32)],

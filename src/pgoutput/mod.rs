@@ -93,7 +93,7 @@ pub enum Message<'a> {
         lsn: Lsn,
         /// Chosen by the sender.
         prefix: &'a str,
-        /// Arbitrary bytes, also where the sender passed a text.
+        /// The content can be arbitrary bytes, even if the sender passed a text.
         content: &'a [u8],
     },
 }

@@ -15,7 +15,7 @@ pub struct QuarantinePlan {
     pub quarantine: Quarantine,
     /// Name of the quarantine topic.
     pub name: String,
-    /// The topic as the broker describes it. `None` for a sink without topics.
+    /// Describes the quarantine topic, as the broker reports it. `None` if the sink has no topics.
     pub topic: Option<TopicInfo>,
     /// Partitions that tables are spread over; see `Ready::partitions`.
     pub partitions: i32,

@@ -45,7 +45,7 @@ pub struct CopyTable {
 pub struct CopyColumn {
     /// `pg_attribute.attname`, not quoted for SQL.
     pub name: String,
-    /// Its type; of a domain the domain's own.
+    /// `pg_attribute.atttypid`. For a column of a domain this is the oid of the domain.
     pub type_oid: u32,
     /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
     pub typmod: i32,

@@ -470,11 +470,11 @@ pub async fn create(
     sql.run(asked, &text).await
 }
 
-/// Pids of the walsenders that stream with a publication now, as far as our role may see their
-/// commands.
+/// Returns the pids of the walsenders that stream with a publication now. A walsender whose command
+/// our role may not see is missing.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection, or `Answer` if the result cannot be read.
 pub async fn readers(sql: &Sql, name: &str) -> Result<Vec<i32>, PgError> {
     let asked = SqlCall { call: "read who streams with publication", object: name };
     let text = "SELECT pid FROM pg_stat_activity

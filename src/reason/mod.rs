@@ -5,7 +5,8 @@
 //! the tables of the documents come from it, so that no reason can be missing in one of them.
 //! Dashboards, alerts and runbooks use the codes, so that a code never changes.
 //!
-//! This room is pure. `agent::supervise` decides which error has which reason.
+//! Whoever finds a cause raises its reason. `agent::supervise` decides which error of a connection
+//! has which reason.
 
 mod copy;
 mod halt;

@@ -168,7 +168,8 @@ impl Conversion {
         matches!(self, Conversion::Cast(_))
     }
 
-    /// The origin of values with this schema. None if they cannot be converted.
+    /// The source type of values with this schema, as `convert` needs it. None if this conversion
+    /// does not take such values.
     pub(crate) fn origin(&self, schema: &Schema) -> Option<Origin> {
         let origin = Origin::of(schema)?;
         let is_taken = match self {

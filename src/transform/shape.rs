@@ -249,7 +249,7 @@ pub(crate) struct Header {
     pub part: Part,
 }
 
-/// What a record of a table tells of.
+/// The kind of change that a record of a table reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Create,

@@ -104,8 +104,8 @@ impl Reporter {
         });
     }
 
-    /// Forgets the refuted ids of a plan that is made again. A refuted id that is given again was
-    /// right.
+    /// Forgets the ids of a plan that the registry did not confirm, because the plan is made again.
+    /// An id that the registry gives again was right.
     pub fn ids_settled(&mut self, plan: &str) {
         self.schemas
             .differed

@@ -266,7 +266,7 @@ async fn attempt(client: &Client, deed: &str) -> Result<(), tokio_postgres::Erro
     if is_usual { client.batch_execute("rollback").await } else { Err(error) }
 }
 
-/// Chooses a writer's next transaction by xorshift. It needs no other source of randomness.
+/// Chooses a writer's next transaction by xorshift, so that the demo needs no crate for randomness.
 struct Rng(u64);
 
 impl Rng {

@@ -56,7 +56,8 @@ pub struct Config {
     pub urls: Vec<String>,
     /// The credentials of every call, which go before those in a URL.
     pub auth: Auth,
-    /// PEM file of the authorities to trust instead of the system's; read when the client is made.
+    /// Names a PEM file with the certificate authorities that replace those of the system. The file
+    /// is read when the client is made.
     pub ca_file: Option<PathBuf>,
     /// Our own certificate chain and its key, both PEM, where the registry asks for one; read when
     /// the client is made.
