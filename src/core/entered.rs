@@ -25,7 +25,7 @@ impl Core {
     /// The running producer. Its reports count, and those of the producer that is being settled.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.producers.generation
     }
 
     /// True if frames may be read and handled now: the stream is open, the previous producer is
@@ -35,36 +35,37 @@ impl Core {
         let budget = self.settings.budget_bytes;
         // Buffered backfill rows may use at most half of the budget. They leave only when the
         // stream advances, so a block by them would be a deadlock.
-        let buffered = self.buffered_bytes.min(budget / 2);
+        let buffered = self.control.buffered_bytes.min(budget / 2);
         self.wants_frames()
             && !self.is_settling()
-            && self.now >= self.not_before
+            && self.now >= self.retries.not_before
             && self.ledger.in_flight_bytes() + buffered < budget
     }
 
     /// Notes how many bytes of backfill rows are buffered, besides the bytes in flight.
     pub fn note_buffered(&mut self, bytes: usize) {
-        self.buffered_bytes = bytes;
+        self.control.buffered_bytes = bytes;
     }
 
     /// Notes that a caller waits until `position` is recorded as confirmed. A checkpoint is written
     /// for it only if the position can be confirmed already.
     pub fn want_recorded(&mut self, position: Lsn) {
-        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
-        self.record_wanted = recorded < position
+        let recorded =
+            self.checkpoints.newest.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
+        self.checkpoints.wanted = recorded < position
             && position <= self.ledger.confirmed()
             && self.holds.floor().is_none();
     }
 
     /// Replaces the identities of the captured tables. The next checkpoint is due at once.
     pub fn retable(&mut self, tables: BTreeMap<String, TableIdentity>) {
-        self.tables = Some(tables);
+        self.checkpoints.tables = Some(tables);
     }
 
     /// True between Begin and Commit.
     #[must_use]
     pub fn is_in_transaction(&self) -> bool {
-        self.in_transaction
+        self.place.in_transaction
     }
 
     /// True if frames would be read but must wait: the budget is used up, the previous producer is
@@ -79,21 +80,24 @@ impl Core {
     /// not wait for the transaction's end: the part that was read is delivered, and is confirmed
     /// with the rest later.
     pub(super) fn wants_frames(&self) -> bool {
-        let ending = self.stop.is_some_and(|until| {
-            !self.in_transaction || until.since(self.now) < self.settings.stop_patience / 2
+        let ending = self.control.stop.is_some_and(|until| {
+            !self.place.in_transaction || until.since(self.now) < self.settings.stop_patience / 2
         });
-        self.session == Session::Streaming && !ending && !self.paused && !self.copying
+        self.session == Session::Streaming
+            && !ending
+            && !self.control.paused
+            && !self.control.copying
     }
 
     /// Begins the first copy. Its rows are entered from now on, and no frame is read until the copy
     /// ends.
     pub fn begin_copy(&mut self) {
-        self.copying = true;
+        self.control.copying = true;
     }
 
     /// Ends the first copy, because it is complete or its connection is gone.
     pub fn end_copy(&mut self) {
-        self.copying = false;
+        self.control.copying = false;
     }
 
     /// True if copied rows may be entered now. `buffered_bytes` are the bytes that the copy
@@ -101,10 +105,10 @@ impl Core {
     /// it.
     #[must_use]
     pub fn has_room_to_copy(&self, buffered_bytes: usize) -> bool {
-        self.copying
+        self.control.copying
             && self.session == Session::Streaming
-            && self.stop.is_none()
-            && !self.paused
+            && self.control.stop.is_none()
+            && !self.control.paused
             && !self.is_settling()
             && self.ledger.in_flight_bytes().saturating_add(buffered_bytes)
                 < self.settings.budget_bytes
@@ -113,7 +117,7 @@ impl Core {
     /// True while the first copy runs.
     #[must_use]
     pub fn is_copying(&self) -> bool {
-        self.copying
+        self.control.copying
     }
 
     /// Notes the begin of a transaction whose commit lies at `commit`.
@@ -122,12 +126,12 @@ impl Core {
     /// The transaction lies beyond the commit that the checkpoint expects, so that none of its
     /// changes may be sent.
     pub fn begun(&mut self, commit: Lsn) -> Result<(), Halt> {
-        if let Some(expected) = self.expect
+        if let Some(expected) = self.place.expect
             && commit >= expected.0.end
         {
             return Err(self.differs(expected, commit));
         }
-        self.in_transaction = true;
+        self.place.in_transaction = true;
         Ok(())
     }
 
@@ -135,19 +139,23 @@ impl Core {
     #[inline]
     #[must_use]
     pub fn blocks(&self, position: Position) -> Option<&Halt> {
-        self.blocked.as_ref().filter(|(blocked, _)| *blocked == position).map(|(_, halt)| halt)
+        self.refusals
+            .blocked
+            .as_ref()
+            .filter(|(blocked, _)| *blocked == position)
+            .map(|(_, halt)| halt)
     }
 
     /// Notes a record handed to the producer under [`Core::next_ticket`].
     pub fn sent(&mut self, route: RouteId, position: Position, size_bytes: usize) {
-        self.sent = self.sent.max(position.commit);
+        self.place.sent = self.place.sent.max(position.commit);
         self.ledger.sent(route, position, size_bytes);
     }
 
     /// The epoch and the highest position up to which changes were sent under it.
     #[must_use]
     pub fn sent_upto(&self) -> (u64, Lsn) {
-        (self.record.as_ref().map_or(0, |record| record.epoch), self.sent)
+        (self.checkpoints.newest.as_ref().map_or(0, |record| record.epoch), self.place.sent)
     }
 
     /// Notes the end of a transaction. `records` is true if any of its changes was sent.
@@ -155,19 +163,19 @@ impl Core {
     /// # Errors
     /// The replay skipped the commit that the checkpoint expects.
     pub fn committed(&mut self, commit: Committed, records: bool) -> Result<(), Halt> {
-        self.in_transaction = false;
-        if let Some(expected) = self.expect {
+        self.place.in_transaction = false;
+        if let Some(expected) = self.place.expect {
             if commit == expected.0 {
-                self.expect = None;
+                self.place.expect = None;
             } else if commit.end >= expected.0.end {
                 return Err(self.differs(expected, commit.end));
             }
         }
-        self.received = self.received.max(commit.end);
+        self.place.received = self.place.received.max(commit.end);
         // A commit that comes again and is left out does not lower the sequence.
-        self.sequence = self.sequence.max(Some(commit.end));
+        self.place.sequence = self.place.sequence.max(Some(commit.end));
         if records {
-            self.sent = self.sent.max(commit.end);
+            self.place.sent = self.place.sent.max(commit.end);
             self.ledger.committed(commit);
         } else {
             self.ledger.keepalive(commit.end);
@@ -180,11 +188,11 @@ impl Core {
     /// # Errors
     /// The keepalive lies at or beyond the end of a commit that should have come first.
     pub fn keepalive(&mut self, end: Lsn) -> Result<(), Halt> {
-        self.received = self.received.max(end);
-        if self.in_transaction {
+        self.place.received = self.place.received.max(end);
+        if self.place.in_transaction {
             return Ok(());
         }
-        if let Some(expected) = self.expect
+        if let Some(expected) = self.place.expect
             && end >= expected.0.end
         {
             return Err(self.differs(expected, end));
@@ -196,7 +204,7 @@ impl Core {
     /// Notes a non-transactional message. It counts as a commit in `sequence[0]`, and is confirmed
     /// with the entry that follows.
     pub fn message(&mut self, lsn: Lsn) {
-        self.sequence = Some(lsn);
+        self.place.sequence = Some(lsn);
     }
 
     /// The halt about an expected commit that has not come. Changes that were left out before it
@@ -214,7 +222,7 @@ impl Core {
 impl Core {
     /// Delivered position and commit time in the newest acknowledged checkpoint.
     pub(super) fn recorded(&self) -> Recorded {
-        let Some(record) = &self.record else { return Recorded::default() };
+        let Some(record) = &self.checkpoints.newest else { return Recorded::default() };
         let committed = record.delivered_commit.map(|commit| commit.at.unix_micros());
         Recorded { delivered: record.delivered, committed }
     }
@@ -236,13 +244,13 @@ impl Core {
     /// The newest acknowledged checkpoint; `None` before the first one.
     #[must_use]
     pub fn record(&self) -> Option<&Checkpoint> {
-        self.record.as_ref()
+        self.checkpoints.newest.as_ref()
     }
 
     /// The larger of the last Commit's end and the last keepalive's end on this connection.
     #[must_use]
     pub fn received(&self) -> Lsn {
-        self.received
+        self.place.received
     }
 
     /// The moment of the last event.
@@ -254,7 +262,7 @@ impl Core {
     /// Highest flush position sent on this connection. It starts as the slot's confirmed position.
     #[must_use]
     pub fn flushed(&self) -> Lsn {
-        self.flushed
+        self.updates.flushed
     }
 
     /// End of the oldest confirm hold; `None` when no hold is open.
@@ -286,19 +294,19 @@ impl Core {
     /// True while an operator has paused the stream.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.paused
+        self.control.paused
     }
 
     /// True once a stop was requested.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stop.is_some()
+        self.control.stop.is_some()
     }
 
     /// Failed and broken connections since the last one that made progress.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        self.retries.attempts
     }
 
     /// Latest moment for the next [`Event::Tick`].
@@ -309,24 +317,25 @@ impl Core {
         match &self.session {
             Session::Closed { open_at } => sooner(*open_at),
             Session::Recording(_) | Session::Streaming | Session::Draining { .. } => {
-                sooner(self.status_at);
+                sooner(self.updates.due_at);
                 if let Some(due) = self
+                    .checkpoints
                     .progress
                     .due_at(&self.ledger, self.recorded())
-                    .filter(|_| self.writing.is_none())
+                    .filter(|_| self.checkpoints.writing.is_none())
                 {
                     sooner(due);
                 }
-                if self.reply_wanted {
-                    sooner(self.last_update.plus(REPLY_SPACING));
+                if self.updates.reply_wanted {
+                    sooner(self.updates.last.plus(REPLY_SPACING));
                 }
             }
             Session::Opening | Session::Halted(_) | Session::Stopped => {}
         }
-        if self.not_before > self.now {
-            sooner(self.not_before);
+        if self.retries.not_before > self.now {
+            sooner(self.retries.not_before);
         }
-        self.holds.next_tick().into_iter().chain(self.stop).for_each(&mut sooner);
+        self.holds.next_tick().into_iter().chain(self.control.stop).for_each(&mut sooner);
         next.max(self.now.plus(1000)) // a timer of a millisecond is the finest the runtime has
     }
 }

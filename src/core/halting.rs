@@ -22,14 +22,14 @@ impl Core {
         actions.push(Action::Close);
         self.end_producer(false, actions);
         self.session = Session::Halted(halt);
-        self.writing = None;
+        self.checkpoints.writing = None;
     }
 
     /// Delivers and confirms the changes before the halting change, while the halt is being
     /// recorded. Both must finish by the deadline of the drain: a state topic that cannot be
     /// written must not hold the slot for ever.
     pub(super) fn drain(&mut self, halt: Halt, actions: &mut Vec<Action>) {
-        self.halt_unrecorded = self.rules.keep(Rule::HaltIsRecordedFirst);
+        self.checkpoints.halt_unrecorded = self.rules.keep(Rule::HaltIsRecordedFirst);
         actions.push(Action::RecordHalt(Box::new(halt.clone())));
         self.session =
             Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
@@ -39,14 +39,14 @@ impl Core {
     /// miss the cause and no record of it exists yet.
     pub(super) fn record_unseen(&mut self, halt: &Halt, actions: &mut Vec<Action>) {
         if halt.recorded.is_none() && halt.reason.lifting().proof == Proof::Once {
-            self.halt_unrecorded = true;
+            self.checkpoints.halt_unrecorded = true;
             actions.push(Action::RecordHalt(Box::new(halt.clone())));
         }
     }
 
     /// Notes that the state topic holds the halt. Status shows the recorded form from now on.
     pub(super) fn halt_recorded(&mut self, recorded: Halt) {
-        self.halt_unrecorded = false;
+        self.checkpoints.halt_unrecorded = false;
         if let Session::Draining { halt, .. } | Session::Halted(halt) = &mut self.session {
             *halt = recorded;
         }

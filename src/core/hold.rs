@@ -196,7 +196,7 @@ impl Core {
 
     /// Opens a hold for this connection, because records of an earlier producer may still land.
     pub(super) fn hold(&mut self) {
-        let (floor, last_commit) = self.began;
+        let (floor, last_commit) = self.place.began;
         self.holds.open(floor, last_commit, self.now, self.now.plus(self.settings.hold));
     }
 
@@ -210,13 +210,13 @@ impl Core {
         unclean: bool,
         replays: bool,
     ) {
-        self.began = (from, last_commit);
+        self.place.began = (from, last_commit);
         self.holds.begin(from, last_commit);
         self.holds.foreign &= !replays;
         let rewound = std::mem::take(&mut self.holds.rewind);
         // The replay of a rewound stream also needs a hold: its records must not be overtaken
         // either.
-        if unclean || rewound || std::mem::take(&mut self.unsettled) {
+        if unclean || rewound || std::mem::take(&mut self.producers.unsettled) {
             self.hold();
         }
     }
@@ -289,21 +289,25 @@ impl Core {
 
     /// Highest position that a status update may confirm to the server now.
     pub(super) fn flushable(&self) -> Lsn {
-        let recorded = self.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
+        let recorded =
+            self.checkpoints.newest.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
         let delivered = self.ledger.confirmed();
         let may = match self.rules.keep(Rule::RecordsBeforeUpdate) {
             true => recorded.min(delivered),
             false => delivered,
         };
-        self.expect.map_or(may, |(_, unproven)| may.min(unproven))
+        self.place.expect.map_or(may, |(_, unproven)| may.min(unproven))
     }
 
     /// Position before which everything is in Kafka, and the newest commit there.
     pub(super) fn delivered(&self) -> (Lsn, Option<Committed>) {
-        let recorded =
-            self.record.as_ref().map(|record| (record.delivered, record.delivered_commit));
+        let recorded = self
+            .checkpoints
+            .newest
+            .as_ref()
+            .map(|record| (record.delivered, record.delivered_commit));
         let (delivered, commit) = recorded.unwrap_or_default();
-        if self.went_back {
+        if self.offsets.went_back {
             return (delivered, commit);
         }
         (delivered.max(self.ledger.confirmed()), newest(commit, self.ledger.last_commit()))

@@ -18,13 +18,18 @@
 mod offsets;
 mod entered;
 mod event;
+mod checkpoints;
+mod control;
 mod halting;
 mod hold;
+mod place;
 mod producers;
 mod progress;
 mod refused;
+mod retries;
 mod rules;
 mod stopping;
+mod updates;
 #[cfg(test)]
 mod copies;
 #[cfg(test)]
@@ -34,34 +39,27 @@ pub use event::{
     Action, Event, LastStop, Moment, Opened, Outcome, Report, SECOND, Settings, Stopped, Update,
 };
 
+use checkpoints::Checkpoints;
+use control::Control;
 use hold::Holds;
-use producers::Ending;
-use progress::{Progress, Recorded};
+use place::StreamPlace;
+use producers::Producers;
+use progress::Recorded;
+use refused::Refusals;
+use retries::Retries;
 use rules::{Rule, Rules};
+use updates::Updates;
 
-use crate::change::{Committed, Position};
-use crate::continuity::checkpoint::{Checkpoint, TableIdentity};
+use crate::change::Committed;
+use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::{Halt, Reason};
-use crate::ledger::{Generation, Ledger, RouteId, Ticket};
+use crate::ledger::{Ledger, RouteId, Ticket};
 use crate::lsn::Lsn;
 use offsets::{Finding, Offsets};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Shortest time between two replies to a server that keeps asking: at most ten replies a second
 /// (`docs/internals/continuity.md`).
 const REPLY_SPACING: u64 = SECOND / 10;
-
-/// Delay between attempts to connect. The first attempt is immediate. Then the delay doubles from
-/// the minimum to the maximum. The maximum is short because each attempt begins with an ordinary
-/// connection, which costs the server little, and because a pipeline should resume soon after a
-/// restart of Postgres.
-const BACKOFF_MAX: u64 = SECOND;
-const BACKOFF_MIN: u64 = SECOND / 5;
-
-/// Longest delay after a connection that was opened and then lost without progress. Such a
-/// connection cost the server a decoding session, and the next one will most likely end the same
-/// way.
-const FRUITLESS_BACKOFF_MAX: u64 = 10 * SECOND;
 
 /// Delay after a failure that only a person can repair. A wrong password that is tried more often
 /// may lock the role.
@@ -94,71 +92,17 @@ pub struct Core {
     settings: Settings,
     rules: Rules,
     ledger: Ledger,
-    /// The first ticket that the running producer was given.
-    first_ticket: Ticket,
+    producers: Producers,
     offsets: Offsets,
     session: Session,
-    /// The running producer. `ledger` belongs to it.
-    generation: Generation,
-    /// The previous producer with its ledger, while it is being settled.
-    ending: Option<Ending>,
-    /// True if a producer ended with unanswered records and no connection has begun since.
-    unsettled: bool,
     holds: Holds,
-    /// Position at which this connection began, and the newest commit at or below that position.
-    began: (Lsn, Option<Committed>),
-    /// The newest acknowledged checkpoint. The next checkpoint is built from it.
-    record: Option<Checkpoint>,
-    /// The checkpoint that is being written.
-    writing: Option<Checkpoint>,
-    write_at: Moment,
-    progress: Progress,
-    /// The commit that the replay must contain, until it arrives.
-    /// The position is the highest that may be confirmed to the server before.
-    expect: Option<(Committed, Lsn)>,
-    /// The larger of the last Commit's end and the last keepalive's end on this connection.
-    received: Lsn,
-    /// Highest flush position sent on this connection. It starts as the slot's confirmed position.
-    flushed: Lsn,
-    sent: Lsn,
-    sequence: Option<Lsn>,
-    /// Producer and Position of the first permanent failure. A second failure at that Position is
-    /// not tried again.
-    failed_at: Option<(Generation, Position)>,
-    /// A change that Kafka refuses permanently. The stream halts when it reaches this Position.
-    blocked: Option<(Position, Halt)>,
-    /// Topics whose tables may be detached.
-    detachable: BTreeSet<RouteId>,
-    /// Topics that refused a record and have accepted none since, with the producer that was
-    /// refused.
-    refused: BTreeMap<RouteId, Generation>,
-    status_at: Moment,
-    last_update: Moment,
-    reply_wanted: bool,
-    in_transaction: bool,
-    attempts: u32,
-    /// No connection is opened and no frame is read before this moment.
-    not_before: Moment,
-    /// True while an operator has paused the stream. The pause survives reconnects and ends with
-    /// `Resume` or the process.
-    paused: bool,
-    /// Bytes of backfill rows in buffers. They are not yet part of the bytes in flight.
-    buffered_bytes: usize,
-    /// True while a caller waits until the confirmed position is recorded.
-    record_wanted: bool,
-    /// Captured tables that the next checkpoint must record; `None` when the newest one has them.
-    tables: Option<BTreeMap<String, TableIdentity>>,
-    /// True while the first copy runs, until all of it is delivered and journalled. Its rows come
-    /// before any frame.
-    copying: bool,
-    stop: Option<Moment>,
-    /// True while a halt still has to be written to the state topic.
-    halt_unrecorded: bool,
-    /// True after a topic assigned an already acknowledged offset again. Records below `delivered`
-    /// may be missing then, so `delivered` stays at the recorded value.
-    went_back: bool,
+    place: StreamPlace,
+    checkpoints: Checkpoints,
+    updates: Updates,
+    refusals: Refusals,
+    retries: Retries,
+    control: Control,
     now: Moment,
-    jitter_seed: u64,
 }
 
 impl Core {
@@ -169,43 +113,17 @@ impl Core {
             settings,
             rules: Rules::default(),
             ledger: Ledger::resume(Lsn::ZERO, Ticket(1)),
-            first_ticket: Ticket(1),
+            producers: Producers::default(),
             offsets: Offsets::default(),
             session: Session::Closed { open_at: now },
-            generation: Generation(1),
-            ending: None,
-            unsettled: false,
             holds: Holds::default(),
-            began: (Lsn::ZERO, None),
-            record: None,
-            writing: None,
-            write_at: now,
-            progress: Progress::new(now),
-            expect: None,
-            received: Lsn::ZERO,
-            flushed: Lsn::ZERO,
-            sent: Lsn::ZERO,
-            sequence: None,
-            failed_at: None,
-            blocked: None,
-            detachable: BTreeSet::new(),
-            refused: BTreeMap::new(),
-            status_at: now,
-            last_update: Moment(0),
-            reply_wanted: false,
-            in_transaction: false,
-            attempts: 0,
-            not_before: now,
-            paused: false,
-            buffered_bytes: 0,
-            record_wanted: false,
-            tables: None,
-            copying: false,
-            stop: None,
-            halt_unrecorded: false,
-            went_back: false,
+            place: StreamPlace::default(),
+            checkpoints: Checkpoints::new(now),
+            updates: Updates::new(now),
+            refusals: Refusals::default(),
+            retries: Retries::new(now, settings.seed),
+            control: Control::default(),
             now,
-            jitter_seed: settings.seed,
         }
     }
 
@@ -228,10 +146,10 @@ impl Core {
             Event::Halt(halt) => self.halt(halt, &mut actions),
             Event::RecordWritten => self.record_written(&mut actions),
             Event::RecordFailed => {
-                self.writing = None;
-                self.write_at = self.now.plus(RECORD_RETRY);
+                self.checkpoints.writing = None;
+                self.checkpoints.write_at = self.now.plus(RECORD_RETRY);
             }
-            Event::Burst { reply } => self.reply_wanted |= reply,
+            Event::Burst { reply } => self.updates.reply_wanted |= reply,
             Event::GiveUp => {
                 self.end_producer(true, &mut actions);
                 self.lost(&mut actions);
@@ -241,17 +159,16 @@ impl Core {
             Event::Retry => {
                 if matches!(self.session, Session::Halted(_)) {
                     self.session = Session::Closed { open_at: self.now };
-                    (self.failed_at, self.blocked) = (None, None);
+                    (self.refusals.failed_at, self.refusals.blocked) = (None, None);
                     // A recreated topic starts with offsets below the known ones.
                     self.offsets = Offsets::default();
-                    self.went_back = false;
                 }
             }
             Event::HaltRecorded(halt) => self.halt_recorded(*halt),
-            Event::Pause => self.paused = true,
-            Event::Resume => self.paused = false,
+            Event::Pause => self.control.paused = true,
+            Event::Resume => self.control.paused = false,
             Event::Stop => {
-                self.stop.get_or_insert(self.now.plus(self.settings.stop_patience));
+                self.control.stop.get_or_insert(self.now.plus(self.settings.stop_patience));
             }
         }
         self.go_on(&mut actions);
@@ -263,7 +180,7 @@ impl Core {
         let mut actions = Vec::new();
         self.wake(now, &mut actions);
         for report in reports {
-            if !self.knows(report.generation) {
+            if !self.producers.knows(report.generation) {
                 // the producer has settled, and its unanswered records are counted already
                 continue;
             }
@@ -304,19 +221,19 @@ impl Core {
     fn opened(&mut self, opened: Opened, actions: &mut Vec<Action>) {
         let Opened { resume, slot_confirmed, mut record, last_stop, unix_ms, ends } = opened;
         assert!(
-            self.ledger.next_ticket() == self.first_ticket
+            self.ledger.next_ticket() == self.producers.first_ticket
                 || !self.rules.keep(Rule::LossEndsProducer),
             "a connection begins with the producer of the one before"
         );
-        if self.record.as_ref().is_some_and(|was| was.epoch != record.epoch) {
-            self.sent = Lsn::ZERO; // positions compare only within an epoch
+        if self.checkpoints.newest.as_ref().is_some_and(|was| was.epoch != record.epoch) {
+            self.place.sent = Lsn::ZERO; // positions compare only within an epoch
         }
-        self.sent = self.sent.max(record.sent);
+        self.place.sent = self.place.sent.max(record.sent);
         self.ledger = Ledger::resume(resume.from, self.ledger.next_ticket());
         let unproven = resume.confirmable_unproven(slot_confirmed);
-        self.expect = resume.expect.map(|commit| (commit, unproven));
-        (self.received, self.flushed) = (resume.from.min(unproven), slot_confirmed);
-        self.sequence = record.sequence;
+        self.place.expect = resume.expect.map(|commit| (commit, unproven));
+        (self.place.received, self.updates.flushed) = (resume.from.min(unproven), slot_confirmed);
+        self.place.sequence = record.sequence;
         let beyond = resume.from > slot_confirmed;
         let last_commit = if beyond { record.delivered_commit } else { record.last_commit };
         self.holds.set_clock(self.now, unix_ms);
@@ -335,11 +252,11 @@ impl Core {
         // confirmed position.
         self.resume_holds(resume.from.max(record.confirmed), last_commit, unclean, !beyond);
         (record.holds, record.foreign) = (self.holds.recorded(), self.holds.is_foreign());
-        self.in_transaction = false;
-        self.tables = None;
-        self.progress.connected(self.now, record.delivered);
+        self.place.in_transaction = false;
+        self.checkpoints.tables = None;
+        self.checkpoints.progress.connected(self.now, record.delivered);
         self.session = Session::Recording(Box::new(record.clone()));
-        self.status_at = self.now.plus(self.settings.status_interval);
+        self.updates.due_at = self.now.plus(self.settings.status_interval);
         self.write(record, actions);
     }
 
@@ -360,19 +277,10 @@ impl Core {
         if self.rules.keep(Rule::LossEndsProducer) {
             self.end_producer(false, actions);
         }
-        let longest = if connected { FRUITLESS_BACKOFF_MAX } else { BACKOFF_MAX };
-        let delay = (BACKOFF_MIN << self.attempts.min(10)).min(longest);
-        // A random delay between half of it and all of it, by a linear congruential step (Knuth's
-        // MMIX constants).
-        self.jitter_seed = self
-            .jitter_seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let delay =
-            if self.attempts == 0 { 0 } else { delay / 2 + (self.jitter_seed >> 33) % (delay / 2) };
-        self.attempts += 1;
-        self.session = Session::Closed { open_at: self.now.plus(delay).max(self.not_before) };
-        self.writing = None;
+        let delay = self.retries.next_delay(connected);
+        self.session =
+            Session::Closed { open_at: self.now.plus(delay).max(self.retries.not_before) };
+        self.checkpoints.writing = None;
     }
 
     /// Compares a landed record's offset with those before it on its partition.
@@ -383,7 +291,7 @@ impl Core {
                 actions.push(Action::Foreign(route));
                 self.holds.note_foreign();
             }
-            Finding::WentBack { .. } if self.detachable.contains(&route) => {
+            Finding::WentBack { .. } if self.refusals.detachable.contains(&route) => {
                 self.began_anew(route, actions)
             }
             Finding::WentBack { highest } => {
@@ -392,24 +300,24 @@ impl Core {
                 let (recorded, _) = self.delivered();
                 let halt = Halt::new(Reason::OffsetsWentBack, detail)
                     .over(recorded, self.ledger.entered());
-                self.went_back = true;
+                self.offsets.went_back = true;
                 self.halt(halt.of_topic(route), actions);
             }
         }
     }
 
     fn record_written(&mut self, actions: &mut Vec<Action>) {
-        let Some(record) = self.writing.take() else { return };
-        self.tables.take_if(|tables| *tables == record.tables);
-        if self.progress.recorded(record.delivered) {
-            self.attempts = 0;
+        let Some(record) = self.checkpoints.writing.take() else { return };
+        self.checkpoints.tables.take_if(|tables| *tables == record.tables);
+        if self.checkpoints.progress.recorded(record.delivered) {
+            self.retries.attempts = 0;
         }
-        self.record = Some(record);
+        self.checkpoints.newest = Some(record);
         match self.session {
             Session::Recording(_) => {
                 self.session = Session::Streaming;
                 if !self.rules.keep(Rule::BackoffByProgress) {
-                    self.attempts = 0;
+                    self.retries.attempts = 0;
                 }
                 self.update(true, actions);
             }
@@ -419,30 +327,39 @@ impl Core {
     }
 
     fn write(&mut self, record: Checkpoint, actions: &mut Vec<Action>) {
-        self.record_wanted = false;
-        self.progress.writes(self.now, self.ledger.oldest());
+        self.checkpoints.wanted = false;
+        self.checkpoints.progress.writes(self.now, self.ledger.oldest());
         actions.push(Action::Write(Box::new(record.clone())));
-        self.writing = Some(record);
+        self.checkpoints.writing = Some(record);
     }
 
     /// The checkpoint to write now. `None` if it would prove nothing more than the acknowledged
     /// one.
     fn record_due(&self, clean: bool) -> Option<Checkpoint> {
-        let was = self.record.as_ref()?;
+        let was = self.checkpoints.newest.as_ref()?;
         let (delivered, delivered_commit) = self.delivered();
         let (confirmed, last_commit) = self.confirmable((was.confirmed, was.last_commit));
         let foreign = self.holds.is_foreign();
-        let rises = confirmed > was.confirmed || delivered > was.delivered || self.sent > was.sent;
-        if !(rises || clean != was.clean || foreign != was.foreign || self.tables.is_some()) {
+        let rises =
+            confirmed > was.confirmed || delivered > was.delivered || self.place.sent > was.sent;
+        if !(rises
+            || clean != was.clean
+            || foreign != was.foreign
+            || self.checkpoints.tables.is_some())
+        {
             return None;
         }
         Some(Checkpoint {
             confirmed,
-            sent: self.sent,
+            sent: self.place.sent,
             last_commit,
-            server_seen: was.server_seen_at(was.timeline, self.received, self.expect.is_none()),
-            sequence: self.sequence,
-            tables: self.tables.as_ref().unwrap_or(&was.tables).clone(),
+            server_seen: was.server_seen_at(
+                was.timeline,
+                self.place.received,
+                self.place.expect.is_none(),
+            ),
+            sequence: self.place.sequence,
+            tables: self.checkpoints.tables.as_ref().unwrap_or(&was.tables).clone(),
             clean,
             delivered,
             delivered_commit,
@@ -457,19 +374,19 @@ impl Core {
     fn update(&mut self, ask: bool, actions: &mut Vec<Action>) {
         let may = self.flushable();
         assert!(
-            self.holds.floor().is_none_or(|(floor, _)| may <= floor || may <= self.flushed),
+            self.holds.floor().is_none_or(|(floor, _)| may <= floor || may <= self.updates.flushed),
             "the slot would pass the floor of an open hold"
         );
-        let update = if may > self.flushed {
-            self.flushed = may;
+        let update = if may > self.updates.flushed {
+            self.updates.flushed = may;
             Update { write: may, flush: may, ask }
         } else {
-            Update { write: self.received, flush: Lsn::ZERO, ask }
+            Update { write: self.place.received, flush: Lsn::ZERO, ask }
         };
-        self.last_update = self.now;
-        self.reply_wanted = false;
+        self.updates.last = self.now;
+        self.updates.reply_wanted = false;
         if ask {
-            self.status_at = self.now.plus(self.settings.status_interval);
+            self.updates.due_at = self.now.plus(self.settings.status_interval);
         }
         actions.push(Action::Update(update));
     }
@@ -480,13 +397,13 @@ impl Core {
             if self.holds.until().is_some_and(|until| self.now >= until) {
                 self.end_hold(actions);
             }
-            if self.progress.look(self.now, &self.ledger) {
-                self.attempts = 0;
+            if self.checkpoints.progress.look(self.now, &self.ledger) {
+                self.retries.attempts = 0;
             }
         }
         match self.session.clone() {
             Session::Closed { open_at } => {
-                if self.stop.is_some() && !self.may_end_whole() {
+                if self.control.stop.is_some() && !self.may_end_whole() {
                     self.exit_unconnected(actions);
                 } else if self.now >= open_at {
                     self.session = Session::Opening;
@@ -494,13 +411,13 @@ impl Core {
                 }
             }
             Session::Opening => {
-                if self.stop.is_some() && !self.may_end_whole() {
+                if self.control.stop.is_some() && !self.may_end_whole() {
                     actions.push(Action::Close);
                     self.exit_unconnected(actions);
                 }
             }
             Session::Recording(record) => {
-                if self.writing.is_none() && self.now >= self.write_at {
+                if self.checkpoints.writing.is_none() && self.now >= self.checkpoints.write_at {
                     self.write(*record, actions);
                 }
                 self.keep_contact(actions);
@@ -511,15 +428,15 @@ impl Core {
             }
             Session::Draining { halt, until } => {
                 self.keep_contact(actions);
-                let told = self.writing.is_none() && self.record_due(false).is_none();
+                let told = self.checkpoints.writing.is_none() && self.record_due(false).is_none();
                 let drained = self.ledger.is_settled() && !self.is_settling() && told;
-                if (drained && !self.halt_unrecorded) || self.now >= until {
+                if (drained && !self.checkpoints.halt_unrecorded) || self.now >= until {
                     self.enter_halt(halt, actions);
                 }
             }
             Session::Halted(_) => {
-                if self.stop.is_some() {
-                    let began = self.record.is_some() || self.is_settling();
+                if self.control.stop.is_some() {
+                    let began = self.checkpoints.newest.is_some() || self.is_settling();
                     self.exit(
                         if began { Stopped::Unanswered } else { Stopped::NothingSent },
                         actions,
@@ -533,17 +450,22 @@ impl Core {
     /// Sends the status updates and writes the checkpoints that are due on an open connection.
     fn keep_contact(&mut self, actions: &mut Vec<Action>) {
         let recording = matches!(self.session, Session::Recording(_));
-        let asked = self.reply_wanted && self.now.since(self.last_update) >= REPLY_SPACING;
-        let due = self.now >= self.status_at;
+        let asked = self.updates.reply_wanted && self.now.since(self.updates.last) >= REPLY_SPACING;
+        let due = self.now >= self.updates.due_at;
         let settled = matches!(self.session, Session::Draining { .. }) && self.ledger.is_settled();
-        let stopped_clean = self.record.as_ref().is_some_and(|record| record.clean);
-        let progress = self.progress.is_due(self.now, &self.ledger, self.recorded())
+        let stopped_clean = self.checkpoints.newest.as_ref().is_some_and(|record| record.clean);
+        let progress = self.checkpoints.progress.is_due(self.now, &self.ledger, self.recorded())
             && self.rules.keep(Rule::RecordsEverySecond);
         if !recording
             && !stopped_clean
-            && (asked || due || progress || settled || self.tables.is_some() || self.record_wanted)
-            && self.writing.is_none()
-            && self.now >= self.write_at
+            && (asked
+                || due
+                || progress
+                || settled
+                || self.checkpoints.tables.is_some()
+                || self.checkpoints.wanted)
+            && self.checkpoints.writing.is_none()
+            && self.now >= self.checkpoints.write_at
             && let Some(record) = self.record_due(false)
         {
             self.write(record, actions);

@@ -16,18 +16,47 @@ pub(super) struct Ending {
     pub generation: Generation,
 }
 
+/// The producers of this process: the running one, and the one before while it is settled.
+#[derive(Debug)]
+pub(super) struct Producers {
+    /// The running producer. The ledger of the core belongs to it.
+    pub generation: Generation,
+    /// The first ticket that the running producer was given.
+    pub first_ticket: Ticket,
+    /// The previous producer with its ledger, while it is being settled.
+    pub ending: Option<Ending>,
+    /// True if a producer ended with unanswered records and no connection has begun since.
+    pub unsettled: bool,
+}
+
+impl Default for Producers {
+    fn default() -> Self {
+        let (generation, first_ticket) = (Generation(1), Ticket(1));
+        Producers { generation, first_ticket, ending: None, unsettled: false }
+    }
+}
+
+impl Producers {
+    /// True if reports of this producer still count: the running one, or the one that is being
+    /// settled.
+    pub fn knows(&self, generation: Generation) -> bool {
+        generation == self.generation
+            || self.ending.as_ref().is_some_and(|ending| ending.generation == generation)
+    }
+}
+
 impl Core {
     /// True while an ended producer has not settled. Nothing is produced until then.
     #[must_use]
     pub fn is_settling(&self) -> bool {
-        self.ending.is_some() && self.rules.keep(Rule::SettlesBeforeNext)
+        self.producers.ending.is_some() && self.rules.keep(Rule::SettlesBeforeNext)
     }
 
     /// Ends the producer of this connection. A producer that was given no record serves the next
     /// connection too, unless `in_any_case` is true.
     pub(super) fn end_producer(&mut self, in_any_case: bool, actions: &mut Vec<Action>) {
-        let handed = self.ledger.next_ticket() != self.first_ticket;
-        if self.ending.is_some() {
+        let handed = self.ledger.next_ticket() != self.producers.first_ticket;
+        if self.producers.ending.is_some() {
             assert!(
                 !handed || !self.rules.keep(Rule::SettlesBeforeNext),
                 "records were sent while the producer before was settled"
@@ -39,9 +68,9 @@ impl Core {
         }
         let next = Ledger::resume(self.ledger.confirmed(), self.ledger.next_ticket());
         let ledger = std::mem::replace(&mut self.ledger, next);
-        self.ending = Some(Ending { ledger, generation: self.generation });
+        self.producers.ending = Some(Ending { ledger, generation: self.producers.generation });
         self.next_generation();
-        actions.push(Action::Settle(self.generation));
+        actions.push(Action::Settle(self.producers.generation));
     }
 
     /// Switches to another producer while nothing is in flight. Its first records follow those of
@@ -51,26 +80,26 @@ impl Core {
             self.ledger.is_settled(),
             "a producer with records in flight is settled, not exchanged"
         );
-        assert!(self.ending.is_none(), "two producers would run at once");
+        assert!(self.producers.ending.is_none(), "two producers would run at once");
         self.next_generation();
         self.offsets.next_producer();
     }
 
     fn next_generation(&mut self) {
-        self.generation.0 += 1;
-        self.first_ticket = self.ledger.next_ticket();
+        self.producers.generation.0 += 1;
+        self.producers.first_ticket = self.ledger.next_ticket();
     }
 
     /// Notes that the ended producer has settled. Its unanswered records may still land, so a hold
     /// opens.
     pub(super) fn settled(&mut self, unanswered: usize) {
-        assert!(self.ending.take().is_some(), "a producer settled that had not ended");
+        assert!(self.producers.ending.take().is_some(), "a producer settled that had not ended");
         self.offsets.next_producer();
-        self.unsettled |= unanswered > 0 && self.rules.keep(Rule::UnansweredHolds);
+        self.producers.unsettled |= unanswered > 0 && self.rules.keep(Rule::UnansweredHolds);
         match &self.session {
             // A connection was opened meanwhile, so the hold begins where that connection began.
             Session::Recording(_) | Session::Streaming => {
-                if std::mem::take(&mut self.unsettled) {
+                if std::mem::take(&mut self.producers.unsettled) {
                     self.hold();
                 }
             }
@@ -87,8 +116,8 @@ impl Core {
         (partition, offset): (i32, i64),
         actions: &mut Vec<Action>,
     ) {
-        let current = generation == self.generation;
-        let ledger = match &mut self.ending {
+        let current = generation == self.producers.generation;
+        let ledger = match &mut self.producers.ending {
             Some(ending) if !current => &mut ending.ledger,
             _ => &mut self.ledger,
         };
@@ -99,7 +128,7 @@ impl Core {
             ticket.0
         );
         let Some(route) = route else { return };
-        self.refused.remove(&route);
+        self.refusals.topics.remove(&route);
         self.place(route, partition, offset, actions);
     }
 
@@ -109,14 +138,8 @@ impl Core {
         generation: Generation,
         ticket: Ticket,
     ) -> Option<(RouteId, Position)> {
-        let ending = self.ending.as_ref().filter(|ending| ending.generation == generation);
+        let ending =
+            self.producers.ending.as_ref().filter(|ending| ending.generation == generation);
         ending.map_or_else(|| self.ledger.find(ticket), |ending| ending.ledger.find(ticket))
-    }
-
-    /// True if reports of this producer still count: the running one, or the one that is being
-    /// settled.
-    pub(super) fn knows(&self, generation: Generation) -> bool {
-        generation == self.generation
-            || self.ending.as_ref().is_some_and(|ending| ending.generation == generation)
     }
 }

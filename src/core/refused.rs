@@ -5,15 +5,31 @@ use super::{Action, Core, Rule, SECOND, Session};
 use crate::change::Position;
 use crate::continuity::{Halt, Reason};
 use crate::ledger::{Generation, RouteId, Ticket};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Pause between the first refusal of a record and the second attempt. An authorizer or policy
 /// service that fails for a few seconds has not decided against the record.
 const REFUSAL_PAUSE: u64 = 5 * SECOND;
 
+/// What Kafka has refused.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// Producer and Position of the first permanent failure. A second failure at that Position is
+    /// not tried again.
+    pub failed_at: Option<(Generation, Position)>,
+    /// A change that Kafka refuses permanently. The stream halts when it reaches this Position.
+    pub blocked: Option<(Position, Halt)>,
+    /// Topics whose tables may be detached.
+    pub detachable: BTreeSet<RouteId>,
+    /// Topics that refused a record and have accepted none since, with the producer that was
+    /// refused.
+    pub topics: BTreeMap<RouteId, Generation>,
+}
+
 impl Core {
     /// Notes that the tables of a topic may be detached: the operator has consented to that.
     pub fn may_detach(&mut self, route: RouteId) {
-        self.detachable.insert(route);
+        self.refusals.detachable.insert(route);
     }
 
     /// Handles a failed delivery. The records that the producer sent after it are purged, and the
@@ -29,7 +45,7 @@ impl Core {
             self.refused_for_good(generation, (route, position), of_topic, actions);
         }
         // The replay that a failure of the settling producer needs has begun already.
-        if generation == self.generation && self.rules.keep(Rule::FailureEndsProducer) {
+        if generation == self.producers.generation && self.rules.keep(Rule::FailureEndsProducer) {
             self.end_producer(true, actions);
             if !matches!(self.session, Session::Draining { .. }) {
                 self.lost(actions);
@@ -46,17 +62,18 @@ impl Core {
     ) {
         // Failures of the producer that failed first belong to the same attempt: only a later
         // producer makes a second attempt.
-        let before = self.failed_at.filter(|(failed, _)| *failed < generation);
+        let before = self.refusals.failed_at.filter(|(failed, _)| *failed < generation);
         // Rows of a first copy get a different ordinal in each attempt, because several readers
         // deliver them.
         let same = |failed: Position| {
-            failed == position || (self.copying && failed.commit == position.commit)
+            failed == position || (self.control.copying && failed.commit == position.commit)
         };
         let again = before.is_some_and(|(_, failed)| same(failed));
-        let of_table = of_topic && self.detachable.contains(&route);
-        let topic_again = self.refused.get(&route).is_some_and(|refused| *refused < generation);
+        let of_table = of_topic && self.refusals.detachable.contains(&route);
+        let topic_again =
+            self.refusals.topics.get(&route).is_some_and(|refused| *refused < generation);
         if of_table && (again || topic_again) {
-            self.failed_at = None;
+            self.refusals.failed_at = None;
             self.detach(route, position, Reason::Undeliverable, actions);
         } else if again && self.rules.keep(Rule::SecondRefusalHalts) {
             let detail = format!(
@@ -66,19 +83,19 @@ impl Core {
             let halt = Halt::new(Reason::Undeliverable, detail)
                 .over(self.ledger.confirmed(), position.commit);
             let halt = halt.of_topic(route);
-            if self.copying || position == Position::default() {
+            if self.control.copying || position == Position::default() {
                 self.halt(halt, actions); // the stream would never reach this Position
             } else {
-                self.blocked = Some((position, halt));
+                self.refusals.blocked = Some((position, halt));
             }
         } else {
-            if self.failed_at.is_none_or(|(failed, _)| failed < generation) {
-                self.failed_at = Some((generation, position));
+            if self.refusals.failed_at.is_none_or(|(failed, _)| failed < generation) {
+                self.refusals.failed_at = Some((generation, position));
             }
             if of_table {
-                self.refused.insert(route, generation);
+                self.refusals.topics.insert(route, generation);
             }
-            self.not_before = self.now.plus(REFUSAL_PAUSE);
+            self.retries.not_before = self.now.plus(REFUSAL_PAUSE);
         }
     }
 
@@ -87,7 +104,7 @@ impl Core {
     /// confirmed position on, and a copy repairs the topic.
     pub(super) fn began_anew(&mut self, route: RouteId, actions: &mut Vec<Action>) {
         self.offsets.forget(route);
-        let from = Position { commit: self.flushed, ordinal: 0 };
+        let from = Position { commit: self.updates.flushed, ordinal: 0 };
         self.detach(route, from, Reason::OffsetsWentBack, actions);
         self.lost(actions);
     }
@@ -99,8 +116,8 @@ impl Core {
         reason: Reason,
         actions: &mut Vec<Action>,
     ) {
-        self.detachable.remove(&route);
-        self.refused.remove(&route);
+        self.refusals.detachable.remove(&route);
+        self.refusals.topics.remove(&route);
         actions.push(Action::Detach { route, from, reason });
     }
 }

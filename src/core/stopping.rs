@@ -6,14 +6,14 @@ impl Core {
     /// Finishes a stop. It ends cleanly if the deadline allows: at the end of a transaction, with
     /// everything delivered, recorded and confirmed.
     pub(super) fn finish(&mut self, actions: &mut Vec<Action>) {
-        let Some(until) = self.stop else { return };
+        let Some(until) = self.control.stop else { return };
         if self.now >= until {
             actions.push(Action::Close);
             self.exit(Stopped::Unanswered, actions);
             return;
         }
         let busy = self.wants_frames() || !self.ledger.is_settled() || self.is_settling();
-        if busy || self.writing.is_some() || self.now < self.write_at {
+        if busy || self.checkpoints.writing.is_some() || self.now < self.checkpoints.write_at {
             return;
         }
         // Open holds are stored in the checkpoint. The next start keeps them for the remaining
@@ -23,9 +23,9 @@ impl Core {
             None => {
                 // the status update that confirms went out when the checkpoint was acknowledged
                 actions.push(Action::Close);
-                let stopped = if self.copying {
+                let stopped = if self.control.copying {
                     Stopped::InCopy
-                } else if self.in_transaction {
+                } else if self.place.in_transaction {
                     Stopped::InTransaction
                 } else {
                     Stopped::Whole
@@ -39,13 +39,15 @@ impl Core {
     /// recently, for example when a password was exchanged. Only a new connection can record and
     /// confirm its deliveries.
     pub(super) fn may_end_whole(&self) -> bool {
-        let in_time =
-            self.stop.is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
-        self.record.is_some() && self.attempts <= 1 && in_time
+        let in_time = self
+            .control
+            .stop
+            .is_some_and(|until| until.since(self.now) >= self.settings.stop_patience / 2);
+        self.checkpoints.newest.is_some() && self.retries.attempts <= 1 && in_time
     }
 
     pub(super) fn exit_unconnected(&mut self, actions: &mut Vec<Action>) {
-        let began = self.record.is_some() || self.is_settling();
+        let began = self.checkpoints.newest.is_some() || self.is_settling();
         self.exit(if began { Stopped::Unanswered } else { Stopped::NothingSent }, actions);
     }
 

@@ -107,7 +107,7 @@ fn most_fields() -> Measure {
             }
         }
     }
-    Measure::of("fields of one struct", number(most.0), (40.0, 15.0), most.1)
+    Measure::of("fields of one struct", number(most.0), (26.0, 15.0), most.1)
 }
 
 /// Whether a line of a struct's body declares a field.

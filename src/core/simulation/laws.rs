@@ -169,10 +169,10 @@ fn a_pause_reads_nothing_and_confirms_what_was_read() {
         world.tell(0, Event::Pause);
         assert!(world.agents[0].core.is_paused() && !world.agents[0].core.has_room());
         let read = world.agents[0].reading;
-        let written = world.agents[0].core.last_update;
+        let written = world.agents[0].core.updates.last;
         (0..2000).for_each(|_| world.step());
         assert_eq!(world.agents[0].reading, read, "seed {seed}: a paused agent read on");
-        let heard = world.agents[0].core.last_update.since(written) > 10 * SECOND;
+        let heard = world.agents[0].core.updates.last.since(written) > 10 * SECOND;
         assert!(heard, "seed {seed}: the server hears nothing of us");
         let whole = read.map_or(0, |(transaction, _)| transaction);
         let end = world.wal.get(whole.wrapping_sub(1)).map_or(Lsn::ZERO, |t| t.commit.end);

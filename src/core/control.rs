@@ -1,0 +1,18 @@
+//! What keeps frames from being read: a pause, a stop, the first copy, and buffered rows.
+
+use super::Moment;
+
+/// Facts from outside of the stream that decide whether frames are read.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// True while an operator has paused the stream. The pause survives reconnects and ends with
+    /// `Resume` or the process.
+    pub paused: bool,
+    /// True while the first copy runs, until all of it is delivered and journalled. Its rows come
+    /// before any frame.
+    pub copying: bool,
+    /// The deadline of a stop, once one was requested.
+    pub stop: Option<Moment>,
+    /// Bytes of backfill rows in buffers. They are not yet part of the bytes in flight.
+    pub buffered_bytes: usize,
+}

@@ -1,0 +1,22 @@
+//! Where the stream stands on this connection.
+
+use crate::change::Committed;
+use crate::lsn::Lsn;
+
+/// Positions of one connection. `sent` also holds from one connection to the next.
+#[derive(Debug, Default)]
+pub(super) struct StreamPlace {
+    /// Position at which this connection began, and the newest commit at or below that position.
+    pub began: (Lsn, Option<Committed>),
+    /// The larger of the last Commit's end and the last keepalive's end on this connection.
+    pub received: Lsn,
+    /// Highest commit position of which a record was sent. Positions compare only within an epoch.
+    pub sent: Lsn,
+    /// End of the newest commit that was seen, for the checkpoint.
+    pub sequence: Option<Lsn>,
+    /// The commit that the replay must contain, until it arrives, and the highest position that may
+    /// be confirmed to the server before.
+    pub expect: Option<(Committed, Lsn)>,
+    /// True between a Begin and its Commit.
+    pub in_transaction: bool,
+}
