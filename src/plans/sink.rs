@@ -128,8 +128,9 @@ impl Lines {
     }
 }
 
-/// Standard output as the runtime watches it. `None` if it is a file, which nobody can close, or if
-/// it cannot be watched: the next write then finds out.
+/// Opens standard output for the runtime, which then notices that the reader has gone. Returns
+/// `None` for a file, because a file has no reader, and for an output that cannot be watched. The
+/// next write then notices that the reader has gone.
 fn watched() -> Option<pipe::Sender> {
     // Writes go on through `std::io::stdout`, which waits. So the pipe must not become
     // non-blocking, as the checked constructor would make it.

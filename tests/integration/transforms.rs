@@ -31,9 +31,9 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          (the default), `drop`, `rewrite`, `rewrite-with-tombstone` or `delete-to-tombstone`. `add_fields` and \
          `add_headers` take fields of the envelope: `op`, `ts_ms`, a field of `source` or, by `struct.field`, of \
          another struct. `field:name` renames a field. Truncates are dropped. A field that the envelope does not have is left \
-         out. `route` names a column whose text is the topic of the row, as `route.by.field` does. A row that has none \
-         halts the stream, or goes to the topic of its table with `route_missing = \"own\"`, as with Debezium. \
-         Tombstones follow their row. No more than `topics_max` (1000) topics are made of a table's rows.",
+         out. `route` names a column whose text is the topic of the row, as `route.by.field` does. A row whose column is NULL or \
+         blank halts the stream. With `route_missing = \"own\"` such a row goes to the topic of its table, as with Debezium. \
+         A tombstone goes to the topic of its row. A table makes at most `topics_max` (1000) topics.",
         "type = \"unwrap\"\ndeletes = \"rewrite\"\nadd_fields = [\"op\", \"lsn:position\"]\nadd_headers = [\"table\"]",
     ),
     (

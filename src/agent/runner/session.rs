@@ -42,7 +42,8 @@ impl Runner {
             return self.apply(Event::GiveUp);
         }
         if self.is_absence(&error) {
-            // Nothing is confirmed beyond the place, so that the slot says where the range begins.
+            // The slot is not confirmed beyond this position, so its position is the begin of the
+            // range that the halt names.
             return self.lacks_publication(Lsn::MAX, Chain(&error).to_string());
         }
         self.failed(disposition(&error));
