@@ -36,7 +36,7 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: Option<&str>) -> Option<Data
     };
     note_unreadable(reader, "postgres.sslcert", keys.sslcert.as_ref());
     note_unreadable(reader, "postgres.sslkey", keys.sslkey.as_ref());
-    let default_slot = default_slot(prefix.unwrap_or_default());
+    let default_slot = default_slot(prefix.unwrap_or(""));
     let slot = reader.or("postgres.slot", value::text, &default_slot);
     let slot = slot.filter(|name| is_slot_name(reader, name));
     let default_publication = slot.clone().unwrap_or(default_slot);
@@ -87,20 +87,20 @@ impl Keys {
             .map_err(|error| reader.fault("postgres.url", error.to_string()));
         let mut parts = parts.ok()?;
         self.note_conflicts(reader, &parts);
-        parts.sslcert = self.sslcert.or(parts.sslcert);
-        parts.sslkey = self.sslkey.or(parts.sslkey);
-        parts.negotiation = self.negotiation.or(parts.negotiation);
+        parts.tls.sslcert = self.sslcert.or(parts.tls.sslcert);
+        parts.tls.sslkey = self.sslkey.or(parts.tls.sslkey);
+        parts.tls.negotiation = self.negotiation.or(parts.tls.negotiation);
         let over_tcp = parts.hosts.iter().any(|host| matches!(host, Host::Tcp { .. }));
-        let says_sslmode = parts.sslmode.is_some();
+        let says_sslmode = parts.tls.sslmode.is_some();
         let config = postgres::Config::from_url(parts);
         let mut config =
             config.map_err(|error| reader.fault("postgres.url", error.to_string())).ok()?;
-        config.sslmode = self.sslmode.unwrap_or(config.sslmode);
-        config.sslrootcert = self.sslrootcert.or(config.sslrootcert);
+        config.tls.sslmode = self.sslmode.unwrap_or(config.tls.sslmode);
+        config.tls.sslrootcert = self.sslrootcert.or(config.tls.sslrootcert);
         config.password = self.password.or(config.password);
-        config.sslpassword = self.sslpassword.or(config.sslpassword);
-        if config.negotiation == postgres::SslNegotiation::Direct
-            && config.sslmode == postgres::SslMode::Disable
+        config.tls.sslpassword = self.sslpassword.or(config.tls.sslpassword);
+        if config.tls.negotiation == postgres::SslNegotiation::Direct
+            && config.tls.sslmode == postgres::SslMode::Disable
         {
             let key =
                 if self.negotiation.is_some() { "postgres.sslnegotiation" } else { "postgres.url" };
@@ -111,7 +111,7 @@ impl Keys {
             );
         }
         if over_tcp && !says_sslmode && !reader.is_given("postgres.sslmode") {
-            reader.follows("postgres.sslmode", config.sslmode.name());
+            reader.follows("postgres.sslmode", config.tls.sslmode.name());
         }
         Some(config)
     }
@@ -120,26 +120,26 @@ impl Keys {
         let mut conflict = |key: &str, in_url: &str| {
             reader.fault(key, format!("the URL says {in_url} as well: say it in one place"));
         };
-        if let (Some(key), Some(url)) = (self.sslmode, parts.sslmode)
+        if let (Some(key), Some(url)) = (self.sslmode, parts.tls.sslmode)
             && key != url
         {
             conflict("postgres.sslmode", &format!("sslmode={}", url.name()));
         }
-        if let (Some(key), Some(url)) = (&self.sslrootcert, &parts.sslrootcert)
+        if let (Some(key), Some(url)) = (&self.sslrootcert, &parts.tls.sslrootcert)
             && key != url
         {
             conflict("postgres.sslrootcert", "another sslrootcert");
         }
         let paths = [
-            ("postgres.sslcert", &self.sslcert, &parts.sslcert, "another sslcert"),
-            ("postgres.sslkey", &self.sslkey, &parts.sslkey, "another sslkey"),
+            ("postgres.sslcert", &self.sslcert, &parts.tls.sslcert, "another sslcert"),
+            ("postgres.sslkey", &self.sslkey, &parts.tls.sslkey, "another sslkey"),
         ];
         for (key, ours, in_url, what) in paths {
             if ours.is_some() && in_url.is_some() && ours != in_url {
                 conflict(key, what);
             }
         }
-        if let (Some(key), Some(url)) = (self.negotiation, parts.negotiation)
+        if let (Some(key), Some(url)) = (self.negotiation, parts.tls.negotiation)
             && key != url
         {
             conflict("postgres.sslnegotiation", &format!("sslnegotiation={}", url.name()));
@@ -151,7 +151,7 @@ impl Keys {
                 "a password",
             );
         }
-        if self.sslpassword.is_some() && parts.sslpassword.is_some() {
+        if self.sslpassword.is_some() && parts.tls.sslpassword.is_some() {
             let is_file = matches!(self.sslpassword, Some(Source::File(_)));
             conflict(
                 if is_file { "postgres.sslpassword_file" } else { "postgres.sslpassword" },

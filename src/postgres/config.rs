@@ -32,18 +32,8 @@ pub struct Config {
     pub database: String,
     /// Read again at each connect. None: the server must trust us.
     pub password: Option<Source>,
-    /// What TLS must prove over TCP. A Unix socket has no TLS, whatever this says.
-    pub sslmode: SslMode,
-    /// The certificates that may sign the server's; none: the system's.
-    pub sslrootcert: Option<PathBuf>,
-    /// Our own certificate chain and its key, both PEM, where the server asks for one.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// The passphrase of the key, read at each connect where the key is encrypted.
-    pub sslpassword: Option<Source>,
-    /// Whether the session asks for TLS in the clear or begins with the handshake.
-    pub negotiation: SslNegotiation,
-    /// Whether the password exchange is bound to the TLS channel.
-    pub channel_binding: ChannelBinding,
+    /// TLS over TCP. A Unix socket has no TLS, whatever this says.
+    pub tls: Tls,
     /// Which kind of server is accepted, of the hosts in the list.
     pub target: TargetSession,
     /// Seen in `pg_stat_activity`; our other sessions add a suffix.
@@ -57,6 +47,37 @@ pub struct Config {
     pub options: Option<String>,
     /// The longest message taken from the server, in bytes.
     pub frame_bytes_max: usize,
+}
+
+/// What TLS has to prove, and what we show for it.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// What TLS must prove.
+    pub sslmode: SslMode,
+    /// The certificates that may sign the server's; none: the system's.
+    pub sslrootcert: Option<PathBuf>,
+    /// Our own certificate chain and its key, both PEM, where the server asks for one.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The passphrase of the key, read at each connect where the key is encrypted.
+    pub sslpassword: Option<Source>,
+    /// Whether the session asks for TLS in the clear or begins with the handshake.
+    pub negotiation: SslNegotiation,
+    /// Whether the password exchange is bound to the TLS channel.
+    pub channel_binding: ChannelBinding,
+}
+
+impl Default for Tls {
+    /// The server's identity is proven by the certificates of the system.
+    fn default() -> Self {
+        Tls {
+            sslmode: SslMode::VerifyFull,
+            sslrootcert: None,
+            client_certificate: None,
+            sslpassword: None,
+            negotiation: SslNegotiation::Postgres,
+            channel_binding: ChannelBinding::Prefer,
+        }
+    }
 }
 
 impl Config {
@@ -74,12 +95,7 @@ impl Config {
             user,
             database,
             password: None,
-            sslmode: SslMode::VerifyFull,
-            sslrootcert: None,
-            client_certificate: None,
-            sslpassword: None,
-            negotiation: SslNegotiation::Postgres,
-            channel_binding: ChannelBinding::Prefer,
+            tls: Tls::default(),
             target,
             application_name: APPLICATION_NAME_DEFAULT.to_owned(),
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
@@ -95,23 +111,23 @@ impl Config {
     /// # Errors
     /// The URL names no host, or no user, or a certificate without its key.
     pub fn from_url(parts: UrlParts) -> Result<Self, ConfigError> {
-        if parts.sslcert.is_some() != parts.sslkey.is_some() {
+        if parts.tls.sslcert.is_some() != parts.tls.sslkey.is_some() {
             return Err(ConfigError::HalfCertificate);
         }
         let user = parts.user.ok_or(ConfigError::User)?;
         let database = parts.database.unwrap_or_else(|| user.clone());
         let mut config = Config::new(parts.hosts, user, database)?;
         config.password = parts.password.map(Source::Inline);
-        config.client_certificate = parts.sslcert.zip(parts.sslkey);
-        config.sslpassword = parts.sslpassword.map(Source::Inline);
-        config.negotiation = parts.negotiation.unwrap_or(config.negotiation);
-        config.sslrootcert = parts.sslrootcert;
+        config.tls.client_certificate = parts.tls.sslcert.zip(parts.tls.sslkey);
+        config.tls.sslpassword = parts.tls.sslpassword.map(Source::Inline);
+        config.tls.negotiation = parts.tls.negotiation.unwrap_or(config.tls.negotiation);
+        config.tls.sslrootcert = parts.tls.sslrootcert;
         config.options = parts.options;
-        if let Some(sslmode) = parts.sslmode {
-            config.sslmode = sslmode;
+        if let Some(sslmode) = parts.tls.sslmode {
+            config.tls.sslmode = sslmode;
         }
-        if let Some(binding) = parts.channel_binding {
-            config.channel_binding = binding;
+        if let Some(binding) = parts.tls.channel_binding {
+            config.tls.channel_binding = binding;
         }
         if let Some(target) = parts.target {
             config.target = target;
@@ -135,7 +151,7 @@ impl Config {
     /// What does not leave this machine needs no proof.
     #[must_use]
     pub fn weakness(&self) -> Option<&'static str> {
-        if self.hosts.iter().all(Host::is_local) { None } else { self.sslmode.weakness() }
+        if self.hosts.iter().all(Host::is_local) { None } else { self.tls.sslmode.weakness() }
     }
 }
 
@@ -324,7 +340,7 @@ mod tests {
         let unix = Host::Unix { dir: "/run/postgresql".into(), port: 5432 };
         let tcp = Host::Tcp { name: "db".into(), port: 5432 };
         let mut config = Config::new(vec![unix.clone()], "u".into(), "d".into()).unwrap();
-        config.sslmode = SslMode::Disable;
+        config.tls.sslmode = SslMode::Disable;
         assert_eq!(config.weakness(), None);
         for name in ["localhost", "127.0.0.1", "::1"] {
             config.hosts = vec![Host::Tcp { name: name.into(), port: 5432 }];

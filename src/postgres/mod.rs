@@ -49,7 +49,7 @@ mod url;
 pub use config::{
     APPLICATION_NAME_DEFAULT, CONNECT_TIMEOUT_DEFAULT, CONNECT_TIMEOUT_MAX, ChannelBinding, Config,
     ConfigError, FRAME_BYTES_MAX_DEFAULT, Host, Keepalive, PORT_DEFAULT, SslMode, SslNegotiation,
-    TargetSession,
+    TargetSession, Tls,
 };
 pub use error::{Attempts, PgError, ServerError};
 pub use outbox::StandbyStatus;
@@ -58,4 +58,4 @@ pub use replication::{
 };
 pub use sql::{Ended, Sql};
 pub use stream::{Frame, Stream};
-pub use url::{UrlError, UrlParts, parse_url, sslmode};
+pub use url::{TlsParts, UrlError, UrlParts, parse_url, sslmode};

@@ -136,7 +136,7 @@ impl Session {
     async fn log_in(&mut self, config: &Config) -> Result<(), PgError> {
         const CALL: &str = "log in";
         let channel = Channel {
-            binding: config.channel_binding,
+            binding: config.tls.channel_binding,
             end_point: self.socket.tls_server_end_point(),
             private: self.socket.is_private(),
         };

@@ -27,18 +27,18 @@ use tokio_openssl::SslStream;
 /// What a server of Postgres's names itself in a direct handshake.
 const ALPN: &[u8] = b"postgresql";
 
-/// Turns a fresh TCP connection into what `config.sslmode` demands.
+/// Turns a fresh TCP connection into what `config.tls.sslmode` demands.
 pub(super) async fn negotiate(
     config: &Config,
     host: &Host,
     name: &str,
     mut tcp: TcpStream,
 ) -> Result<Socket, PgError> {
-    if config.sslmode == SslMode::Disable {
+    if config.tls.sslmode == SslMode::Disable {
         return Ok(Socket::Tcp(tcp));
     }
     let setup = connector(config)?;
-    let is_direct = config.negotiation == SslNegotiation::Direct;
+    let is_direct = config.tls.negotiation == SslNegotiation::Direct;
     if !is_direct {
         ask(host, &mut tcp).await?;
     }
@@ -125,11 +125,11 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     let mut builder =
         SslConnector::builder(SslMethod::tls_client()).map_err(setup("OpenSSL's defaults"))?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(setup("OpenSSL's defaults"))?;
-    if config.negotiation == SslNegotiation::Direct {
+    if config.tls.negotiation == SslNegotiation::Direct {
         // One name, with its length before it.
         builder.set_alpn_protos(b"\x0apostgresql").map_err(setup("OpenSSL's defaults"))?;
     }
-    if let Some(path) = &config.sslrootcert {
+    if let Some(path) = &config.tls.sslrootcert {
         let name = format!("sslrootcert {}", path.display());
         // A fresh store, so that the system's authorities do not count beside the one that was
         // asked for.
@@ -137,21 +137,21 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;
     }
-    if let Some((certificate, path)) = &config.client_certificate {
+    if let Some((certificate, path)) = &config.tls.client_certificate {
         let unreadable = |source| PgError::TlsFile { path: certificate.clone(), source };
         std::fs::File::open(certificate).map_err(unreadable)?;
         let name = format!("sslcert {}", certificate.display());
         builder.set_certificate_chain_file(certificate).map_err(setup(&name))?;
-        let key = secret::read_key(path, config.sslpassword.as_ref());
+        let key = secret::read_key(path, config.tls.sslpassword.as_ref());
         let key = key.map_err(|source| PgError::TlsKey { source })?;
         let name = format!("sslkey {}: it is not the key of sslcert", path.display());
         builder.set_private_key(&key).map_err(setup(&name))?;
         builder.check_private_key().map_err(setup(&name))?;
     }
-    let chain = config.sslmode != SslMode::Require || config.sslrootcert.is_some();
+    let chain = config.tls.sslmode != SslMode::Require || config.tls.sslrootcert.is_some();
     builder.set_verify(if chain { SslVerifyMode::PEER } else { SslVerifyMode::NONE });
     let mut connection = builder.build().configure().map_err(setup("OpenSSL's defaults"))?;
-    connection.set_verify_hostname(config.sslmode == SslMode::VerifyFull);
+    connection.set_verify_hostname(config.tls.sslmode == SslMode::VerifyFull);
     Ok(connection)
 }
 

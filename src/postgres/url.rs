@@ -21,14 +21,8 @@ pub struct UrlParts {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: Option<String>,
-    pub(crate) sslmode: Option<SslMode>,
-    /// `sslrootcert`; None for `system` too.
-    pub sslrootcert: Option<PathBuf>,
-    pub(crate) sslcert: Option<PathBuf>,
-    pub(crate) sslkey: Option<PathBuf>,
-    pub(crate) sslpassword: Option<Secret>,
-    pub(crate) negotiation: Option<SslNegotiation>,
-    pub(crate) channel_binding: Option<ChannelBinding>,
+    /// What it says about TLS.
+    pub tls: TlsParts,
     pub(crate) target: Option<TargetSession>,
     pub(crate) application_name: Option<String>,
     /// `connect_timeout`, 1 s to 600 s.
@@ -37,6 +31,19 @@ pub struct UrlParts {
     pub(crate) keepalives_interval: Option<Duration>,
     pub(crate) keepalives_count: Option<u32>,
     pub(crate) options: Option<String>,
+}
+
+/// What a URL says about TLS; what it leaves out is None.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsParts {
+    pub(crate) sslmode: Option<SslMode>,
+    /// `sslrootcert`; None for `system` too.
+    pub sslrootcert: Option<PathBuf>,
+    pub(crate) sslcert: Option<PathBuf>,
+    pub(crate) sslkey: Option<PathBuf>,
+    pub(crate) sslpassword: Option<Secret>,
+    pub(crate) negotiation: Option<SslNegotiation>,
+    pub(crate) channel_binding: Option<ChannelBinding>,
 }
 
 /// Why a text is no URL that we can use. Never holds a value of it.
@@ -77,8 +84,8 @@ pub enum UrlError {
     PortCount { ports: usize, hosts: usize },
     /// Not a parameter of libpq's.
     #[error(
-        "`{name}` is not a parameter of a Postgres URL{}", nearest.map(|n| format!(" (did you mean \
-            `{n}`?)")).unwrap_or_default()
+        "`{name}` is not a parameter of a Postgres URL{}",
+        nearest.map_or_else(String::new, |n| format!(" (did you mean `{n}`?)"))
     )]
     Unknown {
         name: String,
@@ -179,7 +186,7 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
     }
     parts.database = database.map(|name| some_text(name, "database")).transpose()?.flatten();
     let mut lists = HostLists::default();
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+    for pair in query.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let name = decoded(name, "query")?;
         set(&mut parts, &mut lists, &name, &decoded(value, &name)?)?;
@@ -304,15 +311,15 @@ fn set(
         "user" => once(&mut parts.user, "user", value.to_owned()),
         "password" => once(&mut parts.password, "password", Secret::new(value)),
         "dbname" => once(&mut parts.database, "dbname", value.to_owned()),
-        "sslmode" => once(&mut parts.sslmode, "sslmode", sslmode(value)?),
+        "sslmode" => once(&mut parts.tls.sslmode, "sslmode", sslmode(value)?),
         "sslrootcert" if value == "system" => Ok(()),
-        "sslrootcert" => once(&mut parts.sslrootcert, "sslrootcert", value.into()),
-        "sslcert" => once(&mut parts.sslcert, "sslcert", value.into()),
-        "sslkey" => once(&mut parts.sslkey, "sslkey", value.into()),
-        "sslpassword" => once(&mut parts.sslpassword, "sslpassword", Secret::new(value)),
-        "sslnegotiation" => once(&mut parts.negotiation, "sslnegotiation", negotiation(value)?),
+        "sslrootcert" => once(&mut parts.tls.sslrootcert, "sslrootcert", value.into()),
+        "sslcert" => once(&mut parts.tls.sslcert, "sslcert", value.into()),
+        "sslkey" => once(&mut parts.tls.sslkey, "sslkey", value.into()),
+        "sslpassword" => once(&mut parts.tls.sslpassword, "sslpassword", Secret::new(value)),
+        "sslnegotiation" => once(&mut parts.tls.negotiation, "sslnegotiation", negotiation(value)?),
         "channel_binding" => {
-            once(&mut parts.channel_binding, "channel_binding", channel_binding(value)?)
+            once(&mut parts.tls.channel_binding, "channel_binding", channel_binding(value)?)
         }
         "target_session_attrs" => once(&mut parts.target, "target_session_attrs", target(value)?),
         "application_name" => {

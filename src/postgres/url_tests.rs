@@ -125,11 +125,14 @@ fn types_every_parameter() {
         parts,
         UrlParts {
             hosts: vec![Host::Tcp { name: "h".into(), port: 5432 }],
-            sslmode: Some(SslMode::VerifyCa),
-            sslrootcert: Some("/ca.pem".into()),
-            sslcert: Some("/c".into()),
-            sslkey: Some("/k".into()),
-            channel_binding: Some(ChannelBinding::Require),
+            tls: TlsParts {
+                sslmode: Some(SslMode::VerifyCa),
+                sslrootcert: Some("/ca.pem".into()),
+                sslcert: Some("/c".into()),
+                sslkey: Some("/k".into()),
+                channel_binding: Some(ChannelBinding::Require),
+                ..TlsParts::default()
+            },
             target: Some(TargetSession::Primary),
             application_name: Some("w s".into()),
             connect_timeout: Some(Duration::from_secs(3)),

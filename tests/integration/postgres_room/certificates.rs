@@ -107,7 +107,7 @@ async fn a_certificate_is_the_login_of_both_connections() {
         matches!(&error, PgError::TlsKey { .. }) && format!("{error:?}").contains("no passphrase"),
         "{error:?}"
     );
-    locked.sslpassword = Some(Source::File(secure.file("passphrase", b"wrong\n", 0o600)));
+    locked.tls.sslpassword = Some(Source::File(secure.file("passphrase", b"wrong\n", 0o600)));
     assert!(
         format!("{:?}", enter(&locked).await.unwrap_err())
             .contains("another one than the one given")
@@ -165,7 +165,8 @@ async fn a_direct_handshake_needs_a_server_that_expects_it() {
     assert_eq!(enter(&direct).await.unwrap(), "other -");
     // What is proven is proven here, too.
     let mut stranger = direct.clone();
-    stranger.sslrootcert = Some(secure.file("stranger.pem", &Certificates::new().authority, 0o644));
+    stranger.tls.sslrootcert =
+        Some(secure.file("stranger.pem", &Certificates::new().authority, 0o644));
     assert!(matches!(enter(&stranger).await, Err(PgError::Tls { .. })));
     secure.server.sql("postgres", "alter system set ssl = off; select pg_reload_conf()");
     let error = enter(&direct).await.unwrap_err();
