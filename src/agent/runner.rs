@@ -148,8 +148,7 @@ struct Tasks {
     probing: Option<JoinHandle<Probe>>,
     checking: Option<JoinHandle<CheckResult>>,
     closing: Option<JoinHandle<()>>,
-    holding: Option<copying::Holding>,
-    journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
+    first_copy: copying::CopyTasks,
     chunk: Option<JoinHandle<backfill::Answered>>,
     recording: Option<JoinHandle<backfill::Recorded>>,
     reloading: Option<JoinHandle<reload::Reloaded>>,
@@ -290,10 +289,10 @@ impl Runner {
             result = joined(&mut tasks.checking) => Happened::Checked(result),
             Some(trouble) = troubled.recv() => Happened::Trouble(trouble),
             () = doubts.changed() => Happened::Proofs,
-            (table, outcome) = joined(&mut tasks.journalling) => {
+            (table, outcome) = joined(&mut tasks.first_copy.journalling) => {
                 Happened::Journalled(table, outcome)
             }
-            ended = copying::ended(&mut tasks.holding) => Happened::SnapshotEnded(ended),
+            ended = copying::ended(&mut tasks.first_copy.holding) => Happened::SnapshotEnded(ended),
             () = ended(sentinel), if tasks.probing.is_none() => Happened::SentinelEnded,
             () = tokio::time::sleep(timer) => Happened::Timer,
             Some(followed) = signals::next(signal_follower.as_mut()) => Happened::Signals(followed),

@@ -1,6 +1,8 @@
 //! One copy of a table while the stream runs: what is known of it, and how far it is.
 
-use super::{BACKOFF_MAX, BACKOFF_MIN, ROWS_FIRST, standstill};
+use super::chunks::Chunks;
+use super::standstill;
+use super::waits::Waits;
 use crate::change::RelationSlot;
 use crate::continuity::Reply;
 use crate::continuity::checkpoint::{FORMAT, Window};
@@ -75,32 +77,14 @@ pub(super) struct Copy {
     pub(super) windows: Option<Windows<Held>>,
     /// The table's relation. `None` until this connection has sent a Relation message for it.
     pub(super) slot: Option<RelationSlot>,
-    pub(super) rows_asked: u64,
-    /// True if the chunk under way is a new range of keys, false if it reads moved rows again.
-    pub(super) goes_forward: bool,
-    /// When a snapshot of this copy first missed a transaction that it has to see. While this is
-    /// set, the stream is held before changes of the table, so that the next snapshot can succeed.
-    pub(super) hold_since: Option<Moment>,
-    pub(super) not_before: Moment,
-    pub(super) backoff: u64,
-    /// The transactions or the cause that the copy waits for, in words for the status.
-    pub(super) waits: String,
-    /// True if the last snapshot did not see a transaction that it has to see.
-    pub(super) unseen: bool,
-    pub(super) began: Moment,
+    pub(super) chunks: Chunks,
+    pub(super) waits: Waits,
     pub(super) reply: Option<Reply>,
     pub(super) bytes: u64,
-    /// Number of delivered chunks in the newest record of this copy that is acknowledged.
-    pub(super) recorded_chunks: u64,
-    /// Number of chunks that were begun and dropped, and the reason of the last drop.
-    pub(super) dropped: u64,
-    pub(super) dropped_why: String,
     /// Epoch of the first copy that left this table out, and that records this copy's end.
     pub(super) owed: Option<u64>,
     /// Set if the table is copied by a standstill instead of in chunks.
     pub(super) standstill: Option<standstill::Round>,
-    /// What the server lacks for this copy, such as a free slot: code, detail and next step.
-    pub(super) stuck: Option<Left>,
     /// True if the server was a standby at the last survey.
     pub(super) standby: bool,
     /// True if this copy repairs a detached table, whose `Detached` record it removes at its end.
@@ -118,27 +102,17 @@ impl Copy {
         Copy {
             id,
             name: name.to_owned(),
-            recorded_chunks: window.journal.chunks,
+            chunks: Chunks::new(window.journal.chunks, now),
             window,
             stage: Stage::Unsurveyed,
             known: None,
             windows: None,
             slot: None,
-            rows_asked: ROWS_FIRST,
-            goes_forward: false,
-            hold_since: None,
-            not_before: now,
-            backoff: BACKOFF_MIN,
-            waits: String::new(),
-            unseen: false,
-            began: now,
+            waits: Waits::new(now),
             reply,
             bytes: 0,
-            dropped: 0,
-            dropped_why: String::new(),
             owed: None,
             standstill: None,
-            stuck: None,
             standby: false,
             repairs: false,
         }
@@ -152,22 +126,15 @@ impl Copy {
         self.windows.as_ref().is_some_and(Windows::is_reading)
     }
 
-    pub(super) fn postpone(&mut self, why: String, now: Moment) {
-        self.waits = why;
-        self.hold_since = None;
-        self.not_before = now.plus(self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-    }
-
     /// Counts a chunk that was dropped, and keeps the reason.
     pub(super) fn dropped(&mut self, why: String) {
         tracing::debug!(
             table = self.name,
-            rows = self.rows_asked,
+            rows = self.chunks.rows_asked,
             "a chunk of a backfill is dropped: {why}"
         );
-        self.dropped += 1;
-        self.dropped_why = why;
+        self.chunks.dropped += 1;
+        self.chunks.dropped_why = why;
     }
 
     /// A statement that is valid SQL if the operator's condition is. `None` without a condition.

@@ -5,6 +5,7 @@ use crate::change::Row;
 use crate::encode::Plan;
 use crate::lsn::Lsn;
 use crate::pgoutput::{Cell, CopyRow, OldTuple, Tuple};
+use crate::postgres::copies::Piece;
 use crate::snapshot::reader::Chunk;
 use crate::snapshot::visibility::FullXid;
 use crate::snapshot::window::{Before, Kind, Touch, Windows};
@@ -67,7 +68,7 @@ pub(super) fn rows(
     places: &[usize],
     row: &mut CopyRow,
 ) -> Result<Vec<(RowKey, Held)>, String> {
-    let mut rows = Vec::with_capacity(usize::try_from(chunk.rows).unwrap_or_default());
+    let mut rows = Vec::with_capacity(chunk.pieces.iter().map(Piece::rows).sum());
     for piece in &chunk.pieces {
         let mut at = 0;
         while let Some((line, next)) = piece.line(at) {

@@ -8,11 +8,14 @@
 //! One chunk is read at a time, of the first table that can continue. Changes are watched for every
 //! table whose copy has begun. If no copy runs, the row path pays for a search in an empty list.
 
+mod chunks;
 mod copy;
 pub mod notices;
 mod results;
 mod debts;
 mod left;
+mod pace;
+mod place;
 mod progress;
 mod repair;
 mod row;
@@ -20,26 +23,31 @@ mod shape;
 mod signals;
 mod news;
 mod keys;
+mod unwritten;
 mod waits;
 mod standstill;
 
 pub use copy::{Held, Shape, requested};
 pub use left::{events_only, not_captured, queried};
+pub use pace::PiecePace;
 pub use signals::{Origin, Wanted};
 
 use copy::{Copy, Known, Stage};
+use news::CopyNews;
+use pace::Pace;
+use place::{Numbers, StreamPlace};
 use shape::key_names;
+use unwritten::Unwritten;
 
 use crate::change::RelationSlot;
 use crate::continuity::Reply;
 use crate::continuity::checkpoint::{FORMAT, Window};
 use crate::core::{Moment, SECOND};
-use crate::lsn::{Lsn, Oid};
+use crate::lsn::Oid;
 use crate::metrics::WindowTotals;
 use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::keyset::RowKey;
-use crate::snapshot::throttle::Share;
 use crate::snapshot::visibility::{FullXid, PgSnapshot, Unseen};
 use crate::snapshot::window::{Journal, Windows};
 use crate::table::TableName;
@@ -85,37 +93,20 @@ pub struct Copies {
     /// Relations whose changes a copy has to see, each with the index of the copy in `list`.
     watched: Vec<(RelationSlot, usize)>,
     unseen: Unseen,
-    /// Since when the stream has been held before a change. `None` while it is not held.
-    held: Option<Moment>,
-    /// State records to be written, by key; `None` removes one. Acknowledged entries leave the map.
-    unwritten: BTreeMap<String, Option<String>>,
-    /// The last id given to a copy. Copies need ids because their index in `list` changes.
-    ids: u64,
-    /// The last ordinal of a copied row. Its upper bits are the term, so that Positions are unique.
-    serial: u64,
-    slot_name: String,
+    stream: StreamPlace,
+    unwritten: Unwritten,
+    numbers: Numbers,
     /// Epoch of the checkpoint.
     epoch: u64,
-    /// Position where the stream last was outside of a transaction on this connection, or zero.
-    stands: Lsn,
-    /// Start of the commit record of the open transaction. `None` outside of a transaction.
-    open: Option<Lsn>,
     /// The standstill under way. There is at most one.
     standstill: Option<standstill::UnderWay>,
-    /// The operator's limit of rows per second.
-    rows_per_second: Option<u64>,
+    pace: Pace,
     /// Tables for which `snapshot.query` has a query. Such a table cannot be read in chunks.
     queried: BTreeSet<String>,
     now: Moment,
     finished: progress::Finished,
     totals: WindowTotals,
-    /// Share of the time that chunks may take, and the moment until which they rest.
-    share: Share,
-    rests_until: Moment,
-    news: NewsBuffer,
-    /// True if copies have begun and the notice `STARTED` is not made yet.
-    starting: bool,
-    repaired: Vec<String>,
+    news: CopyNews,
     debts: debts::Debts,
 }
 
@@ -127,25 +118,17 @@ impl Copies {
             list: Vec::new(),
             watched: Vec::new(),
             unseen: Unseen::default(),
-            held: None,
-            unwritten: BTreeMap::new(),
-            ids: 0,
-            serial: 0,
-            slot_name: slot_name.to_owned(),
+            stream: StreamPlace::default(),
+            unwritten: Unwritten::new(slot_name),
+            numbers: Numbers::default(),
             epoch: 0,
-            stands: Lsn::default(),
-            open: None,
             standstill: None,
-            rows_per_second: None,
+            pace: Pace::free(),
             queried: BTreeSet::new(),
             now: Moment::default(),
             finished: progress::Finished::default(),
             totals: WindowTotals::default(),
-            share: Share::FREE,
-            rests_until: Moment::default(),
-            news: NewsBuffer::new(notices),
-            starting: false,
-            repaired: Vec::new(),
+            news: CopyNews::new(notices),
             debts: debts::Debts::default(),
         }
     }
@@ -161,7 +144,8 @@ impl Copies {
         first: bool,
     ) {
         let is_consented = self.epoch != record.epoch;
-        (self.serial, self.epoch) = (record.term << 40, record.epoch);
+        self.numbers.begin_term(record.term);
+        self.epoch = record.epoch;
         if first {
             let pending: Vec<FullXid> =
                 record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();
@@ -187,7 +171,7 @@ impl Copies {
                 }
                 owed = self.list.remove(at).owed;
             }
-            let id = self.next_id();
+            let id = self.numbers.next_id();
             self.list.push(Copy { owed, ..Copy::new(id, table, window.clone(), self.now, None) });
         }
         self.watch();
@@ -201,7 +185,7 @@ impl Copies {
 
     /// Takes the operator's limit of rows per second, and the tables with a `snapshot.query`.
     pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
-        self.rows_per_second = snapshot.rows_per_second;
+        self.pace.rows_per_second = snapshot.rows_per_second;
         self.queried = snapshot.queries.keys().cloned().collect();
         self.debts.configure(snapshot);
     }
@@ -210,11 +194,6 @@ impl Copies {
     pub fn set_now(&mut self, now: Moment) {
         self.count_time(now);
         self.now = now;
-    }
-
-    fn next_id(&mut self) -> u64 {
-        self.ids += 1;
-        self.ids
     }
 
     fn place(&self, id: u64) -> Option<usize> {
@@ -261,7 +240,7 @@ impl Copies {
 
     fn push(&mut self, table: &TableName, window: Window, reply: Option<Reply>) {
         let name = table.to_string();
-        let id = self.next_id();
+        let id = self.numbers.next_id();
         self.starts();
         self.list.push(Copy::new(id, &name, window, self.now, reply));
         self.store(self.list.len() - 1);
@@ -274,12 +253,12 @@ impl Copies {
             self.tell_aborted(None);
         }
         for name in &names {
-            self.unwritten.insert(Window::key(&self.slot_name, name), None);
+            self.unwritten.remove(name);
         }
         self.lack_what_is_cancelled();
         self.list.clear();
         self.watched.clear();
-        self.held = None;
+        self.stream.held = None;
         self.drop_standstill();
         names
     }
@@ -288,16 +267,14 @@ impl Copies {
     /// Copies are surveyed again and continue from their records.
     pub fn lost(&mut self) {
         self.watched.clear();
-        self.held = None;
-        self.stands = Lsn::default();
-        self.open = None;
+        self.stream = StreamPlace::default();
         self.drop_standstill();
         for copy in &mut self.list {
             copy.slot = None;
             copy.standstill.iter_mut().for_each(|round| round.ended = None);
             copy.known = None;
-            copy.hold_since = None;
-            copy.unseen = false;
+            copy.waits.hold_since = None;
+            copy.waits.unseen = false;
             if let Some(windows) = &mut copy.windows {
                 windows.lost();
             }
@@ -317,7 +294,7 @@ impl Copies {
             .collect();
         self.list.retain(|copy| keep(&copy.name));
         for name in gone {
-            self.unwritten.insert(Window::key(&self.slot_name, &name), None);
+            self.unwritten.remove(&name);
         }
         self.watch();
     }

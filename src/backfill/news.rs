@@ -1,6 +1,6 @@
 //! News of backfills and standstills, in the words of Debezium's incremental snapshots.
 
-use super::{About, Copies, Copy, Data, News, RowKey, Stage};
+use super::{About, Copies, Copy, Data, News, NewsBuffer, RowKey, Stage};
 use crate::backfill::notices;
 use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
@@ -19,6 +19,20 @@ pub(super) fn status_of(left: &Left) -> &'static str {
     }
 }
 
+/// The notices of copies that wait for the runner.
+pub(super) struct CopyNews {
+    buffer: NewsBuffer,
+    /// True if copies have begun and the notice `STARTED` is not made yet.
+    starting: bool,
+}
+
+impl CopyNews {
+    /// `wanted` is true if somebody wants notices of copies.
+    pub fn new(wanted: bool) -> Self {
+        CopyNews { buffer: NewsBuffer::new(wanted), starting: false }
+    }
+}
+
 fn goes(copy: &Copy) -> bool {
     !matches!(copy.stage, Stage::Failed(..))
 }
@@ -27,17 +41,17 @@ impl Copies {
     /// Notes that a copy is about to begin. If no other copy is under way, the notice `STARTED`
     /// will list all tables that begin together.
     pub(super) fn starts(&mut self) {
-        self.starting |= !self.list.iter().any(goes);
+        self.news.starting |= !self.list.iter().any(goes);
     }
 
     /// Removes and returns the news.
     pub fn take_news(&mut self) -> Vec<News> {
         self.tell_start();
-        self.news.take()
+        self.news.buffer.take()
     }
 
     fn tell_start(&mut self) {
-        if std::mem::take(&mut self.starting) {
+        if std::mem::take(&mut self.news.starting) {
             self.tell_all("STARTED");
         }
     }
@@ -99,7 +113,7 @@ impl Copies {
     fn note(&mut self, kind: &'static str, data: impl FnOnce(String) -> Data) {
         self.tell_start();
         let Copies { list, news, .. } = self;
-        news.note(|| {
+        news.buffer.note(|| {
             let names = list.iter().filter(|copy| goes(copy)).map(|copy| copy.name.as_str());
             let names = notices::list(names);
             let signal = list.iter().find_map(|copy| copy.window.correlation.clone());

@@ -12,18 +12,30 @@ use crate::status::WindowStatus;
 /// Number of completed copies that `/status` still shows.
 const FINISHED_MAX: usize = 20;
 
-/// Completed copies, the newest last.
+/// The copies that are complete, as far as somebody still asks for them.
 #[derive(Default)]
-pub(super) struct Finished(Vec<WindowStatus>);
+pub(super) struct Finished {
+    /// The copies that `/status` shows, the newest last.
+    shown: Vec<WindowStatus>,
+    /// Tables that a copy has repaired since the runner last asked.
+    pub repaired: Vec<String>,
+}
 
 impl Finished {
     pub fn note(&mut self, table: &str, journal: &Journal, bytes: u64) {
-        self.0.retain(|status| status.table != table);
-        let excess = (self.0.len() + 1).saturating_sub(FINISHED_MAX);
-        self.0.drain(..excess);
+        self.shown.retain(|status| status.table != table);
+        let excess = (self.shown.len() + 1).saturating_sub(FINISHED_MAX);
+        self.shown.drain(..excess);
         let (rows, chunks) = (journal.rows, journal.chunks);
         let (table, state) = (table.to_owned(), "done".to_owned());
-        self.0.push(WindowStatus { table, state, rows, chunks, bytes, ..WindowStatus::default() });
+        self.shown.push(WindowStatus {
+            table,
+            state,
+            rows,
+            chunks,
+            bytes,
+            ..WindowStatus::default()
+        });
     }
 }
 
@@ -38,20 +50,22 @@ impl Copies {
     pub(super) fn count_time(&mut self, now: Moment) {
         let passed = now.since(self.now);
         let [chunks, standstill] = &mut self.totals.held_us;
-        *chunks += if self.held.is_some() { passed } else { 0 };
+        *chunks += if self.stream.held.is_some() { passed } else { 0 };
         *standstill +=
             if self.standstill.as_ref().is_some_and(UnderWay::stands) { passed } else { 0 };
-        let waits = self.list.iter().any(|copy| copy.unseen && copy.can_go_on());
+        let waits = self.list.iter().any(|copy| copy.waits.unseen && copy.can_go_on());
         self.totals.unseen_us += if waits { passed } else { 0 };
     }
 
     /// The copies for `/status`: completed ones first, then those under way.
     #[must_use]
     pub fn status(&self) -> Vec<WindowStatus> {
-        let over = self.finished.0.iter().filter(|status| !self.is_copying(&status.table)).cloned();
+        let shown = self.finished.shown.iter();
+        let over = shown.filter(|status| !self.is_copying(&status.table)).cloned();
         let under_way =
             |copy: &Copy| self.standstill.as_ref().filter(|under_way| under_way.id == copy.id);
-        over.chain(self.list.iter().map(|copy| copy.status(self.stands, under_way(copy)))).collect()
+        let stands = self.stream.stands;
+        over.chain(self.list.iter().map(|copy| copy.status(stands, under_way(copy)))).collect()
     }
 }
 
@@ -67,43 +81,42 @@ impl Copy {
                 ("failed", reason.clone(), detail.clone(), next.clone())
             }
             _ if self.window.paused => ("paused", String::new(), String::new(), String::new()),
-            _ if under_way.is_some() => {
-                let (detail, known) = under_way.map(UnderWay::in_words).unwrap_or_default();
-                let (state, reason) =
-                    if known { ("copying", "") } else { ("waiting", CopyReason::Snapshot.code()) };
-                (state, reason.to_owned(), format!("copied whole: {detail}"), String::new())
-            }
-            (Stage::Ready, Some(end)) => {
-                let detail = format!("everything is delivered; it is over once {end} is confirmed");
-                ("confirming", String::new(), detail, String::new())
-            }
-            _ if self.stuck.is_some() => {
-                let stuck = self.stuck.as_ref();
-                let text = |of: fn(&Left) -> &String| stuck.map(of).cloned().unwrap_or_default();
-                (
-                    "waiting",
-                    text(|left| &left.reason),
-                    text(|left| &left.detail),
-                    text(|left| &left.next),
-                )
-            }
-            _ if !self.waits.is_empty() => {
-                let advice =
-                    "nothing has to be done; the copy goes on when these have ended".to_owned();
-                (
-                    "waiting",
-                    CopyReason::Transactions.code().to_owned(),
-                    format!("waiting for {}", self.waits),
-                    advice,
-                )
-            }
-            _ => {
-                let behind = waits_for_lsn.filter(|position| *position > stands);
-                let detail = behind.map(|position| {
-                    format!("read up to {position}; the stream stands at {stands}")
-                });
-                ("copying", String::new(), detail.unwrap_or_default(), String::new())
-            }
+            (stage, end) => match (under_way, end, &self.waits.stuck) {
+                (Some(under_way), ..) => {
+                    let (detail, known) = under_way.in_words();
+                    let (state, reason) = if known {
+                        ("copying", "")
+                    } else {
+                        ("waiting", CopyReason::Snapshot.code())
+                    };
+                    (state, reason.to_owned(), format!("copied whole: {detail}"), String::new())
+                }
+                (None, Some(end), _) if *stage == Stage::Ready => {
+                    let detail =
+                        format!("everything is delivered; it is over once {end} is confirmed");
+                    ("confirming", String::new(), detail, String::new())
+                }
+                (.., Some(Left { reason, detail, next })) => {
+                    ("waiting", reason.clone(), detail.clone(), next.clone())
+                }
+                (.., None) if !self.waits.cause.is_empty() => {
+                    let advice =
+                        "nothing has to be done; the copy goes on when these have ended".to_owned();
+                    (
+                        "waiting",
+                        CopyReason::Transactions.code().to_owned(),
+                        format!("waiting for {}", self.waits.cause),
+                        advice,
+                    )
+                }
+                (.., None) => {
+                    let behind = waits_for_lsn.filter(|position| *position > stands);
+                    let detail = behind.map_or_else(String::new, |position| {
+                        format!("read up to {position}; the stream stands at {stands}")
+                    });
+                    ("copying", String::new(), detail, String::new())
+                }
+            },
         };
         WindowStatus {
             table: self.name.clone(),
@@ -114,8 +127,8 @@ impl Copy {
             open_chunks,
             waits_for_lsn,
             moved_rows: self.window.journal.moved.len(),
-            dropped_chunks: self.dropped,
-            dropped_why: self.dropped_why.clone(),
+            dropped_chunks: self.chunks.dropped,
+            dropped_why: self.chunks.dropped_why.clone(),
             filter: self.window.filter.clone(),
             reason,
             detail,
@@ -126,9 +139,10 @@ impl Copy {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CopyTable, Known, Share, Task};
+    use super::super::{CopyTable, Known, Task};
     use super::*;
     use crate::lsn::Oid;
+    use crate::snapshot::throttle::Share;
     use crate::snapshot::window::What;
     use crate::table::TableName;
 
@@ -154,7 +168,7 @@ mod tests {
     #[test]
     fn no_chunk_is_begun_while_copies_rest_and_the_loop_turns_when_they_may_go_on() {
         let mut copies = ready();
-        copies.rests_until = Moment(500);
+        copies.pace.rests_until = Moment(500);
         assert!(copies.next_task(1000).is_none());
         assert_eq!(copies.next_tick(), Some(Moment(500)));
         copies.set_now(Moment(500));
@@ -166,7 +180,7 @@ mod tests {
         let mut copies = ready();
         copies.take_share(Share::FREE);
         copies.set_now(Moment(100));
-        copies.list[0].unseen = true;
+        copies.list[0].waits.unseen = true;
         copies.set_now(Moment(350));
         copies.fail(0, Left::new(CopyReason::Query, "", ""));
         copies.set_now(Moment(900));

@@ -25,11 +25,12 @@ impl Copies {
 
     /// Removes and returns the tables that were repaired since the last call.
     pub fn take_repaired(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.repaired)
+        std::mem::take(&mut self.finished.repaired)
     }
 
     /// Removes the `Detached` record of a table that is no longer detached.
     pub fn forget_detached(&mut self, table: &str) {
-        self.unwritten.insert(Detached::key(&self.slot_name, table), None);
+        let key = Detached::key(self.unwritten.slot_name(), table);
+        self.unwritten.insert(key, None);
     }
 }

@@ -3,12 +3,11 @@
 use super::left::queried;
 use super::shape::{key_names, same_shape};
 use super::{
-    BACKOFF_MIN, Copies, Copy, HOLD, HOLD_LAST, Known, QUICK, ROWS_MAX, SLOW, Shape, Stage,
-    TRY_SPACING, Task, keys,
+    BACKOFF_MIN, Copies, Copy, HOLD, HOLD_LAST, Known, Shape, Stage, TRY_SPACING, Task, keys,
 };
 use crate::continuity::Granted;
 use crate::continuity::checkpoint::{Published, Window};
-use crate::core::{Moment, SECOND};
+use crate::core::Moment;
 use crate::ledger::Ticket;
 use crate::lsn::{Lsn, Oid};
 use crate::pgoutput::CopyRow;
@@ -30,28 +29,29 @@ impl Copies {
     /// dropped.
     pub fn tick(&mut self, now: Moment) -> bool {
         self.set_now(now);
-        let Some(since) = self.held else { return false };
-        let smallest =
-            self.list.iter().filter(|copy| copy.is_reading()).all(|copy| copy.rows_asked <= 1);
+        let Some(since) = self.stream.held else { return false };
+        let mut reading = self.list.iter().filter(|copy| copy.is_reading());
+        let smallest = reading.all(|copy| copy.chunks.rows_asked <= 1);
         now.since(since) >= if smallest { HOLD_LAST } else { HOLD }
     }
 
     /// The next moment at which a copy may continue or a hold may expire.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
-        let held = self.held.map(|since| since.plus(HOLD));
+        let held = self.stream.held.map(|since| since.plus(HOLD));
         let ready = self
             .list
             .iter()
-            .filter(|copy| copy.can_go_on() && copy.not_before > self.now)
-            .map(|copy| copy.not_before);
-        let rests = Some(self.rests_until).filter(|until| *until > self.now && !self.is_empty());
+            .filter(|copy| copy.can_go_on() && copy.waits.not_before > self.now)
+            .map(|copy| copy.waits.not_before);
+        let rests =
+            Some(self.pace.rests_until).filter(|until| *until > self.now && !self.is_empty());
         ready.chain(held).chain(rests).min()
     }
 
     /// Sets the share of the time that chunks may take.
     pub fn take_share(&mut self, share: Share) {
-        self.share = share;
+        self.pace.share = share;
     }
 
     /// Takes a snapshot of the server. It was taken after everything that was sent when it was
@@ -84,12 +84,12 @@ impl Copies {
     /// The next task for the server, if any. `room_bytes` is the number of bytes that chunks may
     /// hold.
     pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
-        let full = self.held_bytes() > room_bytes || self.now < self.rests_until;
+        let full = self.held_bytes() > room_bytes || self.now < self.pace.rests_until;
         for at in 0..self.list.len() {
             let now = self.now;
             let copy = self.list.get_mut(at)?;
             let id = copy.id;
-            if !copy.can_go_on() || now < copy.not_before {
+            if !copy.can_go_on() || now < copy.waits.not_before {
                 continue;
             }
             match (&copy.stage, &copy.known) {
@@ -113,12 +113,12 @@ impl Copies {
                 }
                 (Stage::Ready, Some(known)) if !full => {
                     let table = Box::new(known.table.clone());
-                    let hold = copy.hold_since.is_some();
+                    let hold = copy.waits.hold_since.is_some();
                     if let Some(windows) = &mut copy.windows
                         && let Next::Read(what) = windows.next()
                     {
                         windows.request(what, hold);
-                        copy.began = now;
+                        copy.chunks.began = now;
                         return Some(Task::Begin { id, table });
                     }
                 }
@@ -145,7 +145,7 @@ impl Copies {
             return self.fail(at, Left::new(CopyReason::NotPublished, detail, next));
         };
         let Some(listed) = self.unseen.listed() else {
-            return copy.postpone(
+            return copy.waits.postpone(
                 "a crowd of transactions that were emitted and have not ended".to_owned(),
                 self.now,
             );
@@ -231,7 +231,7 @@ impl Copies {
     ) -> Option<Task> {
         let at = self.place(id)?;
         self.unseen.on_snapshot(&snapshot);
-        self.held = None;
+        self.stream.held = None;
         let now = self.now;
         let copy = self.list.get_mut(at)?;
         let windows = copy.windows.as_mut()?;
@@ -243,22 +243,22 @@ impl Copies {
         let what = windows.requested().cloned()?;
         match windows.snapshot(snapshot) {
             Ok(()) => {
-                (copy.backoff, copy.waits, copy.unseen) = (BACKOFF_MIN, String::new(), false);
-                copy.goes_forward = matches!(what, What::Beyond(_));
+                copy.waits.over();
+                copy.chunks.goes_forward = matches!(what, What::Beyond(_));
                 let keyset = known.keyset.as_ref()?;
                 let select = match &what {
-                    What::Beyond(after) => keyset.next(after.as_ref(), copy.rows_asked),
+                    What::Beyond(after) => keyset.next(after.as_ref(), copy.chunks.rows_asked),
                     What::Keys(keys) => keyset.of_keys(keys),
                 };
                 Some(Task::Read { id, table: copy.name.clone(), select })
             }
             Err(unseen) => {
-                copy.unseen = true;
+                copy.waits.unseen = true;
                 copy.dropped(format!("its snapshot does not see {}", copy.in_words(&unseen)));
-                let since = *copy.hold_since.get_or_insert(now);
-                copy.not_before = now.plus(TRY_SPACING);
+                let since = *copy.waits.hold_since.get_or_insert(now);
+                copy.waits.not_before = now.plus(TRY_SPACING);
                 if now.since(since) >= HOLD {
-                    copy.postpone(copy.in_words(&unseen), now);
+                    copy.waits.postpone(copy.in_words(&unseen), now);
                 }
                 None
             }
@@ -291,10 +291,10 @@ impl Copies {
     /// Takes the rows of a chunk, and sets size and time of the next one.
     pub fn read(&mut self, id: u64, chunk: &Chunk) {
         let Some(at) = self.place(id) else { return };
-        self.held = None;
+        self.stream.held = None;
         let now = self.now;
         let Some(copy) = self.list.get_mut(at) else { return };
-        (copy.hold_since, copy.stuck) = (None, None);
+        (copy.waits.hold_since, copy.waits.stuck) = (None, None);
         let (Some(known), Some(windows)) = (&copy.known, &mut copy.windows) else { return };
         let Some(active) = &known.active else { return };
         let columns = known.table.columns.len();
@@ -306,33 +306,29 @@ impl Copies {
                 return self.fail(at, Left::new(CopyReason::Unreadable, detail, next));
             }
         };
-        let last = rows.last().filter(|_| copy.goes_forward).map(|(key, _)| key.clone());
+        let last = rows.last().filter(|_| copy.chunks.goes_forward).map(|(key, _)| key.clone());
         let overhead = rows.iter().map(|(key, _)| key.size_bytes() + 160).sum::<usize>();
         windows.read(
             chunk.insert_lsn,
             rows,
             chunk.size_bytes + overhead,
-            chunk.rows >= copy.rows_asked,
+            chunk.rows >= copy.chunks.rows_asked,
         );
-        let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, now.since(copy.began) / 1000);
+        let took_us = now.since(copy.chunks.began);
+        let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, took_us / 1000);
         tracing::debug!(table = copy.name, rows, %upto, took_ms, "a chunk of a backfill was read");
-        if let Some(rate) = self.rows_per_second.filter(|rate| *rate > 0) {
-            copy.not_before = now.plus(chunk.rows.saturating_mul(SECOND) / rate);
+        if let Some(not_before) = self.pace.next_chunk(chunk.rows, now) {
+            copy.waits.not_before = not_before;
         }
-        let took = now.since(copy.began);
-        self.rests_until = now.plus(self.share.rest_after(took));
-        if took < QUICK {
-            copy.rows_asked = (copy.rows_asked * 2).min(ROWS_MAX);
-        } else if took > SLOW {
-            copy.rows_asked = (copy.rows_asked / 2).max(1);
-        }
+        self.pace.rest_after(took_us, now);
+        copy.chunks.took(took_us);
         last.iter().for_each(|last| self.tell_read(at, last));
     }
 
     /// Drops the chunk under way. `smaller` is true if it took too long or was too large, and false
     /// if the server refused it.
     pub fn gave_up(&mut self, id: u64, smaller: bool, why: String) {
-        self.held = None;
+        self.stream.held = None;
         let now = self.now;
         let Some(at) = self.place(id) else { return };
         let Some(copy) = self.list.get_mut(at) else { return };
@@ -341,11 +337,10 @@ impl Copies {
             windows.give_up();
         }
         copy.dropped(why.clone());
-        if smaller && copy.rows_asked > 1 {
-            copy.rows_asked = (copy.rows_asked / 4).max(1);
-            copy.hold_since = None;
+        if smaller && copy.chunks.shrink() {
+            copy.waits.hold_since = None;
         } else {
-            copy.postpone(why, now);
+            copy.waits.postpone(why, now);
         }
     }
 
@@ -357,10 +352,11 @@ impl Copies {
             self.gave_up(id, true, "the stream was held for too long".to_owned());
             if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
                 // The stream has to move before the next chunk.
-                copy.not_before = copy.not_before.max(self.now.plus(BACKOFF_MIN));
+                let rested = self.now.plus(BACKOFF_MIN);
+                copy.waits.not_before = copy.waits.not_before.max(rested);
             }
         }
-        self.held = None;
+        self.stream.held = None;
     }
 
     /// Ends a copy with the failure of a task that would fail again.
@@ -398,12 +394,13 @@ impl Copies {
         self.finished.note(&copy.name, &copy.window.journal, copy.bytes);
         if let Some(epoch) = self.debts.settled(&copy.name, &copy.window, copy.owed) {
             let copied = Copied::whole(epoch, copy.window.journal.rows);
-            self.unwritten.insert(copied.key(&self.slot_name, &copy.name), Some(copied.to_json()));
+            let key = copied.key(self.unwritten.slot_name(), &copy.name);
+            self.unwritten.insert(key, Some(copied.to_json()));
         }
-        self.unwritten.insert(Window::key(&self.slot_name, &copy.name), None);
+        self.unwritten.remove(&copy.name);
         if copy.repairs {
             self.forget_detached(&copy.name);
-            self.repaired.push(copy.name);
+            self.finished.repaired.push(copy.name);
         }
         self.watch();
         None
@@ -423,8 +420,7 @@ impl Copies {
 
     pub(super) fn store(&mut self, at: usize) {
         if let Some(copy) = self.list.get(at) {
-            self.unwritten
-                .insert(Window::key(&self.slot_name, &copy.name), Some(copy.window.to_json()));
+            self.unwritten.store(&copy.name, &copy.window);
         }
     }
 
@@ -432,17 +428,17 @@ impl Copies {
     /// was sent until now.
     #[must_use]
     pub fn unwritten(&self) -> BTreeMap<String, Option<String>> {
-        self.unwritten.clone()
+        self.unwritten.records().clone()
     }
 
     /// Takes the acknowledgement of these records.
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
-        self.unwritten.retain(|key, value| written.get(key) != Some(value));
+        self.unwritten.written(written);
         for copy in &mut self.list {
-            let text =
-                written.get(&Window::key(&self.slot_name, &copy.name)).and_then(Option::as_deref);
+            let key = Window::key(self.unwritten.slot_name(), &copy.name);
+            let text = written.get(&key).and_then(Option::as_deref);
             if let Some(window) = text.and_then(|text| serde_json::from_str::<Window>(text).ok()) {
-                copy.recorded_chunks = window.journal.chunks;
+                copy.chunks.recorded = window.journal.chunks;
             }
         }
     }

@@ -31,7 +31,7 @@ impl Copies {
         let xid = self.unseen.widen(xid);
         let answer = keys::ask(windows, xid, context.position.commit, &active.plan, row);
         if matches!(answer, Before::Hold) {
-            self.held.get_or_insert(self.now);
+            self.stream.held.get_or_insert(self.now);
         }
         answer
     }
@@ -40,19 +40,20 @@ impl Copies {
     /// nothing.
     #[must_use]
     pub fn would_hold(&self, copy: usize, xid: Option<Xid>) -> bool {
+        let Some(xid) = xid else { unreachable!("a row belongs to a transaction") };
         let windows = self.list.get(copy).and_then(|copy| copy.windows.as_ref());
-        windows.is_some_and(|windows| windows.holds(self.unseen.widen(xid.unwrap_or_default())))
+        windows.is_some_and(|windows| windows.holds(self.unseen.widen(xid)))
     }
 
     /// Notes that the stream is held before a change.
     pub fn hold(&mut self) {
-        self.held.get_or_insert(self.now);
+        self.stream.held.get_or_insert(self.now);
     }
 
     /// True while the stream is held for a chunk or stands for a standstill.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        self.held.is_some() || self.stands_for_standstill()
+        self.stream.held.is_some() || self.stands_for_standstill()
     }
 
     /// Notes a transaction whose changes were sent or left out. Snapshots have to see it from now
@@ -66,7 +67,7 @@ impl Copies {
 
     /// Notes that the stream is at this position, outside of a transaction.
     pub fn passed(&mut self, position: Lsn) {
-        self.stands = position;
+        self.stream.stands = position;
         self.passed_standstill(position);
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
             windows.passed(position);
@@ -76,7 +77,7 @@ impl Copies {
     /// Applies the last position again, for chunks that were read since. An idle stream brings no
     /// position before the next keepalive.
     pub fn passed_already(&mut self) {
-        self.passed(self.stands);
+        self.passed(self.stream.stands);
     }
 
     /// True if a copied row may be sent now: the stream is outside of a transaction, it has passed
@@ -95,7 +96,7 @@ impl Copies {
 
     /// Index of the copy whose rows may be sent next.
     fn leaves(&self) -> Option<usize> {
-        if self.open.is_some() {
+        if self.stream.open.is_some() {
             return None;
         }
         let at = self
@@ -107,8 +108,7 @@ impl Copies {
 
     /// The ordinal for the Position of a copied row. It is used once.
     pub fn next_serial(&mut self) -> u64 {
-        self.serial += 1;
-        self.serial
+        self.numbers.next_serial()
     }
 
     /// Counts a copied row that was sent, or that the configuration leaves out.
@@ -136,7 +136,7 @@ impl Copies {
         }
         let status = news::status_of(&left);
         at.stage = Stage::Failed(left);
-        self.held = None;
+        self.stream.held = None;
         self.tell_scanned(copy, status);
         self.tell_if_over(copy);
     }
@@ -145,7 +145,7 @@ impl Copies {
 impl Copy {
     /// True if the previous chunk is delivered and recorded.
     fn may_leave(&self) -> bool {
-        let recorded = self.window.journal.chunks <= self.recorded_chunks;
+        let recorded = self.window.journal.chunks <= self.chunks.recorded;
         recorded && self.windows.as_ref().is_some_and(|windows| !windows.is_leaving())
     }
 }

@@ -80,7 +80,8 @@ impl Copies {
     /// together with the copies that they requested.
     pub fn obeyed(&mut self, topic: &str, next: i64) {
         let obeyed = Obeyed { format: FORMAT, topic: topic.to_owned(), next };
-        self.unwritten.insert(Obeyed::key(&self.slot_name), Some(obeyed.to_json()));
+        let key = Obeyed::key(self.unwritten.slot_name());
+        self.unwritten.insert(key, Some(obeyed.to_json()));
     }
 
     /// Pauses every copy: rows that were read and not sent are dropped, and nothing is read.
@@ -125,12 +126,12 @@ impl Copies {
     /// Gives up the chunk and the standstill under way.
     fn give_up_reading(&mut self) {
         for copy in &mut self.list {
-            copy.hold_since = None;
+            copy.waits.hold_since = None;
             if let Some(windows) = &mut copy.windows {
                 windows.give_up();
             }
         }
-        self.held = None;
+        self.stream.held = None;
         self.drop_standstill();
     }
 }

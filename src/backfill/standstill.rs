@@ -119,8 +119,8 @@ impl Copies {
         under_way.standstill = Some(Standstill::noted(noted));
         let id = under_way.id;
         if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
-            copy.waits.clear();
-            copy.stuck = None;
+            copy.waits.cause.clear();
+            copy.waits.stuck = None;
         }
     }
 
@@ -143,9 +143,9 @@ impl Copies {
             self.standstill.as_mut().and_then(|under_way| under_way.standstill.as_mut())
         {
             standstill.known(point);
-            match self.open {
+            match self.stream.open {
                 Some(commit) => standstill.began(commit),
-                None => standstill.passed(self.stands),
+                None => standstill.passed(self.stream.stands),
             }
         }
         true
@@ -220,8 +220,8 @@ impl Copies {
             }
             Failure::Rewritten | Failure::NotPublished | Failure::Postgres(_) => REST,
         };
-        copy.waits = why;
-        copy.not_before = now.plus(rest);
+        copy.waits.cause = why;
+        copy.waits.not_before = now.plus(rest);
     }
 
     /// Notes what the server lacks for a copy. It is logged once, and the copy is tried again until
@@ -229,7 +229,7 @@ impl Copies {
     pub fn lacks(&mut self, id: u64, left: Left) {
         let now = self.now;
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
-        if copy.stuck.as_ref().is_none_or(|stuck| stuck.reason != left.reason) {
+        if copy.waits.stuck.as_ref().is_none_or(|stuck| stuck.reason != left.reason) {
             tracing::warn!(
                 table = copy.name,
                 reason = left.reason,
@@ -238,8 +238,8 @@ impl Copies {
                 left.detail
             );
         }
-        copy.stuck = Some(left);
-        copy.not_before = now.plus(REST);
+        copy.waits.stuck = Some(left);
+        copy.waits.not_before = now.plus(REST);
     }
 
     /// Ends a standstill whose rows are all delivered, so that the stream goes on.
@@ -254,7 +254,7 @@ impl Copies {
         if let Some(round) = &mut copy.standstill {
             // The copy is over when this position is confirmed. A crash before that repeats earlier
             // changes, which the rows contain and which would follow them.
-            round.ended = Some(self.stands);
+            round.ended = Some(self.stream.stands);
         }
     }
 
@@ -290,14 +290,14 @@ impl Copies {
     /// Notes that the stream is inside the transaction whose commit record begins at `commit`.
     #[inline]
     pub fn began(&mut self, commit: Lsn) {
-        self.open = Some(commit);
+        self.stream.open = Some(commit);
         if let Some(UnderWay { standstill: Some(standstill), .. }) = &mut self.standstill {
             standstill.began(commit);
         }
     }
 
     pub(super) fn passed_standstill(&mut self, position: Lsn) {
-        self.open = None;
+        self.stream.open = None;
         if let Some(UnderWay { standstill: Some(standstill), .. }) = &mut self.standstill {
             standstill.passed(position);
         }

@@ -1,8 +1,54 @@
-//! The transactions that a copy waits for, in words for the operator.
+//! What a copy waits for, when it is tried again, and its cause in words for the operator.
 
-use super::Copy;
+use super::{BACKOFF_MAX, BACKOFF_MIN, Copy};
+use crate::core::Moment;
 use crate::lsn::Xid;
+use crate::snapshot::journal::Left;
 use crate::snapshot::visibility::FullXid;
+
+/// What one copy waits for.
+pub(super) struct Waits {
+    /// Nothing is tried before this moment.
+    pub not_before: Moment,
+    /// Pause before the next try of a postponed copy, in microseconds.
+    backoff: u64,
+    /// When a snapshot of the copy first missed a transaction that it has to see. While this is
+    /// set, the stream is held before changes of the table, so that the next snapshot can succeed.
+    pub hold_since: Option<Moment>,
+    /// True if the last snapshot did not see a transaction that it has to see.
+    pub unseen: bool,
+    /// The transactions or the cause that the copy waits for, in words for the status.
+    pub cause: String,
+    /// What the server lacks for the copy, such as a free slot.
+    pub stuck: Option<Left>,
+}
+
+impl Waits {
+    /// The copy may begin at once.
+    pub fn new(now: Moment) -> Self {
+        Waits {
+            not_before: now,
+            backoff: BACKOFF_MIN,
+            hold_since: None,
+            unseen: false,
+            cause: String::new(),
+            stuck: None,
+        }
+    }
+
+    /// Puts the next try off, each time for longer.
+    pub fn postpone(&mut self, cause: String, now: Moment) {
+        self.cause = cause;
+        self.hold_since = None;
+        self.not_before = now.plus(self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+    }
+
+    /// Notes that a snapshot saw every transaction that it has to see.
+    pub fn over(&mut self) {
+        (self.backoff, self.cause, self.unseen) = (BACKOFF_MIN, String::new(), false);
+    }
+}
 
 impl Copy {
     /// Notes the open transactions that the first chunk of a newly published table waits for.
@@ -14,7 +60,7 @@ impl Copy {
                 |pid| format!("xid {xid} (pid {pid})"),
             )
         });
-        self.waits = if self.window.journal.fresh {
+        self.waits.cause = if self.window.journal.fresh {
             words.take(8).collect::<Vec<_>>().join(", ")
         } else {
             String::new()
@@ -24,8 +70,11 @@ impl Copy {
     /// Lists up to eight transactions, with the process ids that are known.
     pub(super) fn in_words(&self, unseen: &[FullXid]) -> String {
         let known = |xid: &FullXid| {
-            let named =
-                self.waits.split(", ").find(|words| words.starts_with(&format!("xid {xid} ")));
+            let named = self
+                .waits
+                .cause
+                .split(", ")
+                .find(|words| words.starts_with(&format!("xid {xid} ")));
             named.map_or_else(|| format!("xid {xid}"), str::to_owned)
         };
         unseen.iter().take(8).map(known).collect::<Vec<_>>().join(", ")

@@ -10,15 +10,16 @@ mod left;
 mod readers;
 mod rows;
 
-use readers::Reader;
-use rows::InHand;
+use readers::Readers;
+use rows::{CopyContext, InHand};
 
+use crate::backfill::PiecePace;
 use crate::backfill::notices::{self, About, News, NewsBuffer};
 use crate::change::RelationShape;
 use crate::core::{Core, Moment, SECOND};
 use crate::encode::Router;
 use crate::ledger::Ticket;
-use crate::lsn::{Lsn, PgMicros, Xid};
+use crate::lsn::Lsn;
 use crate::pgoutput::CopyRow;
 use crate::plans::Active;
 use crate::postgres::{self, holder::Holder};
@@ -28,25 +29,16 @@ use crate::snapshot::plan::{Plan, TablePlan};
 use crate::snapshot::prepare::Prepared;
 use crate::snapshot::ranges::Ranges;
 use crate::snapshot::throttle::Share;
-use crate::snapshot::worker::{Worker, WorkerEvent};
+use crate::snapshot::worker::WorkerEvent;
 use crate::snapshot::{self, markers::Markers};
 use crate::status::{CopyStatus, CopyTableStatus};
 use crate::table::TableName;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// A copy of at most this many bytes has one reader. Such a copy takes about a second, and its rows
 /// come in the order of the tables.
 const ONE_READER_BYTES: u64 = 32 * 1024 * 1024;
-
-/// Bytes that a reader holds in memory besides the records in flight: the piece that it fills, one
-/// piece in the queue, and the buffer of its socket.
-const READER_BYTES: usize = 768 * 1024;
-
-/// The most relations that every reader locks. A server has room for `max_locks_per_transaction`
-/// (64) locks times its connections (100), and several readers lock each relation.
-const LOCKS_MAX: usize = 500;
 
 /// Pause before a table whose plan was refused is planned again.
 const PLAN_RETRY: u64 = 30 * SECOND;
@@ -126,30 +118,13 @@ pub struct Copying {
     tables: Vec<Table>,
     ranges: Ranges,
     markers: Markers,
-    readers: Vec<Reader>,
-    events: mpsc::Receiver<WorkerEvent>,
-    event_sender: mpsc::Sender<WorkerEvent>,
-    workers: usize,
-    postgres: postgres::Config,
-    snapshot: String,
-    /// Relations that each reader locks when it begins.
-    locks: Arc<[TableName]>,
+    readers: Readers,
     in_hand: Option<InHand>,
     row: CopyRow,
     records: Records,
-    /// Consistent point of the slot: rows are as of here.
-    pub point: Lsn,
+    context: CopyContext,
     epoch: u64,
-    xid: Xid,
-    at: PgMicros,
-    ordinal: u64,
-    /// Nanoseconds that a row may take at the configured rate, or 0 without a rate; and the moment
-    /// at which the next piece may be taken.
-    row_nanos: u64,
-    next_piece: Moment,
-    /// Share of the time that pieces may take.
-    share: Share,
-    lost: usize,
+    pace: PiecePace,
     waits: bool,
     began: Moment,
     news: NewsBuffer,
@@ -167,34 +142,18 @@ impl Copying {
     ) -> Self {
         let plan = first.prepared.plan.clone();
         let workers = if plan.size_bytes() <= ONE_READER_BYTES { 1 } else { config.workers.max(1) };
-        // The queue has room for one piece of each reader, so that the readers slow down with the
-        // loop.
-        let (event_sender, events) = mpsc::channel(workers);
         let mut copying = Copying {
             tables: plan.tables.iter().map(|_| Table::new()).collect(),
             ranges: Ranges::new(plan.tables.iter().map(TablePlan::pages)),
             markers: Markers::new(plan.tables.len()),
             plan,
-            readers: Vec::new(),
-            events,
-            event_sender,
-            workers,
-            postgres: postgres.clone(),
-            snapshot: first.holder.snapshot.clone(),
-            locks: locks(first),
+            readers: Readers::new(postgres, workers, first),
             in_hand: None,
             row: CopyRow::default(),
             records: Records::default(),
-            point: first.point,
+            context: CopyContext::new(first),
             epoch: first.epoch,
-            #[expect(clippy::cast_possible_truncation, reason = "events carry the lower 32 bits")]
-            xid: Xid(first.holder.newest_xid as u32),
-            at: first.holder.at,
-            ordinal: 0,
-            row_nanos: config.rows_per_second.map_or(0, |rows| 1000 * SECOND / rows.max(1)),
-            next_piece: now,
-            share: Share::FREE,
-            lost: 0,
+            pace: PiecePace::new(config, now),
             waits: false,
             began: now,
             news: NewsBuffer::new(wanted),
@@ -211,19 +170,22 @@ impl Copying {
         self.epoch
     }
 
+    /// Consistent point of the slot: rows are as of here.
+    #[must_use]
+    pub fn point(&self) -> Lsn {
+        self.context.point()
+    }
+
     /// Starts the readers on the current runtime.
     pub fn start(&mut self) {
-        self.readers = (0..self.workers).map(|_| Reader::default()).collect();
-        (0..self.workers).for_each(|worker| self.read(worker));
+        self.readers.start();
     }
 
     /// Prepares for another connection after a lost one. The snapshot is still held. Tables whose
     /// end is not recorded are read again from their beginning.
     pub fn interrupt(&mut self) {
-        self.readers.clear();
+        self.readers.interrupt();
         (self.in_hand, self.waits) = (None, false);
-        let (event_sender, events) = mpsc::channel(self.workers);
-        (self.event_sender, self.events) = (event_sender, events);
         self.markers = Markers::new(self.tables.len());
         for (at, table) in self.tables.iter_mut().enumerate() {
             match &table.state {
@@ -241,7 +203,7 @@ impl Copying {
 
     /// Waits for the next event of a reader. Cancel-safe.
     pub async fn next_event(&mut self) -> Option<WorkerEvent> {
-        self.events.recv().await
+        self.readers.next_event().await
     }
 
     /// True if the loop can take the next piece of a reader.
@@ -249,23 +211,19 @@ impl Copying {
     pub fn may_take(&self, core: &Core, now: Moment) -> bool {
         self.in_hand.is_none()
             && self.markers.released().is_none()
-            && core.has_room_to_copy(self.buffered_bytes())
-            && now >= self.next_piece
+            && core.has_room_to_copy(self.readers.buffered_bytes())
+            && now >= self.pace.next_piece()
     }
 
     /// Sets the share of the time that pieces may take.
     pub fn take_share(&mut self, share: Share) {
-        self.share = share;
+        self.pace.take_share(share);
     }
 
     /// The moment at which the next piece may be taken.
     #[must_use]
     pub fn next_piece(&self) -> Moment {
-        self.next_piece
-    }
-
-    fn buffered_bytes(&self) -> usize {
-        self.readers.len() * READER_BYTES
+        self.pace.next_piece()
     }
 
     /// Marks a table as sent if all its ranges are read and none of its pieces is in hand.
@@ -413,34 +371,33 @@ impl Copying {
 
     /// Ends the sessions of the readers, without waiting for them.
     pub fn finish(&mut self) {
-        self.readers.drain(..).filter_map(|reader| reader.worker).for_each(Worker::finish);
+        self.readers.finish();
     }
 
     /// Progress of the copy, for `/status`.
     #[must_use]
     pub fn status(&self, now: Moment) -> CopyStatus {
         let mut status = CopyStatus {
-            consistent_point: self.point,
+            consistent_point: self.point(),
             rows_expected: self.plan.rows(),
             bytes_expected: self.plan.size_bytes(),
-            workers: self.readers.len(),
+            workers: self.readers.count(),
             seconds: Duration::from_micros(now.since(self.began)).as_secs_f64(),
             ..CopyStatus::default()
         };
         for (table, planned) in self.tables.iter().zip(&self.plan.tables) {
-            let (state, reason, next) = match &table.state {
-                State::Left(left) if left.is_owed() => {
-                    ("owed", left.detail.clone(), left.next.clone())
+            let plain = |state| (state, String::new(), String::new());
+            let (state, reason, next) = match (&table.state, &table.refused) {
+                (State::Left(left), _) => {
+                    let state = if left.is_owed() { "owed" } else { "left" };
+                    (state, left.detail.clone(), left.next.clone())
                 }
-                State::Left(left) => ("left", left.detail.clone(), left.next.clone()),
-                _ if table.refused.is_some() => {
-                    ("refused", table.refused.clone().unwrap_or_default(), String::new())
-                }
-                State::Unplanned(_) => ("waiting", String::new(), String::new()),
-                State::Copying if table.rows == 0 => ("waiting", String::new(), String::new()),
-                State::Copying => ("copying", String::new(), String::new()),
-                State::Sent if table.journalled => ("copied", String::new(), String::new()),
-                State::Sent => ("delivering", String::new(), String::new()),
+                (_, Some(refused)) => ("refused", refused.clone(), String::new()),
+                (State::Unplanned(_), None) => plain("waiting"),
+                (State::Copying, None) if table.rows == 0 => plain("waiting"),
+                (State::Copying, None) => plain("copying"),
+                (State::Sent, None) if table.journalled => plain("copied"),
+                (State::Sent, None) => plain("delivering"),
             };
             status.rows += table.rows;
             status.bytes += table.bytes;
@@ -457,14 +414,4 @@ impl Copying {
         }
         status
     }
-}
-
-/// The relations that every reader locks: all that are copied. It is empty above [`LOCKS_MAX`],
-/// because the server's lock table would run short of room.
-fn locks(first: &FirstCopy) -> Arc<[TableName]> {
-    let is_left = |at: usize| first.prepared.left.iter().any(|(left, _)| *left == at);
-    let tables = first.prepared.plan.tables.iter().enumerate().filter(|(at, _)| !is_left(*at));
-    let parts: Vec<TableName> =
-        tables.flat_map(|(_, table)| &table.parts).map(|part| part.name.clone()).collect();
-    if parts.len() > LOCKS_MAX { Arc::default() } else { parts.into() }
 }

@@ -1,11 +1,11 @@
 //! Sends the rows of the first copy: lines of COPY text become records, by the plans of the stream.
 
-use super::{Copying, Need};
+use super::{Copying, FirstCopy, Need};
 use crate::change::{Context, Marker, Position, Row};
 use crate::continuity::Chain;
 use crate::encode::{EncodeError, Router};
 use crate::ledger::Ticket;
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::plans::{Active, Routed};
 use crate::postgres::copies::Piece;
 use crate::reason::{CopyReason, Reason};
@@ -22,6 +22,50 @@ pub(super) struct InHand {
     pub at: usize,
     /// True once the row that was held back before this piece has been released.
     pub begun: bool,
+}
+
+/// What every row of the copy carries in `source`, and the number of the next row.
+pub(super) struct CopyContext {
+    /// Consistent point of the slot: rows are as of here.
+    point: Lsn,
+    /// The newest transaction that the snapshot knows of.
+    xid: Xid,
+    /// Time of the snapshot.
+    at: PgMicros,
+    /// Number of rows that were sent.
+    ordinal: u64,
+}
+
+impl CopyContext {
+    pub fn new(first: &FirstCopy) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "events carry the lower 32 bits")]
+        let xid = Xid(first.holder.newest_xid as u32);
+        CopyContext { point: first.point, xid, at: first.holder.at, ordinal: 0 }
+    }
+
+    pub fn point(&self) -> Lsn {
+        self.point
+    }
+
+    /// The context of the next row.
+    fn of(&self, marker: Marker) -> Context<'static> {
+        // The last byte before the consistent point. No streamed commit can begin there.
+        let commit = Lsn::new(self.point.bytes().saturating_sub(1));
+        Context {
+            position: Position { commit, ordinal: self.ordinal },
+            lsn: self.point,
+            last_commit: None,
+            xid: Some(self.xid),
+            committed_at: self.at,
+            origin: None,
+            xmin: None,
+            marker,
+        }
+    }
+
+    fn sent_row(&mut self) {
+        self.ordinal += 1;
+    }
 }
 
 /// The result of sending one row.
@@ -49,7 +93,7 @@ impl Copying {
     /// The error of the producer. The loop then reads the stream again, and the copy goes on with
     /// the tables that are not recorded.
     pub fn work(&mut self, tools: &mut Tools<'_>) -> Result<Option<Need>, RowsError> {
-        while tools.core.has_room_to_copy(self.buffered_bytes()) && tools.sink.has_room() {
+        while tools.core.has_room_to_copy(self.readers.buffered_bytes()) && tools.sink.has_room() {
             let Some(next) = self.next_row() else { return Ok(None) };
             let NextRow { table, marker, line_at } = next;
             match self.send(&next, tools)? {
@@ -132,9 +176,7 @@ impl Copying {
     /// Encodes and sends one row.
     #[inline]
     fn send(&mut self, next: &NextRow, tools: &mut Tools<'_>) -> Result<RowOutcome, RowsError> {
-        let Copying {
-            tables, plan, row, records, markers, in_hand, point, xid, at, ordinal, ..
-        } = self;
+        let Copying { tables, plan, row, records, markers, in_hand, context: shared, .. } = self;
         let (of, planned) = (tables.get_mut(next.table), plan.tables.get(next.table));
         let line = match next.line_at {
             Some(at) => {
@@ -146,20 +188,7 @@ impl Copying {
             return Ok(RowOutcome::Yes);
         };
         let Some(active) = &of.active else { return Ok(RowOutcome::Yes) };
-        let context = Context {
-            // The last byte before the consistent point. No streamed commit can begin there.
-            position: Position {
-                commit: Lsn::new(point.bytes().saturating_sub(1)),
-                ordinal: *ordinal,
-            },
-            lsn: *point,
-            last_commit: None,
-            xid: Some(*xid),
-            committed_at: *at,
-            origin: None,
-            xmin: None,
-            marker: next.marker,
-        };
+        let context = shared.of(next.marker);
         let name = &planned.name;
         let new = match row.read(line, planned.shape.columns.len()) {
             Ok(new) => new,
@@ -203,7 +232,7 @@ impl Copying {
         }
         records.send(active, context.position, tools)?;
         records.count(active, &read);
-        *ordinal += 1;
+        shared.sent_row();
         of.rows += 1;
         of.bytes += line.len() as u64;
         of.last = Some(Ticket(tools.core.next_ticket().0 - 1));

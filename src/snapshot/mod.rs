@@ -8,7 +8,7 @@
 //! Later copies run while the stream runs. `window` decides when a chunk may be read and when its
 //! rows are sent, with the rules and their reasons. `visibility` reads snapshots of Postgres,
 //! `keyset` writes the SQL of a chunk, and `reader` is the session that reads chunks. A table
-//! without a key is copied by a standstill: `whole` decides where the stream stands, and
+//! without a key is copied by a standstill: `standstill` decides where the stream stands, and
 //! `temporary` reads the rows. `signal` reads signals. `throttle` limits the load of all copies.
 //!
 //! All files but `worker`, `prepare`, `reader` and `temporary` are pure. Nothing here writes to the
@@ -31,6 +31,10 @@ pub mod worker;
 
 use crate::table::{Selection, TableName};
 use std::collections::BTreeMap;
+
+/// Bytes that a reader of a whole table holds in memory besides the records in flight: the piece
+/// that it fills, one piece in the queue, and the buffer of its socket.
+pub const READER_BYTES: usize = 768 * 1024;
 
 /// When existing rows are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The session of a standstill: it notes a position, creates a temporary slot, imports its
 //! snapshot, and reads the rows of a whole table.
 //!
-//! It reports events and decides nothing; `whole` decides when rows may be sent. The slot lives
-//! only until its snapshot is imported, so that it keeps no WAL for the length of the copy. Rows go
-//! through one bounded queue, so that the server sends no faster than the loop takes them.
+//! It reports events and decides nothing; `standstill` decides when rows may be sent. The slot
+//! lives only until its snapshot is imported, so that it keeps no WAL for the length of the copy.
+//! Rows go through one bounded queue, so that the server sends no faster than the loop takes them.
 
 use super::plan::{Plan, TablePlan};
 use super::ranges::Range;

@@ -20,6 +20,14 @@ use crate::snapshot::worker::WorkerEvent;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+/// The tasks of the first copy that are under way.
+#[derive(Default)]
+pub(super) struct CopyTasks {
+    pub holding: Option<Holding>,
+    /// The write of a table's end, with the number of the table.
+    pub journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
+}
+
 /// The task that holds the snapshot of the first copy. `release` is `None` after the release.
 pub(super) struct Holding {
     task: JoinHandle<Option<PgError>>,
@@ -65,15 +73,10 @@ pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
 impl Runner {
     /// The facts about this process that a connect needs.
     pub(super) fn carried(&mut self) -> Carried {
-        let held = self.tasks.holding.is_some();
+        let held = self.tasks.first_copy.holding.is_some();
         Carried {
             first: !self.process.streamed,
-            copying_at: self
-                .first_copy
-                .copying
-                .as_ref()
-                .filter(|_| held)
-                .map(|copying| copying.point),
+            copying_at: self.first_copy.copying.as_ref().filter(|_| held).map(Copying::point),
             rewind: self.core.rewinds(),
             absent_from: self.checks.watch.notices.absent_from.take(),
             sent: self.core.sent_upto(),
@@ -107,7 +110,8 @@ impl Runner {
                 // A sent and a dropped release both mean that nobody needs the snapshot.
                 let _ = released.await;
             });
-            self.tasks.holding = Some(Holding { task: tokio::spawn(held), release: Some(release) });
+            self.tasks.first_copy.holding =
+                Some(Holding { task: tokio::spawn(held), release: Some(release) });
             self.first_copy.copying = Some(copying);
         }
         if self.first_copy.copying.is_none() && !self.process.streamed && journal.owed().is_empty()
@@ -145,7 +149,7 @@ impl Runner {
     /// connection if its snapshot is held, and otherwise it is over.
     pub(super) fn interrupt_copy(&mut self) {
         self.core.end_copy();
-        if self.tasks.holding.is_none() && self.first_copy.copying.take().is_some() {
+        if self.tasks.first_copy.holding.is_none() && self.first_copy.copying.take().is_some() {
             self.note(first_copy("ABORTED"));
         }
         if let Some(copying) = &mut self.first_copy.copying {
@@ -213,14 +217,14 @@ impl Runner {
         if copying.is_over() {
             return self.copied();
         }
-        if self.tasks.journalling.is_some() || now() < self.first_copy.journal_at {
+        if self.tasks.first_copy.journalling.is_some() || now() < self.first_copy.journal_at {
             return;
         }
         let Some((table, name, copied)) = copying.delivered(self.core.ledger().oldest()) else {
             return;
         };
         let (keeper, key) = (self.keeper.clone(), copied.key(&self.config.slot, &name));
-        self.tasks.journalling =
+        self.tasks.first_copy.journalling =
             Some(tokio::spawn(
                 async move { (table, keeper.write(&key, Some(copied.to_json())).await) },
             ));
@@ -254,12 +258,12 @@ impl Runner {
             self.backfills.copies.begin(table, filter, true, unix_nanos() / 1_000_000, None);
             self.backfills.copies.owe(&name, copying.epoch());
         }
-        if let Some(holding) = &mut self.tasks.holding
+        if let Some(holding) = &mut self.tasks.first_copy.holding
             && let Some(release) = holding.release.take()
         {
             let _ = release.send(()); // The holder may have ended by itself.
         }
-        self.tasks.holding = None;
+        self.tasks.first_copy.holding = None;
         let left: Vec<&str> = status
             .tables
             .iter()
@@ -307,7 +311,7 @@ impl Runner {
     }
 
     pub(super) fn snapshot_ended(&mut self, error: Option<PgError>) {
-        self.tasks.holding = None;
+        self.tasks.first_copy.holding = None;
         let Some(copying) = &self.first_copy.copying else { return };
         if copying.is_read() {
             return; // All rows are read, and nobody needs the snapshot.

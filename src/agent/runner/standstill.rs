@@ -4,16 +4,14 @@
 use super::clock::now;
 use super::{Runner, tools};
 use crate::agent::Config;
-use crate::core::{Moment, SECOND};
+use crate::backfill::PiecePace;
+use crate::core::Moment;
 use crate::lsn::Oid;
 use crate::postgres::copies::Piece;
+use crate::snapshot::READER_BYTES;
 use crate::snapshot::prepare::{is_final, refused};
 use crate::snapshot::temporary::{Failure, Order, StandstillEvent, Temporary};
 use crate::table::TableName;
-
-/// Memory of a reader in bytes, besides records in flight: the piece in hand, one in the queue, the
-/// one that is being filled, and the buffer of the socket.
-const READER_BYTES: usize = 768 * 1024;
 
 /// The session that reads a table at a standstill, and the piece of its rows that is being sent.
 pub(super) struct Reading {
@@ -23,17 +21,16 @@ pub(super) struct Reading {
     in_hand: Option<(Piece, usize)>,
     /// Whether the session has read all rows.
     done: bool,
-    /// The time at which the configured rate and the load of the source allow the next piece.
-    next_piece: Moment,
+    pace: PiecePace,
 }
 
 impl Reading {
     pub(super) fn may_take(&self, now: Moment) -> bool {
-        self.in_hand.is_none() && !self.done && now >= self.next_piece
+        self.in_hand.is_none() && !self.done && now >= self.pace.next_piece()
     }
 
     pub(super) fn next_piece(&self) -> Moment {
-        self.next_piece
+        self.pace.next_piece()
     }
 }
 
@@ -45,8 +42,9 @@ pub(super) async fn next_event(reading: Option<&mut Reading>) -> Option<Standsti
 impl Runner {
     pub(super) fn read_standstill(&mut self, id: u64, order: Order) {
         let (table, temporary) = (order.table.clone(), Temporary::start(order));
+        let pace = PiecePace::new(&self.config.snapshot, now());
         self.backfills.reading =
-            Some(Reading { id, table, temporary, in_hand: None, done: false, next_piece: now() });
+            Some(Reading { id, table, temporary, in_hand: None, done: false, pace });
     }
 
     /// Ends the session if no copy wants it any more. A stop ends the standstill, because the stop
@@ -86,12 +84,8 @@ impl Runner {
                 self.backfills.copies.standstill_begun(point, &table);
             }
             StandstillEvent::Rows(piece) => {
-                let rate = self.config.snapshot.rows_per_second.filter(|rate| *rate > 0);
-                let pause =
-                    rate.map_or(0, |rate| (piece.rows() as u64).saturating_mul(SECOND) / rate);
-                let busy = now().since(reading.next_piece);
-                let pause = pause.max(self.backfills.throttle.of_held().rest_after(busy));
-                reading.next_piece = reading.next_piece.max(now()).plus(pause);
+                reading.pace.take_share(self.backfills.throttle.of_held());
+                reading.pace.took(piece.rows(), now());
                 reading.in_hand = Some((piece, 0));
             }
             StandstillEvent::Done => reading.done = true,

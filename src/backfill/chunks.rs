@@ -1,0 +1,50 @@
+//! How a copy is cut into chunks: the size of the next one, and what became of the others.
+
+use super::{QUICK, ROWS_FIRST, ROWS_MAX, SLOW};
+use crate::core::Moment;
+
+/// The chunks of one copy.
+pub(super) struct Chunks {
+    /// Rows that the next chunk asks for.
+    pub rows_asked: u64,
+    /// When the chunk under way began.
+    pub began: Moment,
+    /// True if the chunk under way is a new range of keys, false if it reads moved rows again.
+    pub goes_forward: bool,
+    /// Number of delivered chunks in the newest record of the copy that is acknowledged.
+    pub recorded: u64,
+    /// Number of chunks that were begun and dropped.
+    pub dropped: u64,
+    /// The reason of the last drop.
+    pub dropped_why: String,
+}
+
+impl Chunks {
+    /// The chunks of a copy that has not read one on this process.
+    pub fn new(recorded: u64, now: Moment) -> Self {
+        Chunks {
+            rows_asked: ROWS_FIRST,
+            began: now,
+            goes_forward: false,
+            recorded,
+            dropped: 0,
+            dropped_why: String::new(),
+        }
+    }
+
+    /// Sets the size of the next chunk by the time that the last one took, in microseconds.
+    pub fn took(&mut self, took_us: u64) {
+        if took_us < QUICK {
+            self.rows_asked = (self.rows_asked * 2).min(ROWS_MAX);
+        } else if took_us > SLOW {
+            self.rows_asked = (self.rows_asked / 2).max(1);
+        }
+    }
+
+    /// Makes the next chunk a quarter as large. Returns false if it cannot be smaller.
+    pub fn shrink(&mut self) -> bool {
+        let can_shrink = self.rows_asked > 1;
+        self.rows_asked = (self.rows_asked / 4).max(1);
+        can_shrink
+    }
+}

@@ -1,0 +1,71 @@
+//! The pace of copies: the operator's limit of rows, and the rest that the source's load asks for.
+
+use crate::core::{Moment, SECOND};
+use crate::snapshot;
+use crate::snapshot::throttle::Share;
+
+/// The pace of all chunks together.
+pub(super) struct Pace {
+    /// The operator's limit of rows per second.
+    pub rows_per_second: Option<u64>,
+    /// Share of the time that chunks may take.
+    pub share: Share,
+    /// The moment until which chunks rest.
+    pub rests_until: Moment,
+}
+
+impl Pace {
+    /// No limit and no rest.
+    pub fn free() -> Self {
+        Pace { rows_per_second: None, share: Share::FREE, rests_until: Moment::default() }
+    }
+
+    /// Rests after a chunk, by the time that it took.
+    pub fn rest_after(&mut self, took_us: u64, now: Moment) {
+        self.rests_until = now.plus(self.share.rest_after(took_us));
+    }
+
+    /// The moment before which a copy may not read again after these rows. `None` without a limit.
+    pub fn next_chunk(&self, rows: u64, now: Moment) -> Option<Moment> {
+        let rate = self.rows_per_second.filter(|rate| *rate > 0)?;
+        Some(now.plus(rows.saturating_mul(SECOND) / rate))
+    }
+}
+
+/// The pace of a copy that stands at one point: the first copy or a standstill. Its readers hand
+/// over pieces of rows.
+pub struct PiecePace {
+    rows_per_second: Option<u64>,
+    /// Share of the time that pieces may take.
+    share: Share,
+    /// The moment at which the next piece may be taken.
+    next_piece: Moment,
+}
+
+impl PiecePace {
+    /// The pace of a copy that begins now.
+    #[must_use]
+    pub fn new(config: &snapshot::Config, now: Moment) -> Self {
+        let rows_per_second = config.rows_per_second.filter(|rate| *rate > 0);
+        PiecePace { rows_per_second, share: Share::FREE, next_piece: now }
+    }
+
+    /// Sets the share of the time that pieces may take.
+    pub fn take_share(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    /// The moment at which the next piece may be taken.
+    #[must_use]
+    pub fn next_piece(&self) -> Moment {
+        self.next_piece
+    }
+
+    /// Notes that a piece of this many rows was taken, and sets the moment of the next one.
+    pub fn took(&mut self, rows: usize, now: Moment) {
+        let pause =
+            self.rows_per_second.map_or(0, |rate| (rows as u64).saturating_mul(SECOND) / rate);
+        let pause = pause.max(self.share.rest_after(now.since(self.next_piece)));
+        self.next_piece = self.next_piece.max(now).plus(pause);
+    }
+}

@@ -1,0 +1,41 @@
+//! Where the stream is, as far as copies need to know it, and the numbers that copies use once.
+
+use crate::core::Moment;
+use crate::lsn::Lsn;
+
+/// The place of the stream on this connection. A new connection begins with the empty one.
+#[derive(Default)]
+pub(super) struct StreamPlace {
+    /// Position where the stream last was outside of a transaction, or zero.
+    pub stands: Lsn,
+    /// Start of the commit record of the open transaction. `None` outside of a transaction.
+    pub open: Option<Lsn>,
+    /// Since when the stream has been held before a change. `None` while it is not held.
+    pub held: Option<Moment>,
+}
+
+/// Numbers that are used once.
+#[derive(Default)]
+pub(super) struct Numbers {
+    /// The last id given to a copy. Copies need ids because their index in the list changes.
+    id: u64,
+    /// The last ordinal of a copied row. Its upper bits are the term, so that Positions are unique.
+    serial: u64,
+}
+
+impl Numbers {
+    /// Begins the ordinals of a connection.
+    pub fn begin_term(&mut self, term: u64) {
+        self.serial = term << 40;
+    }
+
+    pub fn next_id(&mut self) -> u64 {
+        self.id += 1;
+        self.id
+    }
+
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+}

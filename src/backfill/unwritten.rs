@@ -1,0 +1,43 @@
+//! The state records of copies that have to be written.
+
+use crate::continuity::checkpoint::Window;
+use std::collections::BTreeMap;
+
+/// State records to be written, by key; `None` removes one. Acknowledged entries leave the map.
+pub(super) struct Unwritten {
+    slot_name: String,
+    records: BTreeMap<String, Option<String>>,
+}
+
+impl Unwritten {
+    pub fn new(slot_name: &str) -> Self {
+        Unwritten { slot_name: slot_name.to_owned(), records: BTreeMap::new() }
+    }
+
+    pub fn slot_name(&self) -> &str {
+        &self.slot_name
+    }
+
+    pub fn insert(&mut self, key: String, value: Option<String>) {
+        self.records.insert(key, value);
+    }
+
+    /// Has the record of a table's copy written.
+    pub fn store(&mut self, table: &str, window: &Window) {
+        self.insert(Window::key(&self.slot_name, table), Some(window.to_json()));
+    }
+
+    /// Has the record of a table's copy removed.
+    pub fn remove(&mut self, table: &str) {
+        self.insert(Window::key(&self.slot_name, table), None);
+    }
+
+    pub fn records(&self) -> &BTreeMap<String, Option<String>> {
+        &self.records
+    }
+
+    /// Takes the acknowledgement of these records. A record that has changed since stays.
+    pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
+        self.records.retain(|key, value| written.get(key) != Some(value));
+    }
+}
