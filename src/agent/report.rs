@@ -5,6 +5,7 @@ mod copies;
 mod detached;
 mod measured;
 mod ended;
+mod parts;
 mod person;
 mod positions;
 mod rates;
@@ -12,20 +13,19 @@ mod schemas;
 mod troubles;
 mod watched;
 
+use parts::{Answers, CopyReport, Warnings};
+
 use super::Config;
 use super::pace::Pace;
 use crate::continuity::{Trouble, TroubleReason};
 use crate::core::{Core, Opened};
-use crate::kafka::{Delivery, State, Statistics, classify};
-use crate::ledger::Ticket;
+use crate::kafka::{Delivery, State, classify};
 use crate::metrics::{Metrics, Peer, Stage, TableMetrics};
 use crate::plans::{Ready, SinkConfig};
 use crate::postgres::{Sql, SystemIdentity};
-use crate::snapshot::journal::Left;
 use crate::status::lag::Lag;
 use crate::status::outlook::Outlook;
 use crate::status::phase::PhaseReport;
-use crate::status::progress::{Progress, Wal};
 use crate::status::{ChangeStatus, Phase, STATUS_FORMAT, Status, TableStatus};
 use crate::table::TableName;
 use std::collections::BTreeMap;
@@ -56,33 +56,17 @@ pub struct Reporter {
     sender: watch::Sender<Status>,
     status: Status,
     trouble: Option<Trouble>,
-    /// Warnings about the configuration and the state that hold for the life of the process.
-    standing: Vec<String>,
+    warnings: Warnings,
     tables: BTreeMap<String, TableMetrics>,
     updated_ms: i64,
-    /// When the last delivery report came, or nothing was in flight.
-    answered_ms: i64,
-    /// When brokers last refused our login. `None` once they have taken a record.
-    login_refused_ms: Option<i64>,
+    answers: Answers,
     opened_before: bool,
     pace: Pace,
     flow: rates::Flow,
     outlook: Outlook,
     lag: Lag,
-    /// The record whose way to its acknowledgement is measured, and when that began. One record is
-    /// measured at a time.
-    watched: Option<(Ticket, Instant)>,
-    /// librdkafka's counters at the last reading. They begin anew with each producer.
-    kafka_before: Statistics,
-    progress: Progress,
-    wal: Wal,
-    /// When the copy's progress was last logged.
-    logged_ms: i64,
+    copy: CopyReport,
     schemas: schemas::Schemas,
-    /// The warning about captured tables whose UPDATE and DELETE fail.
-    unidentified: Option<String>,
-    /// The tables whose topics lack rows that nothing brings before a person acts.
-    lacking: BTreeMap<String, Left>,
 }
 
 impl Reporter {
@@ -114,24 +98,17 @@ impl Reporter {
             sender,
             status,
             trouble: None,
-            standing: config.warnings.clone(),
+            warnings: Warnings { standing: config.warnings.clone(), unidentified: None },
             tables: BTreeMap::new(),
             updated_ms: 0,
-            answered_ms: i64::MAX,
-            login_refused_ms: None,
+            answers: Answers::default(),
             opened_before: false,
             pace: Pace::new(Instant::now()),
             flow: rates::Flow::default(),
             outlook: Outlook::default(),
             lag: Lag::default(),
-            watched: None,
-            kafka_before: Statistics::default(),
-            progress: Progress::default(),
-            wal: Wal::default(),
-            logged_ms: 0,
+            copy: CopyReport::default(),
             schemas: schemas::Schemas::default(),
-            unidentified: None,
-            lacking: BTreeMap::new(),
         }
     }
 
@@ -171,16 +148,17 @@ impl Reporter {
             server = sql.server_version(),
             "connected: continuity is proven"
         );
-        let warnings: Vec<String> = self.standing.iter().cloned().chain(warnings).collect();
+        let standing = &self.warnings.standing;
+        let warnings: Vec<String> = standing.iter().cloned().chain(warnings).collect();
         for warning in warnings
             .iter()
-            .filter(|warning| !self.standing.contains(warning))
+            .filter(|warning| !standing.contains(warning))
             .filter(|warning| !self.status.warnings.contains(warning))
         {
             warn!("{warning}");
         }
         self.status.warnings = warnings;
-        self.unidentified = None;
+        self.warnings.unidentified = None;
         let position = (record.epoch, server.timeline);
         self.lag.opened((self.status.epoch, self.status.timeline) != position);
         self.status.system_id = server.system_id.to_string();
@@ -202,8 +180,9 @@ impl Reporter {
             && topic.info().cleanup_policy.proven().is_none()
         {
             let name = &topic.info().name;
-            self.standing
-                .push(format!("topic `{name}`: not proven that its cleanup.policy is `compact`"));
+            let warning =
+                format!("topic `{name}`: not proven that its cleanup.policy is `compact`");
+            self.warnings.standing.push(warning);
         }
     }
 
@@ -247,14 +226,14 @@ impl Reporter {
     pub fn delivered(&mut self, deliveries: &[Delivery]) {
         let landed = deliveries.iter().filter(|delivery| delivery.outcome.is_ok()).count() as u64;
         self.metrics.records_delivered.inc_by(landed);
-        self.answered_ms = super::runner::unix_nanos() / 1_000_000;
+        self.answers.answered_ms = super::runner::unix_nanos() / 1_000_000;
         if landed > 0 {
-            self.login_refused_ms = None;
+            self.answers.login_refused_ms = None;
         }
-        if let Some((ticket, since)) = self.watched
+        if let Some((ticket, since)) = self.answers.measured
             && deliveries.iter().any(|delivery| delivery.ticket == ticket)
         {
-            self.watched = None;
+            self.answers.measured = None;
             self.metrics.stages.took(Stage::Broker, since.elapsed().as_secs_f64());
         }
         for failed in deliveries.iter().filter_map(|delivery| delivery.outcome.err()) {
@@ -343,12 +322,12 @@ impl Reporter {
         }
         self.updated_ms = now_ms;
         if core.ledger().is_settled() {
-            self.answered_ms = now_ms;
+            self.answers.answered_ms = now_ms;
         }
         // A silent broker holds up everything, even while the budget has room. The loop's time does
         // not show that.
-        let since = now_ms - self.answered_ms.max(self.status.now_ms);
-        if now_ms.saturating_sub(self.answered_ms) > BROKER_STALL_MS
+        let since = now_ms - self.answers.answered_ms.max(self.status.now_ms);
+        if now_ms.saturating_sub(self.answers.answered_ms) > BROKER_STALL_MS
             && !core.is_full()
             && self.status.now_ms > 0
         {

@@ -84,7 +84,8 @@ impl PlanMaker {
     /// Begins to describe the topics that the state remembers, while the stream begins.
     pub fn describe_recorded(&mut self) {
         let Some((topics, _)) = self.kafka.clone() else { return };
-        let names: Vec<String> = self.partitions.keys().take(TOPICS_MAX).cloned().collect();
+        let names: Vec<String> =
+            self.recorded.partitions.keys().take(TOPICS_MAX).cloned().collect();
         if names.is_empty() {
             return;
         }
@@ -113,7 +114,7 @@ impl PlanMaker {
         let wanted: Vec<&RelationShape> = shapes
             .iter()
             .filter(|shape| self.captures(&TableName::new(&shape.namespace, &shape.name)))
-            .filter(|shape| !self.tables.contains_key(&shape.oid))
+            .filter(|shape| !self.relations.is_planned(shape.oid))
             .filter(|shape| !self.ahead.tried.contains(&shape.oid))
             .take(TABLES_MAX)
             .collect();
@@ -139,8 +140,8 @@ impl PlanMaker {
         }
         match self.keeper.write_all(written).await {
             Ok(()) => {
-                self.partitions.extend(records);
-                self.schemas.extend(ids);
+                self.recorded.partitions.extend(records);
+                self.recorded.schemas.extend(ids);
             }
             Err(error) => dropped(&error),
         }
@@ -193,7 +194,7 @@ impl PlanMaker {
             if draft.key.is_none() && info.is_compacted() {
                 continue;
             }
-            if !self.partitions.contains_key(&draft.topic) {
+            if !self.recorded.partitions.contains_key(&draft.topic) {
                 records.insert(draft.topic.clone(), info.partitions);
             }
             ready.push(draft);
@@ -243,7 +244,7 @@ impl PlanMaker {
             drafts.iter().flat_map(|draft| draft.key.iter().chain(&draft.value)).cloned().collect();
         for schema in schemas {
             let key = SchemaKey::of(&schema);
-            match key.find(&self.schemas, registry.urls()) {
+            match key.find(&self.recorded.schemas, registry.urls()) {
                 Some(recorded) => {
                     let schema = SchemaDigest::of(&schema.text);
                     proofs.ask(Claim { id: recorded.id, schema }).await;

@@ -63,7 +63,7 @@ impl PlanMaker {
     ) -> Result<u32, Failure> {
         let Some(SchemaIds { registry, mut proofs }) = self.ids.clone() else { return Ok(0) };
         let (key, digest) = (SchemaKey::of(schema), SchemaDigest::of(&schema.text));
-        let recorded = key.find(&self.schemas, registry.urls());
+        let recorded = key.find(&self.recorded.schemas, registry.urls());
         if let Some(RecordedId { id, is_same_registry }) = recorded {
             let claim = Claim { id, schema: digest };
             match proofs.prove(claim).await {
@@ -111,14 +111,14 @@ impl PlanMaker {
     /// Records an id of this registry, if it is not recorded yet.
     async fn record_id(&mut self, key: &SchemaKey, url: &str, id: u32) -> Result<(), Failure> {
         let ours = key.at(url);
-        if self.schemas.get(&ours) != Some(&id) {
+        if self.recorded.schemas.get(&ours) != Some(&id) {
             self.remember(&State::schema_key(&ours), id.to_string()).await?;
-            self.schemas.insert(ours, id);
+            self.recorded.schemas.insert(ours, id);
         }
-        if self.schemas.contains_key(key.bare()) {
+        if self.recorded.schemas.contains_key(key.bare()) {
             // An entry without a URL would later be taken for an id of any configured registry.
             self.forget(&State::schema_key(key.bare())).await?;
-            self.schemas.remove(key.bare());
+            self.recorded.schemas.remove(key.bare());
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod announced;
 mod auxiliary;
 mod described;
 mod ids;
+mod known;
 mod quarantine;
 mod routes;
 mod topics;
@@ -29,6 +30,7 @@ pub use sink::Config as SinkConfig;
 pub use uses::Uses;
 
 use ahead::Ahead;
+use known::{Recorded, Relations};
 
 use crate::change::{Position, RelationShape, describe, describe_copied};
 use crate::continuity::detached::{OnRefusal, Refusal};
@@ -36,12 +38,11 @@ use crate::continuity::named::Named;
 use crate::continuity::{Halt, Trouble, TroubleReason};
 use crate::encode::{Draft, Ids, Plan, Planner};
 use crate::kafka::{TopicInfo, TopicRules, Topics};
-use crate::lsn::Oid;
 use crate::metrics::Metrics;
 use crate::postgres::{PgError, Sql, catalog};
-use crate::table::{Selection, Table, TableName};
+use crate::table::{Selection, TableName};
 use keeper::Keeper;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -103,14 +104,10 @@ pub struct PlanMaker {
     captured: Vec<TableName>,
     selection: Selection,
     named: Arc<Named>,
-    partitions: BTreeMap<String, i32>,
-    schemas: BTreeMap<String, u32>,
+    recorded: Recorded,
     /// Ids that replaced recorded ones since the last plan was completed.
     replaced: Vec<Replaced>,
-    /// The description of each relation at its last plan.
-    tables: HashMap<Oid, Table>,
-    /// Columns in which rows may still hold NULL, although the catalog has them as NOT NULL now.
-    nullable: HashMap<Oid, BTreeSet<String>>,
+    relations: Relations,
     troubles: mpsc::Sender<Option<Trouble>>,
     metrics: Metrics,
     on_refusal: OnRefusal,
@@ -183,11 +180,9 @@ impl PlanMaker {
             captured,
             selection,
             named: Arc::default(),
-            partitions,
-            schemas,
+            recorded: Recorded { partitions, schemas },
             replaced: Vec::new(),
-            tables: HashMap::new(),
-            nullable: HashMap::new(),
+            relations: Relations::default(),
             troubles,
             metrics,
             on_refusal,
@@ -261,20 +256,14 @@ impl PlanMaker {
             Origin::Copy if self.planner.names_source_types() => describe_copied(&shape, &facts),
             Origin::Copy | Origin::Stream => describe(&shape, &facts),
         };
-        if let Some(nullable) = self.nullable.get(&shape.oid) {
-            table
-                .columns
-                .iter_mut()
-                .filter(|c| nullable.contains(&*c.name))
-                .for_each(|c| c.not_null = false);
-        }
-        if self.tables.get(&table.oid) == Some(&table) {
+        self.relations.loosen(&mut table);
+        if self.relations.is_unchanged(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
         let outcome =
             self.until_done(&name.to_string(), patience, |planner| planner.draft(&table)).await;
         if matches!(outcome, Ok(Outcome::Ready(_))) {
-            self.tables.insert(table.oid, table);
+            self.relations.planned(table);
         }
         (self, outcome)
     }
@@ -293,7 +282,7 @@ impl PlanMaker {
         shape: RelationShape,
         column: String,
     ) -> (Self, Result<Outcome, PgError>) {
-        self.nullable.entry(shape.oid).or_default().insert(column);
+        self.relations.allow_null(shape.oid, column);
         self.relation(shape).await
     }
 
@@ -306,7 +295,7 @@ impl PlanMaker {
         shape: RelationShape,
         column: String,
     ) -> (Self, Result<Outcome, PgError>) {
-        self.nullable.entry(shape.oid).or_default().insert(column);
+        self.relations.allow_null(shape.oid, column);
         self.plan(shape, (Origin::Copy, None), Patience::Endless).await
     }
 

@@ -58,7 +58,7 @@ impl PlanMaker {
         let is_new = detached.is_some();
         let (mut plan_maker, set) = self.ready_quarantine(quarantine, detached, key).await;
         if is_new {
-            plan_maker.tables.remove(&shape.oid);
+            plan_maker.relations.forget(shape.oid);
         }
         (plan_maker, Ok(Outcome::Quarantine(Box::new(set))))
     }
@@ -155,7 +155,7 @@ impl PlanMaker {
     ) -> (Self, Result<Outcome, PgError>) {
         let outcome = match shape {
             Some(shape) => {
-                self.tables.remove(&shape.oid);
+                self.relations.forget(shape.oid);
                 let (plan_maker, outcome) = self.relation_once(shape).await;
                 self = plan_maker;
                 match outcome {

@@ -73,7 +73,7 @@ impl PlanMaker {
         warnings: &mut Vec<String>,
     ) -> Result<i32, Failure> {
         let Some(info) = info else { return Ok(1) };
-        if let Some(&recorded) = self.partitions.get(topic) {
+        if let Some(&recorded) = self.recorded.partitions.get(topic) {
             if recorded != info.partitions {
                 warnings.push(format!(
                     "topic `{topic}` has {} partitions; keys stay on the {recorded} it had when it \
@@ -84,7 +84,7 @@ impl PlanMaker {
             return Ok(recorded.min(info.partitions));
         }
         self.remember(&format!("topic/{topic}"), info.partitions.to_string()).await?;
-        self.partitions.insert(topic.to_owned(), info.partitions);
+        self.recorded.partitions.insert(topic.to_owned(), info.partitions);
         Ok(info.partitions)
     }
 }

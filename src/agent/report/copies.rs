@@ -67,7 +67,7 @@ impl Reporter {
 
     /// Reports the progress of the first copy. The status keeps the last one after the copy's end.
     pub fn copying(&mut self, mut copy: CopyStatus, now_ms: i64) {
-        self.progress.judge(&mut copy, self.wal, now_ms);
+        self.copy.progress.judge(&mut copy, self.copy.wal, now_ms);
         let metrics = &self.metrics;
         metrics.copy_rows.set(gauge(copy.rows));
         metrics.copy_rows_expected.set(gauge(copy.rows_expected));
@@ -75,7 +75,7 @@ impl Reporter {
         let open = |table: &&CopyTableStatus| !matches!(&*table.state, "copied" | "left" | "owed");
         let tables_open = copy.tables.values().filter(open).count();
         metrics.copy_tables_open.set(gauge(tables_open as u64));
-        if Progress::is_too_slow(&copy, self.wal) {
+        if Progress::is_too_slow(&copy, self.copy.wal) {
             let warning =
                 "at this rate the slot is lost before the copy ends: raise max_slot_wal_keep_size"
                     .to_owned();
@@ -83,14 +83,14 @@ impl Reporter {
                 warn!(
                     wal_bytes = copy.wal_bytes,
                     expected = copy.wal_bytes_expected,
-                    safe = self.wal.safe_bytes,
+                    safe = self.copy.wal.safe_bytes,
                     "{warning}"
                 );
                 self.status.warnings.push(warning);
             }
         }
-        if now_ms - self.logged_ms >= LOG_PROGRESS_MS && tables_open > 0 && copy.rows > 0 {
-            self.logged_ms = now_ms;
+        if now_ms - self.copy.logged_ms >= LOG_PROGRESS_MS && tables_open > 0 && copy.rows > 0 {
+            self.copy.logged_ms = now_ms;
             info!(
                 rows = copy.rows,
                 of = copy.rows_expected,
@@ -109,7 +109,7 @@ impl Reporter {
         self.metrics.copy_tables_left.set(gauge(lacking.len() as u64));
         for (table, left) in lacking {
             let warning = not_copied(table, left);
-            if self.lacking.get(*table) != Some(*left) {
+            if self.copy.lacking.get(*table) != Some(*left) {
                 warn!("{warning}");
             }
             if !self.status.warnings.contains(&warning) && self.status.warnings.len() < WARNINGS_MAX
@@ -125,7 +125,7 @@ impl Reporter {
                 status.next.clone_from(&left.next);
             }
         }
-        for (table, left) in std::mem::take(&mut self.lacking) {
+        for (table, left) in std::mem::take(&mut self.copy.lacking) {
             if lacking.get(&*table) == Some(&&left) {
                 continue;
             }
@@ -144,7 +144,7 @@ impl Reporter {
                 }
             }
         }
-        self.lacking =
+        self.copy.lacking =
             lacking.iter().map(|(table, left)| ((*table).to_owned(), (*left).clone())).collect();
     }
 }

@@ -13,7 +13,7 @@ impl Reporter {
     /// known.
     pub fn newly_detached(&mut self, detached: &Detached, next: &str) {
         // A record of another version may have a reason that this version does not know.
-        let code = reason::known(&detached.reason).unwrap_or_default();
+        let code = reason::known(&detached.reason).unwrap_or("");
         self.metrics.failed(code);
         self.remember(code, &detached.detail, next);
         self.updated_ms = 0;

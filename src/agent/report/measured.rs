@@ -25,9 +25,9 @@ impl Reporter {
             self.pace.measured(decode, encode, &self.metrics.stages);
         }
         if let Some(ticket) = last
-            && self.watched.is_none()
+            && self.answers.measured.is_none()
         {
-            self.watched = Some((ticket, Instant::now()));
+            self.answers.measured = Some((ticket, Instant::now()));
         }
     }
 
@@ -58,14 +58,15 @@ impl Reporter {
 
     /// Forgets the record that is measured and the last counters, because the producer has ended.
     pub fn producer_ended(&mut self) {
-        self.watched = None;
-        self.kafka_before = Statistics::default();
+        self.answers.measured = None;
+        self.answers.counters = Statistics::default();
     }
 
     /// Takes new statistics of librdkafka. Its counters begin anew with each producer, so that ours
     /// rise by the difference to the last ones.
     pub fn kafka(&mut self, now: Statistics) {
-        let (before, kafka) = (std::mem::replace(&mut self.kafka_before, now), &self.metrics.kafka);
+        let before = std::mem::replace(&mut self.answers.counters, now);
+        let kafka = &self.metrics.kafka;
         kafka.queue_records.set(gauge(now.queue_records));
         kafka.queue_bytes.set(gauge(now.queue_bytes));
         kafka.brokers_up.set(gauge(now.brokers_up));

@@ -12,7 +12,7 @@ const NAMED_MAX: usize = 5;
 impl Reporter {
     pub(super) fn phase(&self, core: &Core, now_ms: i64) -> PhaseReport {
         let plain = |reason, detail: &str, next| Trouble::plain(reason, detail.to_owned(), next);
-        let refused = self.login_refused_ms.filter(|at| now_ms - at < REFUSED_MS);
+        let refused = self.answers.login_refused_ms.filter(|at| now_ms - at < REFUSED_MS);
         let login = refused.map(|_| plain(TroubleReason::KafkaRefuses, LOGIN_REFUSED, LOGIN_NEXT));
         let reason = TroubleReason::SchemaIdsDiffered;
         let beside = self.schemas.needs_a_person();
@@ -21,7 +21,7 @@ impl Reporter {
         let facts = Facts {
             trouble: self.trouble.as_ref(),
             login: login.as_ref(),
-            silent_ms: now_ms.saturating_sub(self.answered_ms),
+            silent_ms: now_ms.saturating_sub(self.answers.answered_ms),
             beside: beside.as_ref(),
             before: self.status.phase,
         };
@@ -33,8 +33,8 @@ impl Reporter {
         core.halted().is_some()
             || self.trouble.as_ref().is_some_and(|trouble| trouble.reason.needs_a_person())
             || reason == TroubleReason::KafkaRefuses.code()
-            || self.unidentified.is_some()
-            || !self.lacking.is_empty()
+            || self.warnings.unidentified.is_some()
+            || !self.copy.lacking.is_empty()
             || self.schemas.needs_a_person().is_some()
     }
 
@@ -42,13 +42,14 @@ impl Reporter {
     /// table.
     fn not_copied(&self) -> Option<Trouble> {
         let reason = TroubleReason::TableNotCopied;
-        let (first, left) = self.lacking.first_key_value()?;
-        if self.lacking.len() == 1 {
+        let (first, left) = self.copy.lacking.first_key_value()?;
+        if self.copy.lacking.len() == 1 {
             let detail = format!("{first} is not copied: {}", left.detail);
             return Some(Trouble::plain(reason, detail, &left.next));
         }
-        let named: Vec<&str> = self.lacking.keys().map(String::as_str).take(NAMED_MAX).collect();
-        let more = self.lacking.len() - named.len();
+        let named: Vec<&str> =
+            self.copy.lacking.keys().map(String::as_str).take(NAMED_MAX).collect();
+        let more = self.copy.lacking.len() - named.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let detail = format!("tables are not copied: {}{more}", named.join(", "));
         Some(Trouble::plain(reason, detail, reason.next()))

@@ -13,9 +13,9 @@ use crate::status::progress::Wal;
 impl Reporter {
     /// Takes a reading of the slot's row.
     pub fn slot(&mut self, row: &SlotRow) {
-        self.status.lsn.restart = row.restart_lsn.unwrap_or_default();
+        self.status.lsn.restart = row.restart_lsn.unwrap_or(Lsn::ZERO); // a lost slot keeps nothing
         self.metrics.restart_lsn.set(float(self.status.lsn.restart.bytes()));
-        self.wal = Wal {
+        self.copy.wal = Wal {
             retained_bytes: row.retained_bytes(),
             safe_bytes: row.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
         };

@@ -70,7 +70,7 @@ impl Reporter {
     /// Reports that brokers refused our login, and that there is no other password.
     pub fn login_refused(&mut self) {
         let now_ms = crate::agent::runner::unix_nanos() / 1_000_000;
-        if self.login_refused_ms.replace(now_ms).is_none() {
+        if self.answers.login_refused_ms.replace(now_ms).is_none() {
             let code = TroubleReason::KafkaRefuses.code();
             warn!(reason = code, next = LOGIN_NEXT, "{LOGIN_REFUSED}");
             self.metrics.failed(code);

@@ -28,13 +28,13 @@ impl Reporter {
                  run ALTER TABLE ... REPLICA IDENTITY FULL on each"
             )
         });
-        if self.unidentified != warning {
+        if self.warnings.unidentified != warning {
             self.status.warnings.retain(|known| !known.starts_with(FAILING));
             if let Some(warning) = &warning {
                 warn!("{warning}");
                 self.status.warnings.push(warning.clone());
             }
-            self.unidentified = warning;
+            self.warnings.unidentified = warning;
         }
     }
 
