@@ -35,7 +35,7 @@ pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findin
     );
     match facts.slot_keep_bytes_max {
         None => {
-            let wanted = a_day.unwrap_or_default().max(LIMIT_GIB_MIN);
+            let wanted = a_day.unwrap_or(0).max(LIMIT_GIB_MIN);
             let fix = format!(
                 "ALTER SYSTEM SET max_slot_wal_keep_size = '{wanted}GB'; -- {measured}\nSELECT \
                  pg_reload_conf();"
@@ -187,8 +187,9 @@ pub(super) fn old_transactions(
     blockers: &[Blocker],
     findings: &mut Findings,
 ) {
-    for blocker in blockers.iter().filter(|blocker| blocker.age.is_some_and(|age| age > OLD)) {
-        let minutes = blocker.age.unwrap_or_default().as_secs() / 60;
+    let old = |blocker: &'_ Blocker| blocker.age.filter(|age| *age > OLD);
+    for (blocker, age) in blockers.iter().filter_map(|blocker| Some((blocker, old(blocker)?))) {
+        let minutes = age.as_secs() / 60;
         let (who, fix) = match (blocker.pid, &blocker.prepared) {
             (Some(pid), _) => {
                 (format!("session {pid}"), format!("SELECT pg_terminate_backend({pid});"))
@@ -315,19 +316,9 @@ pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Area, Level, as_text};
+    use super::super::tests::check;
     use super::*;
-    use expect_test::{Expect, expect};
-
-    #[track_caller]
-    fn check(find: impl FnOnce(&mut Findings), expect: Expect) {
-        let mut findings = Findings::new(Area::Postgres);
-        find(&mut findings);
-        let wrong = findings.list.iter().filter(|finding| finding.level != Level::Ok);
-        expect.assert_eq(
-            &wrong.map(|finding| as_text(finding, false)).collect::<Vec<_>>().join("\n"),
-        );
-    }
+    use expect_test::expect;
 
     fn facts(keep: Option<u64>) -> Facts {
         Facts {

@@ -208,19 +208,9 @@ fn standby(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Area, Level, as_text};
+    use super::super::tests::check;
     use super::*;
-    use expect_test::{Expect, expect};
-
-    #[track_caller]
-    fn check(find: impl FnOnce(&mut Findings), expect: Expect) {
-        let mut findings = Findings::new(Area::Postgres);
-        find(&mut findings);
-        let wrong = findings.list.iter().filter(|finding| finding.level != Level::Ok);
-        expect.assert_eq(
-            &wrong.map(|finding| as_text(finding, false)).collect::<Vec<_>>().join("\n"),
-        );
-    }
+    use expect_test::expect;
 
     fn facts(server_version: u32) -> Facts {
         Facts::fit(server_version)

@@ -154,6 +154,18 @@ fn summary(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use expect_test::Expect;
+
+    /// Compares the findings about Postgres that are not in order.
+    #[track_caller]
+    pub(super) fn check(find: impl FnOnce(&mut Findings), expect: Expect) {
+        let mut findings = Findings::new(Area::Postgres);
+        find(&mut findings);
+        let wrong = findings.list.iter().filter(|finding| finding.level != Level::Ok);
+        expect.assert_eq(
+            &wrong.map(|finding| as_text(finding, false)).collect::<Vec<_>>().join("\n"),
+        );
+    }
 
     #[test]
     fn what_fails_first_decides_the_status() {
