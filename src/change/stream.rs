@@ -282,10 +282,12 @@ impl Changes {
             // As with Debezium, such a message counts as a commit at its own LSN.
             Message::Logical { transactional: false, lsn, .. } => self.last_commit = Some(lsn),
             Message::Begin { final_lsn, committed_at, xid } => {
+                assert!(self.open.is_none(), "a look refuses a transaction inside another one");
                 self.open = Some(Transaction { final_lsn, xid, committed_at, next_ordinal: 0 });
                 self.origin_lsn = None;
             }
             Message::Commit { end_lsn, .. } => {
+                assert!(self.open.is_some(), "a look refuses the end of no transaction");
                 self.open = None;
                 self.last_commit = Some(end_lsn);
                 self.origin_lsn = None;

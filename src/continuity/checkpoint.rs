@@ -265,6 +265,8 @@ impl Checkpoint {
     /// Value of this record in the state topic, as JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
+        let Checkpoint { confirmed, delivered, .. } = self;
+        assert!(confirmed <= delivered, "{confirmed} lies beyond what Kafka has: {delivered}");
         super::text_of(self)
     }
 }
@@ -389,23 +391,19 @@ impl State {
                 {
                     records.push((key.clone(), known(key, value)?));
                 }
-                Some(("window", rest))
-                    if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) =>
-                {
-                    let table = rest.get(slot.len() + 1..).unwrap_or_default();
-                    state.windows.insert(table.to_owned(), known(key, value)?);
+                Some(("window", rest)) => {
+                    if let Some(table) = super::of_slot(rest, slot) {
+                        state.windows.insert(table.to_owned(), known(key, value)?);
+                    }
                 }
                 Some(("watched", name)) if name == slot => state.watched = Some(known(key, value)?),
                 Some(("signals", name)) if name == slot => state.obeyed = Some(known(key, value)?),
-                Some(("detached", rest))
-                    if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) =>
-                {
-                    let table = rest.get(slot.len() + 1..).unwrap_or_default();
-                    state.detached.insert(table.to_owned(), known(key, value)?);
+                Some(("detached", rest)) => {
+                    if let Some(table) = super::of_slot(rest, slot) {
+                        state.detached.insert(table.to_owned(), known(key, value)?);
+                    }
                 }
-                Some(("skipped", rest))
-                    if rest.strip_prefix(slot).is_some_and(|rest| rest.starts_with('/')) =>
-                {
+                Some(("skipped", rest)) if super::of_slot(rest, slot).is_some() => {
                     state.skipped.insert(key.clone(), known(key, value)?);
                 }
                 Some(("halt", name)) if name == slot => state.halt = Some(known(key, value)?),

@@ -188,14 +188,19 @@ impl Detachments {
     #[must_use]
     pub fn record(&self, table: &str, refusal: &Refusal, at: Position, now_ms: i64) -> Detached {
         let new = Detached::new(refusal, at, self.epoch, now_ms);
-        match self.get(table) {
+        let record = match self.get(table) {
             None => new,
             Some(was) if was.is_quarantined() => was.reaching(at, self.epoch),
             Some(was) => {
                 let was = was.reaching(at, self.epoch);
                 Detached { epoch: was.epoch, commit: was.commit, ordinal: was.ordinal, ..new }
             }
-        }
+        };
+        assert!(
+            record.floor(self.epoch) <= at && record.is_quarantined(),
+            "the record lets the change at {at:?} go to quarantine"
+        );
+        record
     }
 
     /// The record to write before the table's changes flow to its topic again.

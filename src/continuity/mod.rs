@@ -41,6 +41,11 @@ fn text_of(record: &impl Serialize) -> String {
     }
 }
 
+/// The part of a record's key that comes after the name of this slot.
+fn of_slot<'a>(rest: &'a str, slot: &str) -> Option<&'a str> {
+    rest.strip_prefix(slot)?.strip_prefix('/')
+}
+
 /// A range of WAL that is missing or in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LsnRange {

@@ -203,7 +203,7 @@ fn sum(tables: &[(&str, u64)]) -> i64 {
 }
 
 /// A number of events in one transaction as Avro's `long`.
-fn count(events: u64) -> i64 {
+pub(super) fn count(events: u64) -> i64 {
     i64::try_from(events).unwrap_or_else(|_| unreachable!("a transaction of {events} events"))
 }
 

@@ -101,7 +101,7 @@ impl Writer {
     /// A record, or its name where it was written before. `schema` has its properties.
     fn record(&mut self, full: &str, fields: &[Field], schema: Option<&Schema>) {
         let (namespace, name) = full.rsplit_once('.').unwrap_or(("", full));
-        let same_namespace = self.namespace.as_deref().unwrap_or_default() == namespace;
+        let same_namespace = self.namespace.as_deref().unwrap_or("") == namespace;
         if self.seen.iter().any(|seen| seen == full) {
             return self.quoted(if same_namespace { name } else { full });
         }

@@ -113,8 +113,9 @@ impl<'a> Record<'a> {
         let change = self.change.map(|(name, value)| (name as &str, value));
         let bytes = self.bytes;
         let shaped = self.shaped.0.iter().zip(self.shaped.1);
+        let lost = || -> &'a [u8] { unreachable!("the value of a header was written") };
         let shaped = shaped.map(move |((name, _), value)| {
-            (&**name, value.and_then(|(from, to)| bytes.get(from..to)))
+            (&**name, value.map(|(from, to)| bytes.get(from..to).unwrap_or_else(lost)))
         });
         let there = |(name, value): (&'a str, &'a [u8])| (name, Some(value));
         change
@@ -249,12 +250,15 @@ impl Encoder {
     }
 
     fn shaped_of(&self, slot: &Slot) -> ShapedHeaders<'_> {
-        let scripts = slot.shaped.zip(self.shaped.as_ref());
-        let found = scripts.and_then(|(of, shaped)| {
-            let (names, from) = (&shaped.of(of.kind)?.headers, of.headers);
-            Some((names.as_slice(), self.shaped_headers.get(from..from + names.len())?))
-        });
-        found.unwrap_or((&[], &[]))
+        let (Some(of), Some(shaped)) = (slot.shaped, self.shaped.as_ref()) else {
+            return (&[], &[]);
+        };
+        let Some(scripts) = shaped.of(of.kind) else { return (&[], &[]) };
+        let (names, from) = (&scripts.headers, of.headers);
+        let Some(values) = self.shaped_headers.get(from..from + names.len()) else {
+            unreachable!("a transformed record has a value for each of {} headers", names.len())
+        };
+        (names, values)
     }
 
     /// How many they are.

@@ -88,7 +88,10 @@ fn low_seven_bits(value: u64) -> u8 {
 }
 
 fn avro_length(length: usize, out: &mut Vec<u8>) {
-    avro_long(i64::try_from(length).unwrap_or(i64::MAX), out);
+    let Ok(length) = i64::try_from(length) else {
+        unreachable!("{length} bytes or elements are more than the memory holds")
+    };
+    avro_long(length, out);
 }
 
 impl Form for Avro {
@@ -290,16 +293,17 @@ pub(super) fn push_code(code: Code, value: &[u8], out: &mut Vec<u8>) {
         Code::Base64 => &STANDARD,
         Code::Base64Url => &URL_SAFE,
         Code::Hex => {
-            let digit =
-                |half: u8| b"0123456789abcdef".get(usize::from(half)).copied().unwrap_or(b'0');
+            let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
             return out.extend(value.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
         }
     };
     let at = out.len();
     out.resize(at + value.len().div_ceil(3) * 4, 0);
-    // The room is exactly what the encoding takes.
     let written = out.get_mut(at..).and_then(|room| engine.encode_slice(value, room).ok());
-    out.truncate(at + written.unwrap_or(0));
+    let Some(written) = written else {
+        unreachable!("four characters for each three bytes hold every Base64 text")
+    };
+    assert!(at + written == out.len(), "the room is exactly what the padded text takes");
 }
 
 /// The text of a struct in a record header, as Connect's SimpleHeaderConverter writes it: like

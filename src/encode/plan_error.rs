@@ -174,8 +174,8 @@ impl PlanError {
     #[must_use]
     pub fn next(&self) -> Option<String> {
         let PlanError::Transform { table, transform } = self else { return None };
-        let field = transform.source.field().map(|field| format!("field `{field}` in "));
-        let field = field.unwrap_or_default();
+        let field = transform.source.field();
+        let field = field.map_or_else(String::new, |field| format!("field `{field}` in "));
         Some(format!("correct {field}{transform}, or leave {table} out of its `tables`"))
     }
 

@@ -6,8 +6,9 @@
 //! or masked is not in the text at all, by its name alone, since what a mask makes of a value may
 //! be what failed.
 
-use super::form::{Form, Json};
+use super::form::{Form, Json, push_code};
 use super::messages::MESSAGES;
+use super::modes::Code;
 use super::{Config, envelope::push_number};
 use crate::change::{Context, RelationShape, Row};
 use crate::pgoutput::{Cell, OldTuple, Tuple};
@@ -245,12 +246,8 @@ fn field(name: &str, out: &mut Vec<u8>) {
 }
 
 fn hex(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.extend_from_slice(b"{\"hex\":\"");
-    for byte in bytes {
-        let digit = |half: u8| DIGITS.get(usize::from(half)).copied().unwrap_or(b'0');
-        out.extend([digit(byte >> 4), digit(byte & 0xf)]);
-    }
+    push_code(Code::Hex, bytes, out);
     out.extend_from_slice(b"\"}");
 }
 

@@ -107,8 +107,10 @@ impl<'a, F: Form> Writer<'a, F> {
     ) -> Result<(), EncodeError> {
         let key = self.key(new)?;
         let old_key = old.map(|old| self.key(old)).transpose()?.flatten();
-        let part = |span: Option<Span>| span.and_then(|(from, to)| self.out.get(from..to));
-        let (Some(old), true) = (old, old_key.is_some() && part(old_key) != part(key)) else {
+        let lost = || -> &[u8] { unreachable!("both keys were written to the buffer") };
+        let part = |(from, to): Span| self.out.get(from..to).unwrap_or_else(lost);
+        let moves = old_key.is_some() && old_key.map(part) != key.map(part);
+        let (Some(old), true) = (old, moves) else {
             let value = Some(self.envelope("u", old, Some(new))?);
             slots.push(Slot { key, value, change: None, shaped: None });
             return Ok(());
@@ -157,7 +159,9 @@ impl<'a, F: Form> Writer<'a, F> {
         for key_column in columns {
             self.out.extend_from_slice(lead(key_column));
             let index = key_column.index;
-            let Some(column) = self.plan.columns.get(index) else { continue };
+            let Some(column) = self.plan.columns.get(index) else {
+                unreachable!("the key has column {index} of {}", self.plan.columns.len())
+            };
             match image.cell(index, column.in_identity) {
                 None | Some(Cell::Unchanged) => {
                     let (table, column) = (self.plan.table.to_string(), column.name.to_string());

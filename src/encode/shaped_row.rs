@@ -1,6 +1,6 @@
 //! The row path of transformed tables: a change becomes the records that its scripts say.
 
-use super::auxiliary::{Counted, push_block, push_id};
+use super::auxiliary::{Counted, count, push_block, push_id};
 use super::document::{Document, UNFIT};
 use super::encoder::{EncodeError, OfShape, Slot, Span};
 use super::envelope;
@@ -55,8 +55,9 @@ impl<F: Form> Writer<'_, F> {
     fn moves(&mut self, old: &Image<'_>, new: &Image<'_>) -> Result<bool, EncodeError> {
         let start = self.out.len();
         let (new, old) = (self.key(new)?, self.key(old)?);
-        let part = |span: Option<Span>| span.and_then(|(from, to)| self.out.get(from..to));
-        let moves = old.is_some() && part(old) != part(new);
+        let lost = || -> &[u8] { unreachable!("both keys were written to the buffer") };
+        let part = |(from, to): Span| self.out.get(from..to).unwrap_or_else(lost);
+        let moves = old.is_some() && old.map(part) != new.map(part);
         self.out.truncate(start);
         Ok(moves)
     }
@@ -260,7 +261,11 @@ impl<F: Form> Writer<'_, F> {
         for (name, [old, new]) in &gap.fields {
             let (from, middle) = self.gaps::<HeaderText>(old, images)?;
             let (_, to) = self.gaps::<HeaderText>(new, images)?;
-            if (self.out.get(from..middle) != self.out.get(middle..to)) == gap.differ {
+            let (Some(old), Some(new)) = (self.out.get(from..middle), self.out.get(middle..to))
+            else {
+                unreachable!("both values were written to the buffer")
+            };
+            if (old != new) == gap.differ {
                 names.push(name);
             }
             self.out.truncate(from);
@@ -329,8 +334,8 @@ fn block<G: Form>(
     G::some(union, out);
     match meta {
         Meta::BlockId => push_id::<G>(xid, context.lsn, out),
-        Meta::BlockTotal => G::int(i64::try_from(counted.total).unwrap_or(i64::MAX), out),
-        _ => G::int(i64::try_from(counted.of_table).unwrap_or(i64::MAX), out),
+        Meta::BlockTotal => G::int(count(counted.total), out),
+        _ => G::int(count(counted.of_table), out),
     }
 }
 

@@ -410,7 +410,9 @@ fn hstore_json<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Re
     json.clear();
     json.push(b'{');
     for (position, (_, offset)) in pairs.iter().enumerate() {
-        let Some(Ok(pair)) = Hstore::resume(text, *offset).next() else { continue };
+        let Some(Ok(pair)) = Hstore::resume(text, *offset).next() else {
+            unreachable!("the pair was read when the pairs were put in order")
+        };
         json.extend_from_slice(if position == 0 { b"\"" } else { b",\"" });
         push_json_escaped(unescaped(pair.key, bytes), json);
         json.extend_from_slice(b"\":");
@@ -434,7 +436,9 @@ fn hstore_map<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Res
     let Tools { bytes, pairs, .. } = tools;
     F::map_open(pairs.len(), out);
     for (position, (_, offset)) in pairs.iter().enumerate() {
-        let Some(Ok(pair)) = Hstore::resume(text, *offset).next() else { continue };
+        let Some(Ok(pair)) = Hstore::resume(text, *offset).next() else {
+            unreachable!("the pair was read when the pairs were put in order")
+        };
         F::map_key(position == 0, value::utf8(unescaped(pair.key, bytes))?, out);
         match pair.value {
             Some(value) => {

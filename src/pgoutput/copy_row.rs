@@ -112,9 +112,10 @@ impl CopyRow {
         };
         let length = u32::try_from(self.wire.len() - mark - 4)
             .map_err(|_| CopyRowError::TooLong { column })?;
-        if let Some(place) = self.wire.get_mut(mark..mark + 4) {
-            place.copy_from_slice(&length.to_be_bytes());
-        }
+        let Some(place) = self.wire.get_mut(mark..mark + 4) else {
+            unreachable!("four bytes are kept for the length of each field")
+        };
+        place.copy_from_slice(&length.to_be_bytes());
         Ok((rest, more))
     }
 }
@@ -135,7 +136,7 @@ fn plain_length(bytes: &[u8]) -> usize {
         }
         at += 8;
     }
-    let tail = bytes.get(at..).unwrap_or_default();
+    let Some(tail) = bytes.get(at..) else { unreachable!("whole words lie within the bytes") };
     at + tail.iter().position(|byte| matches!(byte, b'\t' | b'\\')).unwrap_or(tail.len())
 }
 
@@ -146,7 +147,8 @@ fn unescape(escape: &[u8]) -> Option<(u8, &[u8])> {
         let count =
             bytes.iter().take(most).take_while(|byte| char::from(**byte).is_digit(radix)).count();
         let number = bytes.iter().take(count).fold(0u32, |number, byte| {
-            number * radix + char::from(*byte).to_digit(radix).unwrap_or_default()
+            let digit = char::from(*byte).to_digit(radix);
+            number * radix + digit.unwrap_or_else(|| unreachable!("only digits are counted"))
         });
         (number.to_le_bytes()[0], count)
     };

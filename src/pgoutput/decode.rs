@@ -142,6 +142,9 @@ impl<'a> Relation<'a> {
     /// The columns in the order of the tuples that follow.
     pub fn columns(self) -> impl Iterator<Item = RelationColumn<'a>> {
         let mut reader = Reader::new(self.body);
-        (0..self.columns).map_while(move |_| read_relation_column(&mut reader).ok())
+        (0..self.columns).map(move |_| match read_relation_column(&mut reader) {
+            Ok(column) => column,
+            Err(error) => unreachable!("the columns were read with their message: {error}"),
+        })
     }
 }

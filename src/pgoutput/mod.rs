@@ -158,9 +158,8 @@ pub struct Truncate<'a> {
 impl<'a> Truncate<'a> {
     /// The truncated relations, in the order of the message.
     pub fn relations(self) -> impl Iterator<Item = Oid> + 'a {
-        self.relations
-            .chunks_exact(4)
-            .filter_map(|bytes| bytes.try_into().ok())
-            .map(|four| Oid(u32::from_be_bytes(four)))
+        let (oids, rest) = self.relations.as_chunks();
+        assert!(rest.is_empty(), "a truncate has four bytes for each relation, and no part of one");
+        oids.iter().map(|four| Oid(u32::from_be_bytes(*four)))
     }
 }

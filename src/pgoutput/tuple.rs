@@ -102,10 +102,10 @@ impl<'a> Tuple<'a> {
     /// The columns in table order.
     pub fn cells(self) -> impl Iterator<Item = Cell<'a>> {
         let mut at = 0;
-        (0..self.count).map_while(move |_| {
-            let (span, next) = self.span_at(at)?;
+        (0..self.count).map(move |_| {
+            let (span, next) = self.span_at(at);
             at = next;
-            Some(self.cell(span))
+            self.cell(span)
         })
     }
 
@@ -114,9 +114,7 @@ impl<'a> Tuple<'a> {
         spans.clear();
         let mut at = 0;
         for _ in 0..self.count {
-            let Some((span, next)) = self.span_at(at) else {
-                unreachable!("a tuple of {} columns ends inside one of them", self.count);
-            };
+            let (span, next) = self.span_at(at);
             spans.push(span);
             at = next;
         }
@@ -142,13 +140,17 @@ impl<'a> Tuple<'a> {
 
     /// The place of the cell that begins at `at`, and where the next begins. The structure was
     /// checked by `read`.
-    fn span_at(self, at: usize) -> Option<(CellSpan, usize)> {
-        let (&tag, rest) = self.bytes.get(at..)?.split_first()?;
+    fn span_at(self, at: usize) -> (CellSpan, usize) {
+        let Some((&tag, rest)) = self.bytes.get(at..).and_then(<[u8]>::split_first) else {
+            unreachable!("a tuple of {} columns ends before one of them", self.count)
+        };
         if !matches!(tag, b't' | b'b') {
-            return Some((CellSpan { tag, start: 0, length: 0 }, at + 1));
+            return (CellSpan { tag, start: 0, length: 0 }, at + 1);
         }
-        let length = u32::from_be_bytes(rest.first_chunk().copied()?);
-        let start = at + 5;
-        Some((CellSpan { tag, start: u32::try_from(start).ok()?, length }, start + length as usize))
+        let (Some(length), Ok(start)) = (rest.first_chunk(), u32::try_from(at + 5)) else {
+            unreachable!("a tuple of {} columns ends inside one of them", self.count)
+        };
+        let length = u32::from_be_bytes(*length);
+        (CellSpan { tag, start, length }, at + 5 + length as usize)
     }
 }

@@ -182,8 +182,7 @@ impl Journal {
     /// Tables that have no outcome and are still to be copied, in the order of the plan.
     #[must_use]
     pub fn owed(&self) -> Vec<&str> {
-        let planned =
-            self.planned.as_ref().map(|planned| planned.tables.as_slice()).unwrap_or_default();
+        let planned = self.planned.as_ref().map_or(&[][..], |planned| planned.tables.as_slice());
         planned
             .iter()
             .filter(|table| !self.copied.contains_key(*table))

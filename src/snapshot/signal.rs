@@ -149,7 +149,7 @@ impl Signal {
     /// # Errors
     /// The reason why the signal is ignored.
     pub fn of_record(value: Option<&[u8]>) -> (String, Result<Self, SignalError>) {
-        let value = value.unwrap_or_default();
+        let value = value.unwrap_or(&[]);
         if value.len() > DATA_BYTES_MAX {
             return (String::new(), Err(SignalError::TooLong(value.len())));
         }
@@ -170,7 +170,7 @@ impl Signal {
             Some("log") => logged(data.as_deref()),
             kind => Signal::read(kind, data.as_deref()),
         };
-        (shown_id(&id.unwrap_or_default()), signal)
+        (shown_id(id.as_deref().unwrap_or("")), signal)
     }
 
     /// Reads a signal from the columns `type` and `data` of its row. `None` stands for NULL.
@@ -178,7 +178,7 @@ impl Signal {
     /// # Errors
     /// The reason why the signal is ignored.
     pub fn read(kind: Option<&str>, data: Option<&str>) -> Result<Self, SignalError> {
-        match kind.unwrap_or_default() {
+        match kind.unwrap_or("") {
             "execute-snapshot" => Execute::read(&parsed(data)?).map(Signal::Execute),
             "stop-snapshot" => {
                 let data = parsed(data)?;
@@ -282,7 +282,7 @@ fn logged(data: Option<&str>) -> Result<Signal, SignalError> {
         column: error.column(),
     };
     let Message { message } = serde_json::from_str(data.unwrap_or("{}")).map_err(unreadable)?;
-    Ok(Signal::Log(printable(&message.unwrap_or_default(), LOGGED_CHARS_MAX)))
+    Ok(Signal::Log(printable(message.as_deref().unwrap_or(""), LOGGED_CHARS_MAX)))
 }
 
 /// True for a blocking copy. Without a type the copy is incremental.
@@ -295,7 +295,7 @@ fn kind_of(data: &Data) -> Result<bool, SignalError> {
 }
 
 fn parsed(data: Option<&str>) -> Result<Data, SignalError> {
-    let text = data.unwrap_or_default();
+    let text = data.unwrap_or("");
     if text.len() > DATA_BYTES_MAX {
         return Err(SignalError::TooLong(text.len()));
     }

@@ -115,6 +115,7 @@ impl Standstill {
 
     /// Notes that the last row is sent. `next` is the first ticket after it.
     pub fn sent_all(&mut self, next: Ticket) {
+        assert!(self.may_send().is_some(), "rows are sent only while the stream stands for them");
         self.stage = Stage::Leaving(next);
     }
 

@@ -105,11 +105,15 @@ impl Throttle {
             (None, lag) => lag,
             (least, None) => least,
         };
-        let fallen = load
-            .standby_lag_bytes
-            .unwrap_or_default()
-            .saturating_sub(self.least_lag.unwrap_or_default());
-        self.lag = Share::between(fallen, LAG_FREE_BYTES, LAG_MOST_BYTES);
+        self.lag = self.lags().map_or(Share::FREE, |(lag, least)| {
+            assert!(lag >= least, "a standby is {lag} bytes behind, and never less than {least}");
+            Share::between(lag - least, LAG_FREE_BYTES, LAG_MOST_BYTES)
+        });
+    }
+
+    /// The last lag and the least one, in bytes. `None` if no standby is visible.
+    fn lags(&self) -> Option<(u64, u64)> {
+        self.seen.standby_lag_bytes.zip(self.least_lag)
     }
 
     /// The share of backfills.
@@ -129,20 +133,15 @@ impl Throttle {
     pub fn in_words(&self) -> Option<String> {
         let mib = |bytes: u64| bytes / (1024 * 1024);
         let mut why = Vec::new();
-        if self.room < Share::FREE {
-            let safe = u64::try_from(self.seen.safe_bytes.unwrap_or_default()).unwrap_or_default();
-            let limit = mib(self
-                .seen
-                .retained_bytes
-                .saturating_add_signed(self.seen.safe_bytes.unwrap_or_default()));
+        if let Some(safe) = self.seen.safe_bytes.filter(|_| self.room < Share::FREE) {
+            let limit = mib(self.seen.retained_bytes.saturating_add_signed(safe));
+            let left = mib(u64::try_from(safe).unwrap_or(0)); // below 0 nothing is left
             why.push(format!(
-                "{} of {limit} MiB are left until the slot is lost (max_slot_wal_keep_size)",
-                mib(safe)
+                "{left} of {limit} MiB are left until the slot is lost (max_slot_wal_keep_size)"
             ));
         }
-        if self.lag < Share::FREE {
-            let lag = mib(self.seen.standby_lag_bytes.unwrap_or_default());
-            let least = mib(self.least_lag.unwrap_or_default());
+        if let Some((lag, least)) = self.lags().filter(|_| self.lag < Share::FREE) {
+            let (lag, least) = (mib(lag), mib(least));
             why.push(format!("a standby is {lag} MiB behind, {least} MiB when copies began"));
         }
         (!why.is_empty()).then(|| why.join("; "))

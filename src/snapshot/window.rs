@@ -145,6 +145,7 @@ impl<R> Windows<R> {
     /// snapshot is known: under steady writes there would always be one that the snapshot does not
     /// see.
     pub fn request(&mut self, what: What, hold: bool) {
+        assert!(!self.is_reading(), "a chunk begins where the one that is being read ends");
         self.reading = Reading::Requested { what, hold };
     }
 
@@ -222,6 +223,10 @@ impl<R> Windows<R> {
         };
         self.moved.cover(id, &window.snapshot, holds);
         self.open.push_back(window);
+        assert!(
+            self.open.len() <= WINDOWS_MAX,
+            "a chunk is read only while fewer than {WINDOWS_MAX} wait"
+        );
     }
 
     /// Gives up the chunk under way. It is requested again, with fewer rows or later.

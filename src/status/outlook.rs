@@ -93,6 +93,10 @@ impl Outlook {
     #[expect(clippy::cast_precision_loss, reason = "sizes of WAL and milliseconds, below 2^53")]
     fn rates(&self) -> Option<(f64, f64)> {
         let (first, last) = (self.seen.front()?, self.seen.back()?);
+        assert!(
+            first.at_ms <= last.at_ms && first.server <= last.server,
+            "the readings of another history were dropped"
+        );
         if last.at_ms - first.at_ms < WINDOW_MS_MIN {
             return None;
         }

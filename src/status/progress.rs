@@ -39,7 +39,9 @@ impl Progress {
         {
             self.samples.pop_front();
         }
-        let (began, before) = self.samples.front().copied().unwrap_or((now_ms, status.rows));
+        let Some(&(began, before)) = self.samples.front() else {
+            unreachable!("the newest sample lies within each window")
+        };
         let seconds = (now_ms - began) as f64 / 1000.0;
         status.rows_per_second =
             if seconds > 0.0 { status.rows.saturating_sub(before) as f64 / seconds } else { 0.0 };

@@ -234,7 +234,7 @@ fn regex(expression: &str) -> Result<Regex, PatternFault> {
         let text = error.to_string();
         // The library draws some faults over several lines; the last one says what is wrong.
         PatternFault::Regex(
-            text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned(),
+            text.lines().last().unwrap_or("").trim().trim_start_matches("error: ").to_owned(),
         )
     };
     // Alone first: what stands around it would shift the place that a fault names, and could mend a

@@ -41,8 +41,8 @@ pub enum RegistryError {
     },
     /// The registry is away, busy or failing: ask again, for ever.
     #[error(
-        "reach the schema registry at {url}{}: {detail}", status.map(|s| format!(" \
-            ({s})")).unwrap_or_default()
+        "reach the schema registry at {url}{}: {detail}",
+        status.map_or_else(String::new, |s| format!(" ({s})"))
     )]
     Unavailable {
         /// Which URL, without credentials.
@@ -257,7 +257,7 @@ impl super::Registry {
 /// Confluent's registry and Apicurio write a path into the schema
 /// (`path '/fields/0/type/1/fields/3'`, `at /fields/3`); others only a name (`field 'email'`).
 pub(super) fn field_named_in(message: &str, schema: &str) -> Option<String> {
-    let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or_default();
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or(serde_json::Value::Null);
     let by_path = message
         .match_indices("/fields/")
         .find_map(|(at, _)| names_along(pointer_at(message, at), &schema));

@@ -74,8 +74,8 @@ pub(super) fn identity(
     let chain = chain
         .map_err(|error| setup(format!("certificate `{}`: {error}", certificate.display())))?;
     let key = secret::read_key(key, passphrase).map_err(|error| {
-        let cause =
-            std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause = std::error::Error::source(&error)
+            .map_or_else(String::new, |cause| format!(": {cause}"));
         setup(format!("{error}{cause}"))
     })?;
     let pem = key
@@ -101,7 +101,7 @@ pub(super) fn parse_url(text: &str) -> Result<(Url, Option<Auth>), RegistryError
         |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
     let auth = (!url.username().is_empty()).then(|| Auth::Basic {
         user: decode(url.username()),
-        password: Source::Inline(Secret::new(decode(url.password().unwrap_or_default()))),
+        password: Source::Inline(Secret::new(decode(url.password().unwrap_or("")))),
     });
     // Neither fails on a URL that has a host.
     let _ = url.set_username("");

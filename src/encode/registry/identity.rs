@@ -57,7 +57,7 @@ fn write_definition(
     namespace: &str,
     out: &mut String,
 ) {
-    let kind = attributes.get("type").and_then(Value::as_str).unwrap_or_default();
+    let kind = attributes.get("type").and_then(Value::as_str).unwrap_or("");
     let text = |name: &str| attributes.get(name).and_then(Value::as_str);
     let own = match (NAMED.contains(&kind), text("name")) {
         (true, Some(name)) => Some(full_name(name, text("namespace").unwrap_or(namespace))),

@@ -102,7 +102,10 @@ impl<'a> Array<'a> {
     /// The elements in row-major order.
     pub fn elements(&self) -> impl Iterator<Item = Element<'a>> {
         let mut walk = self.walk();
-        std::iter::from_fn(move || walk.next_element().ok().flatten())
+        std::iter::from_fn(move || match walk.next_element() {
+            Ok(element) => element,
+            Err(error) => unreachable!("the literal was read whole before: {error}"),
+        })
     }
 
     fn walk(&self) -> Walk<'a> {

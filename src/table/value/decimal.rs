@@ -73,9 +73,10 @@ pub fn decimal(
     }
     let digits = Digits::split(text, scale)?;
     read_digits(digits.negative, [digits.whole, digits.fraction], digits.padding, scratch)?;
-    Ok(Decimal::Finite {
-        scale: u32::try_from(digits.fraction.len() + digits.padding).unwrap_or(u32::MAX),
-    })
+    let Ok(scale) = u32::try_from(digits.fraction.len() + digits.padding) else {
+        unreachable!("more than {DIGITS_MAX} digits are refused")
+    };
+    Ok(Decimal::Finite { scale })
 }
 
 /// Appends a `numeric` in plain notation to `out`: with exactly `scale` digits after the point, or
@@ -313,10 +314,13 @@ pub fn unscaled_text(unscaled: &[u8], scale: u32, out: &mut Vec<u8>) {
         let mut remainder = 0_u16;
         for byte in &mut magnitude {
             let value = remainder << 8 | u16::from(*byte);
-            *byte = u8::try_from(value / 10).unwrap_or(0);
-            remainder = value % 10;
+            let Ok(quotient) = u8::try_from(value / 10) else {
+                unreachable!("a remainder below 10 before a byte is below 2560, and not {value}")
+            };
+            (*byte, remainder) = (quotient, value % 10);
         }
-        digits.push(b'0' + u8::try_from(remainder).unwrap_or(0));
+        let Ok(digit) = u8::try_from(remainder) else { unreachable!("{remainder} is no digit") };
+        digits.push(b'0' + digit);
     }
     if digits.is_empty() {
         digits.push(b'0');

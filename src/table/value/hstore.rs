@@ -34,7 +34,8 @@ impl<'a> Hstore<'a> {
     /// The pairs of `text` from an [`Hstore::offset`] on.
     #[must_use]
     pub fn resume(text: &'a [u8], offset: usize) -> Self {
-        Hstore { text, rest: text.get(offset..).unwrap_or_default() }
+        let Some(rest) = text.get(offset..) else { unreachable!("an offset of another text") };
+        Hstore { text, rest }
     }
 
     fn pair(&mut self) -> Result<HstorePair<'a>, ValueError> {
