@@ -229,8 +229,8 @@ pub(super) async fn authorise(token: Option<&Kept>, headers: &HeaderMap) -> Resu
     let sent = headers.get(header::AUTHORIZATION).ok_or(Refusal::Missing)?;
     let sent = sent.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Missing)?;
     let wanted = token.get().await.map_err(|error| {
-        let cause =
-            std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause = std::error::Error::source(&error)
+            .map_or_else(String::new, |cause| format!(": {cause}"));
         Refusal::Off(format!("{error}{cause}"))
     })?;
     if wanted.reveal().len() < TOKEN_BYTES_MIN {

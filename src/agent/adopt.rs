@@ -95,7 +95,7 @@ pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentEr
         let next = "changes are missing: begin anew with a copy";
         return refused(&format!("slot `{}` is lost ({lost})", config.slot), next);
     }
-    let from = slot.confirmed_flush_lsn.unwrap_or_default();
+    let from = slot.confirmed();
     fits(offset, from, seen.server())?;
     let record = Checkpoint {
         sent: offset.sent.max(from),

@@ -18,7 +18,7 @@ use crate::lsn::Lsn;
 use crate::plans::keeper::Keeper;
 use crate::postgres::holder::Holder;
 use crate::postgres::preflight::{self, Decoding};
-use crate::postgres::slot::{self, Blocker};
+use crate::postgres::slot::{self, Blocker, SlotRow};
 use crate::postgres::{CreatedSlot, Replication, Sql, SystemIdentity};
 use crate::postgres::{harm, publication};
 use crate::snapshot::journal::Planned;
@@ -141,7 +141,7 @@ pub(super) async fn anew(
         return Ok(copy);
     }
     let seen = ServerState::new(config, start.sql, start.replication, server, start.keeper).await?;
-    let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
+    let from = seen.slot().map_or(Lsn::ZERO, SlotRow::confirmed);
     let record = consent::consented(config, &seen, from, reason);
     let accepted = record.accepted.last().map_or(Lsn::ZERO, |accepted| accepted.from);
     tracing::warn!(

@@ -217,7 +217,7 @@ pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     create_slot(config, &sql, &mut replication).await?;
     let server = replication.identify_system().await?;
     let seen = ServerState::new(config, &sql, &mut replication, &server, &keeper).await?;
-    let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
+    let from = seen.slot().map_or(Lsn::ZERO, SlotRow::confirmed);
     let record = consented(config, &seen, from, "slot_created");
     write(&keeper, &record).await?;
     Ok(record)
@@ -293,7 +293,7 @@ pub async fn accept(
         let server = replication.identify_system().await?;
         seen = ServerState::new(config, &sql, &mut replication, &server, &keeper).await?;
     }
-    let from = seen.slot().and_then(|slot| slot.confirmed_flush_lsn).unwrap_or_default();
+    let from = seen.slot().map_or(Lsn::ZERO, SlotRow::confirmed);
     // A new slot begins after the end that was found before it existed.
     let whole = if created { LsnRange { to: found.to.max(from), ..found } } else { found };
     if created && exceeds(whole) {

@@ -27,7 +27,7 @@ use crate::continuity::halted::{Author, Halted};
 use crate::continuity::{Halt, Observed, Reason, SlotView, Trouble, Verdict, absent, judge};
 use crate::core::{LastStop, Opened};
 use crate::initial::FirstCopy;
-use crate::lsn::Lsn;
+use crate::lsn::{Lsn, Oid};
 use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
@@ -209,7 +209,7 @@ async fn prove(
     let (Some(slot), mut state) = (seen.slot, seen.state) else {
         return Err(PipelineError::Goodbye);
     };
-    let slot_confirmed = slot.confirmed_flush_lsn.unwrap_or_default();
+    let slot_confirmed = slot.confirmed();
     let trial = begin_try(config, keeper, &mut state, passed).await?;
     Ok(Connection {
         sql: Arc::new(sql),
@@ -222,7 +222,7 @@ async fn prove(
             unix_ms: unix_ms(),
             ends: Vec::new(),
         },
-        ends: beyond.map(|decided| decided.ends).unwrap_or_default(),
+        ends: beyond.map_or_else(Vec::new, |decided| decided.ends),
         state,
         server,
         captured,
@@ -284,7 +284,7 @@ impl ServerState {
         let entries = keeper.read().await?;
         let state = State::read(&config.slot, &entries)?;
         let publication = publication::read(sql, &config.publication).await?;
-        let published = publication.as_ref().map(|row| row.tables.as_slice()).unwrap_or_default();
+        let published = publication.as_ref().map_or(&[][..], |row| row.tables.as_slice());
         let captured: Vec<TableName> = published
             .iter()
             .map(|table| table.name.clone())
@@ -451,9 +451,9 @@ impl ServerState {
     #[must_use]
     pub fn record(&self, config: &Config, from: Lsn, proven: bool) -> Checkpoint {
         let seen = &self.observed;
-        let publication = self.publication.as_ref().map(|row| row.oid).unwrap_or_default();
+        let publication = self.publication.as_ref().map_or(Oid(0), |row| row.oid);
         let row = self.publication.as_ref();
-        let mut tables = row.map(|row| identities(row, &self.captured)).unwrap_or_default();
+        let mut tables = row.map_or_else(BTreeMap::new, |row| identities(row, &self.captured));
         if let Some(was) = &self.state.record {
             TableIdentity::joined(&mut tables, &was.tables, (was.confirmed, seen.server));
         }

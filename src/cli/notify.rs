@@ -68,7 +68,8 @@ impl Manager {
     /// state topic takes as long as Kafka is unreachable.
     fn turns(&self) -> bool {
         let last = self.heartbeat.last_unix_ms();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
         last == 0
             || i128::try_from(now)
                 .is_ok_and(|now| now - i128::from(last) <= HEARTBEAT_AGE_MAX.as_millis() as i128)

@@ -31,8 +31,7 @@ pub(super) async fn draw(status: watch::Receiver<Status>) {
         };
         if drawn || line.is_some() {
             // If the terminal is gone, the agent must go on.
-            let _ =
-                write!(std::io::stderr(), "{CLEAR_LINE}{}", line.as_deref().unwrap_or_default());
+            let _ = write!(std::io::stderr(), "{CLEAR_LINE}{}", line.as_deref().unwrap_or(""));
         }
         drawn = line.is_some();
         tokio::time::sleep(REDRAW).await;

@@ -52,7 +52,7 @@ fn shown(checked: &Checked, left: &Leftovers) -> Vec<String> {
             format!(
                 "slot         `{}` keeps {} bytes of WAL{held}",
                 checked.slot,
-                row.retained_bytes().unwrap_or_default()
+                row.retained_bytes().unwrap_or(0)
             )
         }
     };

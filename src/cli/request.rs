@@ -109,7 +109,7 @@ async fn send(address: SocketAddr, token: &Source, request: &Request) -> Result<
         }
         body.extend_from_slice(&chunk);
     }
-    let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or(serde_json::Value::Null);
     match (told["done"].as_str(), told["error"].as_str()) {
         (Some(done), _) if status.is_success() => Ok(done.to_owned()),
         (_, Some(error)) => Err(Failure {

@@ -185,6 +185,6 @@ pub(super) fn toml_text(text: &str) -> String {
 fn place(text: &str, byte: usize) -> Origin {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let column = before.rsplit_once('\n').map_or(before, |(_, line)| line).chars().count() + 1;
     Origin::File { line, column }
 }

@@ -117,7 +117,7 @@ pub(super) fn sink(
         return None;
     };
     if is_stdout {
-        let default = format!("{}.wellspring-state.json", prefix.unwrap_or_default());
+        let default = format!("{}.wellspring-state.json", prefix.unwrap_or(""));
         let state_file = reader.or("state_file", value::path, &default);
         ignore_kafka(reader);
         prefix?;

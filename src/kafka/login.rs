@@ -80,7 +80,7 @@ impl Login {
 /// long as the command takes.
 pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
     let token = Token::read(source)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let until = now + token.lifetime.min(LIFETIME_MAX);
     Ok(OAuthToken {
         token: token.secret.reveal().to_owned(),
@@ -93,7 +93,7 @@ pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
 /// secret.
 pub(super) fn no_token(error: &SourceError) -> String {
     let cause =
-        std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     format!("{error}{cause}")
 }
 

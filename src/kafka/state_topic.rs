@@ -393,7 +393,7 @@ fn keep(
             part,
         })
     };
-    let key = text(message.key().unwrap_or_default(), "key")?;
+    let key = text(message.key().unwrap_or(&[]), "key")?;
     match message.payload() {
         Some(value) => newest.insert(key, text(value, "value")?),
         None => newest.remove(&key),

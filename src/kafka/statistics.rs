@@ -74,7 +74,7 @@ impl Statistics {
         let whole: Whole = serde_json::from_slice(json).ok()?;
         let brokers = || whole.brokers.values();
         let worst = |micros: fn(&Broker) -> i64| {
-            let micros = brokers().map(micros).max().unwrap_or_default();
+            let micros = brokers().map(micros).max().unwrap_or(0);
             u32::try_from(micros).map_or(0.0, |micros| f64::from(micros) / 1e6)
         };
         Some(Statistics {

@@ -67,10 +67,10 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
         match reader.poll(READ_POLL) {
             Some(Ok(message)) => {
                 progress = Instant::now();
-                let end = open.get(&message.partition()).copied().unwrap_or_default();
+                let end = open.get(&message.partition()).copied().unwrap_or(0);
                 if message.offset() < end {
                     let entry = (
-                        message.key().unwrap_or_default().to_vec(),
+                        message.key().map_or_else(Vec::new, <[u8]>::to_vec),
                         message.payload().map(<[u8]>::to_vec),
                     );
                     bytes += entry.0.len() + entry.1.as_ref().map_or(0, Vec::len);

@@ -32,7 +32,7 @@ use prometheus::{
 };
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// All metrics. Cloning is cheap and shares every handle.
 #[derive(Clone)]
@@ -464,7 +464,7 @@ impl Metrics {
             reason = "a clock in milliseconds, exact below 2^53"
         )]
         self.heartbeat_seconds.set(self.heartbeat.last_unix_ms() as f64 / 1000.0);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.lag_seconds.set(
             self.oldest_open.age_seconds(i64::try_from(since.as_micros()).unwrap_or(i64::MAX)),
         );

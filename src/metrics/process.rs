@@ -6,6 +6,7 @@
 use super::declare::Declare;
 use prometheus::{Counter, Gauge, IntGauge};
 use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Clock ticks per second in `/proc/self/stat`: 100 on every architecture on which Linux runs today
 /// (USER_HZ).
@@ -38,8 +39,8 @@ impl ProcessMetrics {
                 "When the process started, in seconds since 1970.",
             )),
         };
-        let since =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        // A clock that stands before 1970 counts as 1970.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         metrics.start_seconds.set(since.as_secs_f64());
         metrics
     }

@@ -260,7 +260,7 @@ fn schema_of(body: &[u8]) -> Result<String, Fault> {
 }
 
 fn level_of(body: &[u8]) -> Result<String, Fault> {
-    let request: Value = serde_json::from_slice(body).unwrap_or_default();
+    let request: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
     match request.get("compatibility").and_then(Value::as_str) {
         Some(
             level @ ("NONE"
@@ -362,11 +362,11 @@ impl Store {
     /// Why a schema may not follow the earlier ones of a subject; `None` if it may.
     fn incompatibility(&self, subject: &str, schema: &Schema) -> Result<Option<String>, Fault> {
         let level = self.levels.get(subject).unwrap_or(&self.level);
-        let ids = self.subjects.get(subject).map(Vec::as_slice).unwrap_or_default();
+        let ids = self.subjects.get(subject).map_or(&[][..], Vec::as_slice);
         let earlier = if level.ends_with("_TRANSITIVE") {
             ids
         } else {
-            ids.get(ids.len().saturating_sub(1)..).unwrap_or_default()
+            ids.last().map_or(&[][..], std::slice::from_ref)
         };
         for id in earlier {
             let old = parse(self.text(*id)?)?;

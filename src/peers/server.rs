@@ -164,8 +164,10 @@ impl Server {
     #[must_use]
     pub fn version(&self) -> String {
         let said = self.command("postgres").arg("--version").output();
-        said.map(|said| text_of(&said).trim().replace("postgres (PostgreSQL)", "Postgres"))
-            .unwrap_or_default()
+        said.map_or_else(
+            |_| String::new(),
+            |said| text_of(&said).trim().replace("postgres (PostgreSQL)", "Postgres"),
+        )
     }
 
     fn data(&self) -> PathBuf {

@@ -9,8 +9,7 @@ impl Session {
     /// Checks the version and the role of the server that let us in.
     pub(super) fn check_greeting(&mut self, target: TargetSession) -> Result<(), PgError> {
         let host = || self.host.clone();
-        let reported =
-            |name: &str| self.parameters.get(name).map(String::as_str).unwrap_or_default();
+        let reported = |name: &str| self.parameters.get(name).map_or("", String::as_str);
         let version =
             startup::version_number(reported("server_version")).ok_or_else(|| PgError::Answer {
                 call: "read the greeting of",

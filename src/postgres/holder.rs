@@ -106,9 +106,11 @@ impl Holder {
             pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::int8 - 1,
             (extract(epoch FROM pg_catalog.transaction_timestamp()) * 1000000)::int8";
         let rows = session.query(CALL, snapshot, sql).await?;
-        let row = rows.first().map(Vec::as_slice).unwrap_or_default();
+        let row = rows.first().map(Vec::as_slice);
         let answer = |field| PgError::Answer { call: CALL, object: snapshot.to_owned(), field };
-        let [Some(passed_on), Some(newest), Some(at)] = row else { return Err(answer("row")) };
+        let Some([Some(passed_on), Some(newest), Some(at)]) = row else {
+            return Err(answer("row"));
+        };
         Ok(Holder {
             snapshot: passed_on.clone(),
             newest_xid: newest.parse().map_err(|_| answer("xmax"))?,
@@ -338,7 +340,7 @@ impl From<JsonTable> for CopyTable {
             identity: table.identity.bytes().next().unwrap_or(b'd'),
             columns: table.columns.unwrap_or_default(),
             filter: table.filter,
-            parts: table.parts.unwrap_or_default().into_iter().map(part).collect(),
+            parts: table.parts.into_iter().flatten().map(part).collect(),
         }
     }
 }

@@ -65,8 +65,7 @@ impl Inbox {
     /// call.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<Option<(u8, Range<usize>)>, PgError> {
-        let unread = self.buf.get(self.at..).unwrap_or_default();
-        let [tag, a, b, c, d, ..] = *unread else {
+        let [tag, a, b, c, d, ..] = *self.unread() else {
             self.wanted = HEADER_BYTES;
             return Ok(None);
         };
@@ -82,7 +81,7 @@ impl Inbox {
             return Err(PgError::FrameTooLong { bytes: total, bytes_max: self.bytes_max });
         }
         self.wanted = total;
-        Ok((unread.len() >= total).then(|| (tag, self.at..self.at + total)))
+        Ok((self.buffered_bytes() >= total).then(|| (tag, self.at..self.at + total)))
     }
 
     /// Tags and bodies of the whole messages that are here and not taken, in their order. It ends
@@ -132,7 +131,15 @@ impl Inbox {
 
     /// What is unread, all of it.
     pub(super) fn into_rest(self) -> Vec<u8> {
-        self.buf.get(self.at..).unwrap_or_default().to_vec()
+        self.unread().to_vec()
+    }
+
+    #[inline]
+    fn unread(&self) -> &[u8] {
+        let Some(unread) = self.buf.get(self.at..) else {
+            unreachable!("messages were taken beyond the bytes that arrived")
+        };
+        unread
     }
 
     /// Reads once. Whatever arrived is in the buffer when this is ready, and nothing is lost when

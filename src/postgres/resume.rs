@@ -54,7 +54,7 @@ impl AsyncRead for Resumed {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let rest = this.greeting.get(this.read..).unwrap_or_default();
+        let rest = this.greeting.get(this.read..).unwrap_or(&[]); // once all is read
         if rest.is_empty() {
             return Pin::new(&mut this.socket).poll_read(cx, buf);
         }

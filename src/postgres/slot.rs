@@ -51,6 +51,12 @@ impl SlotRow {
     pub fn retained_bytes(&self) -> Option<u64> {
         self.restart_lsn.map(|restart| self.server_lsn.bytes_since(restart))
     }
+
+    /// What the slot has confirmed; zero where it has confirmed nothing, as a physical slot.
+    #[must_use]
+    pub fn confirmed(&self) -> Lsn {
+        self.confirmed_flush_lsn.unwrap_or(Lsn::ZERO)
+    }
 }
 
 /// The view's row as JSON: columns that a version lacks are simply not there.
@@ -82,7 +88,7 @@ impl JsonRow {
             .or_else(|| {
                 (self.wal_status.as_deref() == Some("lost")).then(|| "wal_removed".to_owned())
             })
-            .or_else(|| self.conflicting.unwrap_or_default().then(|| "conflicting".to_owned()))
+            .or_else(|| self.conflicting.unwrap_or(false).then(|| "conflicting".to_owned()))
     }
 }
 
@@ -116,9 +122,10 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
         catalog_xmin: json.catalog_xmin.and_then(|xid| xid.parse().ok()).map(Xid),
         wal_status: json.wal_status,
         safe_wal_size: json.safe_wal_size,
-        two_phase: json.two_phase.unwrap_or_default(),
-        failover: json.failover.unwrap_or_default(),
-        synced: json.synced.unwrap_or_default(),
+        // A version without the column has no such slots.
+        two_phase: json.two_phase.unwrap_or(false),
+        failover: json.failover.unwrap_or(false),
+        synced: json.synced.unwrap_or(false),
         server_lsn,
     }))
 }

@@ -108,7 +108,8 @@ pub(super) fn message(
 /// The name with its suffix within the length Postgres keeps; the suffix survives.
 fn application_name(base: &str, suffix: &str) -> String {
     let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
-    let kept = (0..=base.len().min(room)).rev().find_map(|end| base.get(..end)).unwrap_or_default();
+    let kept = (0..=base.len().min(room)).rev().find_map(|end| base.get(..end));
+    let Some(kept) = kept else { unreachable!("no text is cut at its beginning") };
     format!("{kept}{suffix}")
 }
 

@@ -331,7 +331,7 @@ fn frame_of(body: &[u8]) -> Result<Frame<'_>, PgError> {
 
 #[cold]
 fn malformed(body: &[u8]) -> PgError {
-    let kind = body.first().copied().unwrap_or_default();
+    let kind = body.first().copied().unwrap_or(0);
     PgError::Protocol {
         call: CALL,
         what: format!("a frame of kind {kind:#04x} has {} bytes", body.len()),

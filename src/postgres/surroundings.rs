@@ -173,7 +173,7 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
                 name: asked.get(row, "name")?,
                 database: asked.get(row, "database")?,
                 plugin: asked.get(row, "plugin")?,
-                retained_bytes: u64::try_from(retained).unwrap_or_default(),
+                retained_bytes: u64::try_from(retained).unwrap_or(0),
             })
         })
         .collect()
@@ -198,7 +198,7 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
     let rows = sql.ask(asked, text, &[]).await?;
     let row = rows.first().ok_or_else(|| asked.unreadable("row"))?;
     let lag: Option<i64> = asked.get(row, "lag")?;
-    Ok(lag.map(|lag| u64::try_from(lag).unwrap_or_default()))
+    Ok(lag.map(|lag| u64::try_from(lag).unwrap_or(0)))
 }
 
 /// Reads the tables' part, in no particular order; tables that are gone are left out.

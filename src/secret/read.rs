@@ -238,7 +238,7 @@ impl Kept {
 
 /// Time since 1970, the form in which tokens state times.
 pub(super) fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }
 
 impl Token {

@@ -157,11 +157,8 @@ pub(super) async fn asynchronous(
         // read the setting.
         SyncState::Hidden => {
             let rows = sql.query("SHOW synchronous_standby_names").await?;
-            let names = rows
-                .first()
-                .and_then(|row| row.first())
-                .and_then(Option::as_deref)
-                .unwrap_or_default();
+            let names =
+                rows.first().and_then(|row| row.first()).and_then(Option::as_deref).unwrap_or("");
             if preflight::names_standby(names, &config.postgres.application_name) {
                 return told("is named in synchronous_standby_names");
             }

@@ -12,6 +12,7 @@ use crate::continuity::Trouble;
 use crate::continuity::checkpoint::Checkpoint;
 use crate::continuity::checkpoint::{State, Window};
 use crate::continuity::{Granted, Refused, Reply};
+use crate::lsn::Lsn;
 use crate::plans::keeper::{Keeper, KeeperError};
 use crate::plans::{Active, Planned};
 use crate::postgres::holder::CopyTable;
@@ -106,7 +107,7 @@ impl Runner {
         self.repair_next();
         let ledger = self.core.ledger();
         let (next, oldest) = (ledger.next_ticket(), ledger.oldest());
-        let confirmed = self.core.record().map(|record| record.confirmed).unwrap_or_default();
+        let confirmed = self.core.record().map_or(Lsn::ZERO, |record| record.confirmed);
         if let Some(position) = self.backfills.copies.settle(next, oldest, confirmed) {
             self.core.want_recorded(position);
         } else if !self.backfills.copies.is_empty()

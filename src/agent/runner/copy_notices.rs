@@ -45,7 +45,7 @@ impl Runner {
 
     /// Turns the news that copies have noted into notices.
     pub(super) fn take_copy_news(&mut self) {
-        let first = self.first_copy.copying.as_mut().map(Copying::take_news).unwrap_or_default();
+        let first = self.first_copy.copying.as_mut().map_or_else(Vec::new, Copying::take_news);
         for news in first.into_iter().chain(self.backfills.copies.take_news()) {
             self.note(news);
         }

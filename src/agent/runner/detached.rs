@@ -236,7 +236,9 @@ impl Runner {
     /// Their records are written before the stream is read again. The stream halts if no table has
     /// this topic.
     pub(super) fn detach_topic(&mut self, route: RouteId, from: Position, reason: Reason) {
-        let topic = self.outlet.routes.get(route.0 as usize).cloned().unwrap_or_default();
+        let Some(topic) = self.outlet.routes.get(route.0 as usize) else {
+            unreachable!("a record went by a route that no topic has: {route:?}")
+        };
         let detail = match reason {
             Reason::OffsetsWentBack => {
                 format!("topic `{topic}` gave out offsets again that it had acknowledged")

@@ -19,7 +19,7 @@ impl Runner {
     /// Takes a reading of the source's load. Copies get the share of time that the load allows.
     pub(super) fn judge_load(&mut self, row: &SlotRow, standby_lag_bytes: Option<u64>) {
         if self.copies_anything() {
-            let retained_bytes = row.retained_bytes().unwrap_or_default();
+            let retained_bytes = row.retained_bytes().unwrap_or(0);
             self.backfills.throttle.measure(Load {
                 safe_bytes: row.safe_wal_size,
                 retained_bytes,

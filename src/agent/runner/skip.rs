@@ -10,7 +10,7 @@ use crate::continuity::halted::Halted;
 use crate::continuity::skipped::{Consent, Skipped, beyond_bound};
 use crate::continuity::{By, Granted, Refused, Reply};
 use crate::core::Event;
-use crate::lsn::Oid;
+use crate::lsn::{Lsn, Oid};
 use crate::plans::keeper::KeeperError;
 use crate::plans::{self, PlanMaker};
 use crate::rows::Rows;
@@ -89,7 +89,7 @@ impl Runner {
             .values()
             .filter(|skipped| skipped.epoch == epoch)
             .for_each(|skipped| rows.skip(skipped.at()));
-        let confirmed = state.record.as_ref().map(|record| record.confirmed).unwrap_or_default();
+        let confirmed = state.record.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
         beyond_bound(&state.skipped, epoch, confirmed)
     }
 

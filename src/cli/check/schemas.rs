@@ -200,5 +200,5 @@ async fn verdict(
         .first()
         .cloned()
         .unwrap_or_else(|| "incompatible with the latest version".to_owned());
-    Ok(Verdict::Refused(why.lines().next().unwrap_or_default().to_owned()))
+    Ok(Verdict::Refused(why.lines().next().unwrap_or("").to_owned()))
 }

@@ -7,6 +7,7 @@ use crate::continuity::checkpoint::State;
 use crate::encode::registry::{Registry, RegistryError};
 use crate::kafka::{self, Policy, TopicInfo, Topics};
 use crate::plans::SinkConfig;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Size limit of a topic, in bytes, below which a warning follows. A smaller limit than the
@@ -29,7 +30,7 @@ pub(super) async fn look(checked: &Checked, seen: &SourceFacts) -> Vec<Finding> 
             Ok(client) => {
                 registry.ok(format!("the registry at {} answers", client.url()));
                 schemas::ask(&client, config.register, &seen.drafted, &mut registry).await;
-                let recorded = state.map(|state| state.schemas).unwrap_or_default();
+                let recorded = state.map_or_else(BTreeMap::new, |state| state.schemas);
                 schemas::recorded(&client, &recorded, &seen.drafted, &mut registry).await;
             }
             Err(error) => {

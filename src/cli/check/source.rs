@@ -249,7 +249,7 @@ fn slot_row(
         let held = row
             .active_pid
             .map_or_else(|| "held by nobody".to_owned(), |pid| format!("held by pid {pid}"));
-        let retained = row.retained_bytes().unwrap_or_default();
+        let retained = row.retained_bytes().unwrap_or(0);
         findings.ok(format!("slot {name} is {held} and keeps {retained} bytes of WAL"));
     }
 }

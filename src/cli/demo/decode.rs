@@ -120,7 +120,7 @@ impl Decoder {
             }
         };
         let position = position(record).ok_or_else(|| shape("no identity headers"))?;
-        let table = topic.rsplit('.').next().unwrap_or_default().to_owned();
+        let table = topic.rsplit_once('.').map_or(topic, |(_, table)| table).to_owned();
         Ok(Event::Change(Change { table, op, key, before, after, position }))
     }
 

@@ -262,7 +262,7 @@ fn expect_next(
 ) -> Result<(), ReaderError> {
     let (topic, partition, found) =
         (record.topic().to_owned(), record.partition(), record.offset());
-    let expected = next.get(&(topic.clone(), partition)).copied().unwrap_or_default();
+    let expected = next.get(&(topic.clone(), partition)).copied().unwrap_or(0);
     if found != expected {
         return Err(ReaderError::Gap { topic, partition, expected, found });
     }

@@ -76,7 +76,7 @@ struct Bag {
 
 impl Bag {
     fn add(&mut self, row: Row, count: i64) {
-        let sum = self.rows.get(&row).copied().unwrap_or_default() + count;
+        let sum = self.rows.get(&row).copied().unwrap_or(0) + count;
         if sum == 0 {
             self.rows.remove(&row);
         } else {

@@ -351,7 +351,7 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 fn belongs_to_converter(given: &[Given], name: &str) -> bool {
-    let converters = Input(given).value("converters").unwrap_or_default();
+    let converters = Input(given).value("converters").unwrap_or("");
     converters
         .split(',')
         .any(|one| !one.trim().is_empty() && name.starts_with(&format!("{}.", one.trim())))
