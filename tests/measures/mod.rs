@@ -86,9 +86,19 @@ fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap())
 }
 
-/// The most fields of one struct. The handles of all metrics and the values of `/status` are lists by their nature.
+/// Structs that are lists by their nature: file, name, and the reason.
+const LISTS: [(&str, &str, &str); 7] = [
+    ("src/metrics/mod.rs", "Metrics", "the handles of all metrics"),
+    ("src/status/mod.rs", "Status", "the values of `/status`"),
+    ("src/continuity/checkpoint.rs", "Checkpoint", "a record of the state, one flat object"),
+    ("src/continuity/halted.rs", "Halted", "a record of the state, one flat object"),
+    ("src/watch/fingerprint.rs", "Relation", "a row that one query reads from the catalog"),
+    ("src/config/mod.rs", "Checked", "the values of a checked configuration"),
+    ("src/agent/mod.rs", "Config", "the values of a checked configuration"),
+];
+
+/// The most fields of one struct that is no list.
 fn most_fields() -> Measure {
-    const LISTS: [&str; 2] = ["Metrics", "Status"];
     let mut most = (0, String::new());
     for source in product() {
         let code = &source.code[..source.tests_at()];
@@ -102,12 +112,13 @@ fn most_fields() -> Measure {
             };
             let body = &rest[open..open + rest[open..].find("\n}").unwrap_or(0)];
             let fields = body.lines().filter(|line| is_field(line)).count();
-            if fields > most.0 && !LISTS.contains(&name.as_str()) {
+            let is_list = LISTS.iter().any(|(path, list, _)| *path == source.path && *list == name);
+            if fields > most.0 && !is_list {
                 most = (fields, format!("`{name}` in {}", source.path));
             }
         }
     }
-    Measure::of("fields of one struct", number(most.0), (26.0, 15.0), most.1)
+    Measure::of("fields of one struct", number(most.0), (15.0, 15.0), most.1)
 }
 
 /// Whether a line of a struct's body declares a field.
@@ -162,7 +173,7 @@ fn assertions() -> Measure {
         ..Measure::of(
             "assertions in 1000 lines of the pure rooms",
             number(found) * 1000.0 / number(all),
-            (1.9, 3.0),
+            (3.0, 3.0),
             format!("{found} in {all} lines"),
         )
     }
@@ -176,7 +187,7 @@ fn the_measures_of_the_house_only_get_better() {
         count("`use super::*` outside of tests", (0.0, 0.0), |source| {
             in_code(source, "use super::*")
         }),
-        count("`unwrap_or_default()`", (136.0, 60.0), |source| {
+        count("`unwrap_or_default()`", (37.0, 60.0), |source| {
             in_code(source, ".unwrap_or_default()")
         }),
         count("comments of three words or fewer", (10.0, 50.0), short_comments),
