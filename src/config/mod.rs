@@ -12,6 +12,7 @@
 
 mod about;
 mod capture;
+mod conditions;
 mod conversions;
 mod copies;
 mod document;

@@ -4,7 +4,7 @@
 //! transform names is checked when the table is known, before its first record.
 
 use super::reader::Reader;
-use super::{conversions, outbox, value};
+use super::{conditions, conversions, outbox, value};
 use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::{Adjust, is_avro};
 use crate::table::names::{NameList, NameOf};
@@ -24,7 +24,7 @@ pub(super) const SECTION: &str = "transform";
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 22] = [
+const TYPES: [(&str, (&str, Read)); 23] = [
     ("unwrap", ("unwrap", unwrap)),
     ("regex-router", ("regex-router", regex)),
     ("timestamp-router", ("timestamp-router", timestamp_router)),
@@ -46,7 +46,8 @@ const TYPES: [(&str, (&str, Read)); 22] = [
     ("outbox", ("outbox", outbox::outbox)),
     ("decode-message", ("decode-message", outbox::decode_message)),
     ("changed-fields", ("changed-fields", changed_fields)),
-    ("filter", ("filter", |_| Some(Transform::Filter))),
+    ("filter", ("filter", conditions::filter)),
+    ("content-router", ("content-router", conditions::content_router)),
 ];
 
 /// Reads the whole chain.
@@ -69,6 +70,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Chain> {
     let links: Vec<Link> = links.into_iter().collect::<Option<_>>()?;
     outbox::decoded_for_an_outbox(&links, reader)?;
     outbox::timed_by_rows_alone(&links, reader)?;
+    conditions::one_names_topics(&links, reader)?;
     Some(Chain { links })
 }
 
@@ -83,7 +85,7 @@ impl At<'_, '_> {
         format!("{}.{key}", self.section)
     }
 
-    fn is_given(&self, key: &str) -> bool {
+    pub(super) fn is_given(&self, key: &str) -> bool {
         self.reader.is_given(&self.key(key))
     }
 
@@ -203,12 +205,7 @@ fn link(at: &mut At<'_, '_>) -> Option<Link> {
     let (name, read) = of_type?;
     let transform = read(at);
     let by_topic = matches!(when, Some(None | Some((Condition::Topic(_), _))));
-    let names_topics = match &transform {
-        Some(Transform::Outbox(_) | Transform::DecodeMessage(_) | Transform::Timed(_)) => true,
-        Some(Transform::Unwrap(unwrap)) => unwrap.route.is_some(),
-        _ => false,
-    };
-    if names_topics && !by_topic {
+    if transform.as_ref().is_some_and(conditions::is_of_rows) && !by_topic {
         let what =
             "the records of a row go to one topic; limit the transform by `tables` or `when_topic`";
         at.fault("negate", what);

@@ -3,6 +3,7 @@
 use super::notes::Loss;
 use crate::table::value::ValueError;
 use crate::transform::convert::ConvertFault;
+use crate::transform::expression::run::RunFault;
 
 /// Why a change cannot become records. Names tables and columns, never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +92,17 @@ pub enum EncodeError {
         /// What is wrong with it.
         #[source]
         source: ConvertFault,
+    },
+    /// A condition or a route of a row cannot be worked out.
+    #[error("work out `{condition}` for a row of {table}{column}")]
+    Condition {
+        table: String,
+        /// The column at fault, in words that begin with a space. Empty if it is none alone.
+        column: String,
+        /// The expression as it was written.
+        condition: String,
+        #[source]
+        source: RunFault,
     },
     /// The content of a logical message that should be an event is no JSON object.
     #[error(

@@ -31,9 +31,9 @@ const KEEP_BYTES: usize = 1024 * 1024;
 pub struct Encoder {
     pub(super) out: Vec<u8>,
     pub(super) slots: Vec<Slot>,
-    new_spans: Vec<CellSpan>,
-    old_spans: Vec<CellSpan>,
-    tools: Tools,
+    pub(super) new_spans: Vec<CellSpan>,
+    pub(super) old_spans: Vec<CellSpan>,
+    pub(super) tools: Tools,
     /// Events of the open transaction, where events carry their place in it.
     pub(super) counted: Counted,
     headers: Option<Arc<FixedHeaders>>,

@@ -70,7 +70,8 @@ impl Planner {
         let schema = Schema { name, version: None, ..Schema::plain(Base::Struct(fields)) };
         let value = Some(Part { schema, node: Node::Struct(nodes) });
         let (key, headers) = (None, Vec::new());
-        Shape { topic: self.message_topic(), key, value, headers, time: None, partition: None }
+        let (topic, time, partition, guards) = (self.message_topic(), None, None, Vec::new());
+        Shape { topic, key, value, headers, time, partition, guards }
     }
 }
 

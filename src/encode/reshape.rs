@@ -3,13 +3,15 @@
 use super::filter::Filtered;
 use super::form::Json;
 use super::naming;
-use super::plan::{Draft, PlanError, Planner, TOPIC_LENGTH_MAX, What};
+use super::plan::{Draft, Ids, PlanError, Planner, TOPIC_LENGTH_MAX, What};
+use super::probe::{Asks, Probe};
 use super::router::Router;
 use super::schema::{Base, Schema};
 use super::shaped::{Compiler, Frame};
 use super::shapes::Described;
 use super::{Config, Format};
 use crate::table::{Table, TableName};
+use crate::transform::content::Probed;
 use crate::transform::shape::{Kind, Part, Shape};
 use crate::transform::{By, Routing};
 use std::sync::Arc;
@@ -50,9 +52,12 @@ impl Planner {
             let places = config.transforms.route_places(name, described.shape(Kind::Create));
             let places = places.map_err(fault)?;
             // A filter before the router leaves no rows to route, and its time remains.
-            let routing = Routing { by: routing.by.filter(|_| places.is_some()), ..routing };
+            let is_by_content = matches!(routing.by, Some(By::Content(_)));
+            let is_there = places.is_some() || is_by_content;
+            let routing = Routing { by: routing.by.filter(|_| is_there), ..routing };
             if routing.by.is_some() || !routing.times.is_empty() {
-                router = Some(Router::new(&routing, places, &original)?);
+                let probe = self.probe(&routing, &original, &described)?;
+                router = Some(Router::new(&routing, places, &original, probe)?);
             }
         }
         let mut shapes = Vec::new();
@@ -81,6 +86,47 @@ impl Planner {
         let mut draft = self.drafted(topic, key, value, what);
         draft.router = router.map(Arc::new);
         Ok(draft)
+    }
+
+    /// What is asked of a row before its topic is known. None if nothing is.
+    fn probe(
+        &self,
+        routing: &Routing<'_>,
+        original: &Original,
+        described: &Described<'_>,
+    ) -> Result<Option<Box<Probe>>, PlanError> {
+        if routing.by.is_none() {
+            return Ok(None);
+        }
+        let config = self.config();
+        let name = &original.table.table.name;
+        let compiler = Compiler { config, table: Some(&original.table) };
+        let mut kinds = Vec::new();
+        for kind in Kind::ALL {
+            let probed = match is_written(config, kind, original.key.is_some()) {
+                true => config.transforms.probed(name, kind, described.shape(kind)),
+                false => Ok(None),
+            };
+            let probed = probed
+                .map_err(|transform| PlanError::Transform { table: name.to_string(), transform })?;
+            // A truncate names no topic and is not sent.
+            kinds.push(match probed.filter(|_| kind != Kind::Truncate) {
+                None => None,
+                Some(Probed { conditions, topics }) => Some(Asks {
+                    conditions: compiler.all_asked(&conditions)?,
+                    topics: compiler.all_asked(&topics)?,
+                }),
+            });
+        }
+        let asks = |of: &Asks| !of.conditions.is_empty() || !of.topics.is_empty();
+        if !kinds.iter().flatten().any(asks) && !matches!(routing.by, Some(By::Content(_))) {
+            return Ok(None);
+        }
+        let (topic, key) = (original.topic.clone(), original.key.clone());
+        let what = What::Rows(Box::new(original.table.clone()), None);
+        let plan = self.drafted(topic, key, original.envelope.clone(), what);
+        let plan = plan.into_plan(Ids { key: None, value: 0 });
+        Ok(Some(Box::new(Probe { plan, kinds })))
     }
 
     /// Whether transforms have made names that Kafka and Avro take.

@@ -4,10 +4,11 @@
 //! A route is checked when it is seen first. No value is told, because values are data.
 
 use super::document::Document;
-use super::encoder::EncodeError;
+use super::encoder::{EncodeError, Encoder};
 use super::messages::MESSAGES;
 use super::naming;
 use super::plan::{PlanError, TOPIC_LENGTH_MAX};
+use super::probe::{Answer, BY_EXPRESSION, Probe};
 use super::reshape::Original;
 use crate::change::Row;
 use crate::lsn::PgMicros;
@@ -37,6 +38,8 @@ pub struct Router {
     pub(super) by: RoutedBy,
     /// How the commit's time is written, for each transform that names topics by it.
     times: Vec<Pattern>,
+    /// What is asked of a row first, if an expression can drop it or names its topic.
+    probe: Option<Box<Probe>>,
 }
 
 /// What of a row says where it goes.
@@ -46,6 +49,8 @@ pub(super) enum RoutedBy {
     Outbox(Box<Outbox>),
     /// A column is the topic.
     Field(RouteBy),
+    /// Expressions are, which the probe asks. So many topics there may be.
+    Content(usize),
     /// Nothing but the time of its commit.
     Time,
 }
@@ -55,6 +60,7 @@ impl RoutedBy {
         match by {
             Some(By::Outbox(outbox)) => RoutedBy::Outbox(Box::new(outbox.clone())),
             Some(By::Field(route)) => RoutedBy::Field(route.clone()),
+            Some(By::Content(router)) => RoutedBy::Content(router.topics_max),
             None => RoutedBy::Time,
         }
     }
@@ -64,6 +70,7 @@ impl RoutedBy {
         match self {
             RoutedBy::Outbox(outbox) => (&outbox.route, outbox.topics_max),
             RoutedBy::Field(route) => (&route.field, route.topics_max),
+            RoutedBy::Content(topics_max) => (BY_EXPRESSION, *topics_max),
             RoutedBy::Time => ("", 1),
         }
     }
@@ -94,6 +101,7 @@ impl Router {
         routing: &Routing<'_>,
         places: Option<Places>,
         original: &Original,
+        probe: Option<Box<Probe>>,
     ) -> Result<Self, PlanError> {
         let by = RoutedBy::of(routing.by);
         let table = Box::new(original.described.clone());
@@ -118,12 +126,12 @@ impl Router {
             let payload = places.payload.filter(|(place, _)| !is_masked(*place));
             Places { payload, ..places }
         });
-        Ok(Router { of: Of::Rows(table, places), by, times: times(routing) })
+        Ok(Router { of: Of::Rows(table, places), by, times: times(routing), probe })
     }
 
     pub(super) fn of_messages(rules: Expand, routing: &Routing<'_>) -> Self {
         let by = RoutedBy::of(routing.by);
-        Router { of: Of::Messages(rules), by, times: times(routing) }
+        Router { of: Of::Messages(rules), by, times: times(routing), probe: None }
     }
 
     /// The table whose rows are routed, or the name of logical messages.
@@ -138,17 +146,38 @@ impl Router {
     /// Writes the route of a row to `route`, in place of what is there.
     ///
     /// # Errors
-    /// The row names no topic, or it is an update of an event and those are refused.
+    /// See [`Router::of_by`].
     pub fn of(
         &self,
         row: &Row<'_>,
         committed_at: PgMicros,
         route: &mut String,
     ) -> Result<Route, EncodeError> {
+        self.of_by(row, committed_at, route, &mut Encoder::new())
+    }
+
+    /// The same, with an encoder whose buffers are used for what is asked of the row.
+    ///
+    /// # Errors
+    /// The row names no topic, it is an update of an event and those are refused, or an expression
+    /// cannot be worked out.
+    pub fn of_by(
+        &self,
+        row: &Row<'_>,
+        committed_at: PgMicros,
+        route: &mut String,
+        encoder: &mut Encoder,
+    ) -> Result<Route, EncodeError> {
         let Of::Rows(table, places) = &self.of else { unreachable!("messages are no rows") };
         self.write_times(committed_at, route)?;
+        if let Some(probe) = &self.probe
+            && encoder.probe(probe, row, committed_at, route)? == Answer::Dropped
+        {
+            return Ok(Route::Nowhere);
+        }
         let (outbox, places) = match (&self.by, places) {
-            (RoutedBy::Time, _) => return Ok(Route::Found),
+            (RoutedBy::Content(_), _) if matches!(row, Row::Truncate) => return Ok(Route::Nowhere),
+            (RoutedBy::Time | RoutedBy::Content(_), _) => return Ok(Route::Found),
             (_, None) => unreachable!("the places were found with the router"),
             (RoutedBy::Field(by), Some(places)) => {
                 return self.by_field(by, (table, places.route), row, route);
@@ -250,9 +279,11 @@ impl Router {
         let topic = match &self.by {
             RoutedBy::Outbox(outbox) => outbox.topic.apply(self.value(route)),
             // The row keeps the topic of its table, or has the commit's time in its name.
-            RoutedBy::Field(_) if self.value(route).is_empty() => return Ok(()),
+            RoutedBy::Field(_) | RoutedBy::Content(_) if self.value(route).is_empty() => {
+                return Ok(());
+            }
             RoutedBy::Time => return Ok(()),
-            RoutedBy::Field(_) => self.value(route).to_owned(),
+            RoutedBy::Field(_) | RoutedBy::Content(_) => self.value(route).to_owned(),
         };
         if topic.len() > TOPIC_LENGTH_MAX || naming::topic(&topic) != topic || is_refused(&topic) {
             return Err(self.no_topic());

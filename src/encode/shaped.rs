@@ -4,6 +4,7 @@
 //! gaps, as it does without transforms.
 
 use super::column::{ColumnPlan, field_of};
+use super::condition::Asked;
 use super::filter::Filtered;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
@@ -34,6 +35,8 @@ impl Shaped {
 /// One kind of record.
 #[derive(Debug)]
 pub(super) struct Scripts {
+    /// What holds for a record that is written.
+    pub conditions: Vec<Asked>,
     /// None where the record has no key.
     pub key: Option<Whole>,
     /// None for a tombstone.
@@ -183,6 +186,7 @@ impl Compiler<'_> {
             Ok((header.name.as_str().into(), self.header(&header.part)?))
         };
         Ok(Scripts {
+            conditions: self.asked(shape)?,
             key: shape.key.as_ref().filter(is_there).map(|it| part(it, key, true)).transpose()?,
             value: shape
                 .value
@@ -199,7 +203,7 @@ impl Compiler<'_> {
         })
     }
 
-    fn part<F: Form>(
+    pub(super) fn part<F: Form>(
         &self,
         part: &Part,
         frame: &Frame,
@@ -371,7 +375,11 @@ impl Compiler<'_> {
 
     fn null_required(&self, schema: &Schema) -> PlanError {
         let field = schema.name.as_deref().unwrap_or("a field").to_owned();
-        let table = self.table.map_or(MESSAGES.to_owned(), |of| of.table.name.to_string());
-        PlanError::NullRequired { table, field }
+        PlanError::NullRequired { table: self.name(), field }
+    }
+
+    /// The table, or what stands for it with logical messages.
+    pub(super) fn name(&self) -> String {
+        self.table.map_or(MESSAGES.to_owned(), |of| of.table.name.to_string())
     }
 }

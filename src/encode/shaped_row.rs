@@ -52,7 +52,7 @@ impl<F: Form> Writer<'_, F> {
     }
 
     /// Whether the update changes the table's own key.
-    fn moves(&mut self, old: &Image<'_>, new: &Image<'_>) -> Result<bool, EncodeError> {
+    pub(super) fn moves(&mut self, old: &Image<'_>, new: &Image<'_>) -> Result<bool, EncodeError> {
         let start = self.out.len();
         let (new, old) = (self.key(new)?, self.key(old)?);
         let lost = || -> &[u8] { unreachable!("both keys were written to the buffer") };
@@ -74,6 +74,9 @@ impl<F: Form> Writer<'_, F> {
             *self.counted = self.counted.next();
         }
         let Some(scripts) = shaped.of(kind) else { return Ok(()) };
+        if !self.is_kept(&scripts.conditions, images)? {
+            return Ok(());
+        }
         let time = match &scripts.time {
             Some((gaps, units)) => self.number(gaps, images)?.map(|time| time / units),
             None => None,
@@ -169,7 +172,11 @@ impl<F: Form> Writer<'_, F> {
         }
     }
 
-    fn gaps<G: Form>(&mut self, gaps: &[Gap], images: Images<'_, '_>) -> Result<Span, EncodeError> {
+    pub(super) fn gaps<G: Form>(
+        &mut self,
+        gaps: &[Gap],
+        images: Images<'_, '_>,
+    ) -> Result<Span, EncodeError> {
         let start = self.out.len();
         for gap in gaps {
             match gap {
@@ -351,7 +358,7 @@ fn write<G: Form>(value: Made<'_>, out: &mut Vec<u8>) {
     }
 }
 
-fn cell<'a>(gap: &ColumnGap, images: Images<'_, 'a>) -> Option<Cell<'a>> {
+pub(super) fn cell<'a>(gap: &ColumnGap, images: Images<'_, 'a>) -> Option<Cell<'a>> {
     let image = match gap.side {
         Side::Old => images.old,
         Side::New => images.new,

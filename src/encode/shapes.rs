@@ -46,7 +46,8 @@ impl Described<'_> {
             context.map(|(name, text)| header(name, Part::text(&String::from_utf8_lossy(text)))),
         );
         let topic = self.topic.to_owned();
-        Shape { topic, key, value, headers, time: None, partition: None }
+        let (time, partition, guards) = (None, None, Vec::new());
+        Shape { topic, key, value, headers, time, partition, guards }
     }
 
     fn key(&self, side: Side) -> Option<Part> {

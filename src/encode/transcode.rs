@@ -27,6 +27,8 @@ pub(super) struct Tools {
     pub masked: String,
     pub masked_bytes: Vec<u8>,
     pub texts: Texts,
+    /// Where the fields of a condition stand in the buffer. None for one that was not sent.
+    pub operands: Vec<Option<(usize, usize)>>,
     element: Vec<u8>,
     bytes: Vec<u8>,
     text: Vec<u8>,

@@ -5,7 +5,7 @@
 
 use super::{Active, Failure, Outcome, PlanMaker};
 use crate::change::Row;
-use crate::encode::{EncodeError, Planner, Route, Router};
+use crate::encode::{EncodeError, Encoder, Planner, Route, Router};
 use crate::ledger::RouteId;
 use crate::lsn::PgMicros;
 use crate::postgres::PgError;
@@ -33,6 +33,8 @@ pub struct Routes {
     numbers: RefCell<HashSet<RouteId>>,
     /// The route of the row at hand.
     route: RefCell<String>,
+    /// The buffers in which a row is asked for its topic.
+    encoder: RefCell<Encoder>,
 }
 
 /// Which plan a row has.
@@ -64,6 +66,7 @@ impl Routes {
             known: RefCell::default(),
             numbers: RefCell::default(),
             route: RefCell::default(),
+            encoder: RefCell::default(),
         }
     }
 
@@ -103,7 +106,8 @@ impl Active {
     pub fn routed(&self, row: &Row<'_>, committed_at: PgMicros) -> Result<Routed, EncodeError> {
         let Some(routes) = &self.routes else { return Ok(Routed::Own) };
         let mut route = routes.route.borrow_mut();
-        match routes.router.of(row, committed_at, &mut route)? {
+        let mut encoder = routes.encoder.borrow_mut();
+        match routes.router.of_by(row, committed_at, &mut route, &mut encoder)? {
             Route::Found => {}
             Route::Nowhere => return Ok(Routed::Nowhere),
             Route::Unexpected => return Ok(Routed::Unexpected),
@@ -122,6 +126,12 @@ impl Active {
         let mut route = routes.route.borrow_mut();
         routes.router.of_message(content, &mut route)?;
         routes.found(&route)
+    }
+
+    /// Whether the rows are events of an outbox.
+    #[must_use]
+    pub fn is_of_events(&self) -> bool {
+        self.routes.as_ref().is_some_and(|routes| routes.is_of_events())
     }
 
     /// Whether records of the table go to the topic with this number.

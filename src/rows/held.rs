@@ -104,6 +104,11 @@ impl CopiedRows {
                     tools,
                 );
             }
+            // A condition drops the row, as it drops a streamed one.
+            Ok(Routed::Nowhere) if !active.is_of_events() => {
+                tools.copies.emitted_row(copy, 0);
+                return Ok(());
+            }
             Ok(Routed::New(..) | Routed::Nowhere | Routed::Unexpected) => {
                 return failed(
                     format!("table {}: outbox rows are not copied again", active.table),

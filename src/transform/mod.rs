@@ -11,8 +11,11 @@
 //! - What cannot be said before a row is seen is refused here, with the transform and the field.
 
 pub mod compared;
+pub mod content;
 pub mod convert;
+pub mod expression;
 pub mod fields;
+pub mod filter;
 pub mod headers;
 pub(crate) mod java;
 pub mod logical;
@@ -31,8 +34,10 @@ pub mod unwrap;
 use crate::table::TableName;
 use crate::table::names::NameList;
 use compared::Compared;
+use content::ContentRouter;
 use convert::ConvertFault;
 use fields::Fields;
+use filter::Filter;
 use headers::Headers;
 use logical::Logical;
 use outbox::{Expand, Outbox, Places};
@@ -86,6 +91,8 @@ pub enum TransformFault {
     Unconverted { field: String, fault: ConvertFault },
     #[error("the record is no envelope; no transform before this one may change that")]
     NoEnvelope,
+    #[error("`{text}`: {what}")]
+    Expression { text: String, what: String },
 }
 
 impl TransformFault {
@@ -106,7 +113,8 @@ impl TransformFault {
             TransformFault::NotStruct { .. }
             | TransformFault::NoValue
             | TransformFault::OtherTime
-            | TransformFault::NoEnvelope => None,
+            | TransformFault::NoEnvelope
+            | TransformFault::Expression { .. } => None,
         }
     }
 }
@@ -149,6 +157,10 @@ pub enum Transform {
     DecodeMessage(Expand),
     /// Drops the records that it applies to.
     Filter,
+    /// Drops the records for which a condition does not hold.
+    FilterBy(Box<Filter>),
+    /// Names the topic of a row by an expression.
+    ContentRouter(Box<ContentRouter>),
 }
 
 impl Transform {
@@ -179,6 +191,10 @@ impl Transform {
             Transform::Compared(compared) => compared.apply(shape)?,
             Transform::DecodeMessage(_) => shape,
             Transform::Filter => return Ok(None),
+            Transform::FilterBy(filter) => return filter.apply(kind, shape),
+            Transform::ContentRouter(router) => {
+                return Ok(router.apply(shape, route.unwrap_or(ANY_ROUTE)));
+            }
         }))
     }
 }
@@ -228,6 +244,11 @@ impl Link {
         }
     }
 
+    /// Whether it applies to logical messages. Their topic is that of their outbox.
+    fn is_for_messages(&self) -> bool {
+        self.tables.is_empty() && !matches!(self.transform, Transform::ContentRouter(_))
+    }
+
     fn is_for(&self, table: &TableName) -> bool {
         self.tables.is_empty() || self.tables.guards(&[&table.namespace, &table.name])
     }
@@ -268,7 +289,7 @@ impl Chain {
         })?;
         // `unwrap` leaves a message as it is, and its column is none of a message.
         let is_for_messages =
-            |link: &Link| link.tables.is_empty() && !matches!(link.transform, Transform::Unwrap(_));
+            |link: &Link| link.is_for_messages() && !matches!(link.transform, Transform::Unwrap(_));
         let by = self.followed(own, is_for_messages).1?;
         Some((rules, Routing { by: Some(by), times: Vec::new() }))
     }
@@ -299,6 +320,10 @@ impl Chain {
                 }
                 Transform::Unwrap(Unwrap { route: Some(route), .. }) => {
                     found = found.or(Some(By::Field(route)));
+                    ANY_ROUTE.to_owned()
+                }
+                Transform::ContentRouter(router) => {
+                    found = found.or(Some(By::Content(router)));
                     ANY_ROUTE.to_owned()
                 }
                 Transform::Timed(timed) => timed.topic(&topic, ANY_ROUTE),
@@ -355,7 +380,7 @@ impl Chain {
         shape: Shape,
         route: &str,
     ) -> Result<Option<Shape>, TransformError> {
-        self.apply_where(|link| link.tables.is_empty(), Kind::Create, shape, Some(route))
+        self.apply_where(Link::is_for_messages, Kind::Create, shape, Some(route))
     }
 
     fn apply_where(
@@ -381,7 +406,7 @@ impl Chain {
             }
             let applied = link.transform.apply(kind, shape, route);
             match applied.map_err(|source| TransformError { number, name, source })? {
-                Some(next) => shape = next,
+                Some(next) => shape = next.numbered(number),
                 None => return Ok(None),
             }
         }
@@ -405,6 +430,8 @@ pub enum By<'a> {
     Outbox(&'a Outbox),
     /// A column of the row is its topic.
     Field(&'a RouteBy),
+    /// Expressions over the row are.
+    Content(&'a ContentRouter),
 }
 
 fn timed(link: &Link) -> Option<&Timed> {

@@ -4,6 +4,7 @@
 //! of it. The encoder compiles the last shape into the plan, so that no row passes through here.
 
 use super::convert::{Conversion, Origin};
+use super::filter::Guard;
 use super::outline::Source;
 use std::borrow::Cow;
 
@@ -309,6 +310,8 @@ pub(crate) struct Shape {
     pub time: Option<Time>,
     /// The number of the partition, if the key does not decide. A null leaves it to the key.
     pub partition: Option<Part>,
+    /// What holds for a record that is written.
+    pub guards: Vec<Guard>,
 }
 
 /// The time of a record.
@@ -320,6 +323,14 @@ pub(crate) struct Time {
 }
 
 impl Shape {
+    /// The shape, whose new conditions are of the transform with this number.
+    pub(crate) fn numbered(mut self, number: usize) -> Self {
+        for guard in self.guards.iter_mut().filter(|guard| guard.number == 0) {
+            guard.number = number;
+        }
+        self
+    }
+
     /// Whether the value is an envelope.
     pub(crate) fn is_wrapped(&self) -> bool {
         self.value.as_ref().is_some_and(Part::is_envelope)

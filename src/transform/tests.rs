@@ -67,6 +67,7 @@ fn shape(kind: Kind) -> Shape {
         headers: Vec::new(),
         time: None,
         partition: None,
+        guards: Vec::new(),
     }
 }
 

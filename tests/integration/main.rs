@@ -18,6 +18,7 @@ mod truths;
 mod acceptance;
 mod check_command;
 mod cli;
+mod conditions;
 mod demo;
 mod detach;
 mod encode;

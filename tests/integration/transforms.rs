@@ -12,7 +12,7 @@ use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
 
-const CONTEXT: Context<'static> = Context {
+pub(super) const CONTEXT: Context<'static> = Context {
     position: Position { commit: Lsn::new(34_837_900), ordinal: 0 },
     lsn: Lsn::new(34_837_832),
     last_commit: None,
@@ -177,6 +177,21 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "Records that fit the condition are dropped.",
         "type = \"filter\"\nwhen_tombstone = true",
     ),
+    (
+        "filter by an expression",
+        "Records for which `condition` does not hold are dropped, as with Debezium's `Filter`. `nulls` says what becomes of \
+         a record without value, such as a tombstone: `keep` (the default), `drop`, or `evaluate`, which asks the expression.",
+        "type = \"filter\"\ncondition = \"op == 'd' || op == 't' || after.total > 5\"",
+    ),
+    (
+        "content-router",
+        "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. A null leaves \
+         the topic as it is. A tombstone goes to the topic of its row, or is dropped by `nulls = \"drop\"`. An update that \
+         changes the key and the topic halts the stream. Of `source`, only what is the same in each record and the times of the \
+         commit are known. The last of several content-routers counts that is not null. A table makes at most `topics_max` \
+         (1000) topics.",
+        "type = \"content-router\"\ntopic = \"op == 'd' ? 'gone' : op != 't' && after.total > 5 ? 'large' : null\"",
+    ),
 ];
 
 const HEAD: &str = "# Transforms
@@ -225,8 +240,45 @@ one table two topics or two schemas are refused before the first record.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
 - The dropping of fields by a header (`unwrap`),
-  the schema version of the outbox router, and conditions in a
-  scripting language have no counterpart.
+  the schema version of the outbox router, and scripts beyond simple expressions have no counterpart.
+
+## Expressions
+
+`condition` of `filter` and `topic` of `content-router` are expressions of the [Common Expression Language](https://cel.dev).
+They name what Debezium's scripts name: `topic`, `value` and its fields, `key` and its fields, and `headers.NAME.value`.
+The fields of an envelope are there without `value.` too: `op`, `before`, `after`, `source`. A name that is no word stands
+in brackets, as in `after['order id']`. An expression sees what the transforms before it have made, masks included. It
+does not see the time of the sending (`ts_ms`), which is another one in a replay; `source.ts_ms` is the commit's.
+
+There are `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `? :`, `+`, `-`, `*`, `/`, `%`, `in [...]`, `has(...)`,
+`startsWith`, `endsWith`, `contains`, `matches` (a fixed regular expression of RE2, found anywhere), `size` of a text,
+`int`, `double` and `string`. There are no loops. An expression has at most 400 names, signs and brackets, and each is
+one step for a record at most.
+
+| type in Postgres | type in an expression |
+|---|---|
+| `boolean` | bool |
+| `smallint`, `integer`, `bigint`, `oid` | int |
+| `real`, `double precision` | double |
+| `numeric`, `money` | decimal, compared exactly with ints and fixed numbers; a double or a text where `events.decimals` says so |
+| `date`, `time`, `timestamp`, `interval` | the int that records have; a text where `events.time` or `events.intervals` says so |
+| `timestamptz`, `timetz` | the text that records have; only equality, since such texts have no order of time |
+| `text`, `varchar`, `char`, `uuid`, `json`, `jsonb`, `xml`, `inet`, enums and others | text, in the order of its bytes |
+| `bytea`, arrays, `hstore`, `point`, geometries, vectors | only `== null` and `!= null` |
+
+- A null is equal to null alone: `after.note != 'gift'` holds for a note that is null. Every other operator with a null
+  gives null, and a condition that is null does not hold, as in SQL. Groovy puts null below every number.
+- `&&` and `||` give an answer where one side decides it, whatever the other side is.
+- Names and types are checked when a table is planned. These are refused before the first record: an unknown field, a
+  number compared with a text, a condition that is no bool, and a field of `after` in a delete, of `before` in an
+  insert, and of either in a truncate. Write `op == 'd' || ...` to keep such records, or `op != 'd' && ...` to drop
+  them. Columns of `before`, except those of the key, need REPLICA IDENTITY FULL.
+- A number that leaves its range, a division by zero, and a large value that the server did not send because it did not
+  change halt the stream at the row, unless the other side of `&&` or `||` decides.
+- `config import` translates simple conditions in Groovy and JavaScript, and refuses others.
+- `wellspring preview --table public.orders` shows rows before and after the transforms, and sends nothing. `--rows 5`
+  takes five rows of the table, `--row '{\"id\": 7}'` takes a row that need not be there, and `--op delete` shows what
+  becomes of its delete.
 
 ## The records of the examples
 
@@ -234,7 +286,7 @@ The table `orders` has the columns `id` (the primary key), `customer`, `note` wi
 Its replica identity is FULL. An order is inserted, updated and deleted. `source` is left out below.
 ";
 
-fn settings(transforms: &str) -> config::Checked {
+pub(super) fn settings(transforms: &str) -> config::Checked {
     settings_in("json", transforms)
 }
 
@@ -254,7 +306,7 @@ fn settings_in(format: &str, transforms: &str) -> config::Checked {
         .checked
 }
 
-fn orders(identity: ReplicaIdentity) -> Table {
+pub(super) fn orders(identity: ReplicaIdentity) -> Table {
     let full = identity == ReplicaIdentity::Full;
     let column = |name: &str, kind, not_null, default: Option<&str>| Column {
         name: name.into(),
@@ -289,7 +341,7 @@ fn push(cells: &[Option<&str>], out: &mut Vec<u8>) {
 }
 
 /// A message: its letter, and its tuples with the letter before each.
-fn message(letter: u8, tuples: &[(u8, &[Option<&str>])]) -> Vec<u8> {
+pub(super) fn message(letter: u8, tuples: &[(u8, &[Option<&str>])]) -> Vec<u8> {
     let mut out = vec![letter, 0, 0, 0, 1];
     for (tag, cells) in tuples {
         out.push(*tag);
@@ -298,18 +350,13 @@ fn message(letter: u8, tuples: &[(u8, &[Option<&str>])]) -> Vec<u8> {
     out
 }
 
-const FIRST: [Option<&str>; 4] = [Some("7"), Some("ann"), None, Some("5")];
-const SECOND: [Option<&str>; 4] = [Some("7"), Some("ann"), Some("gift"), Some("6")];
+pub(super) const FIRST: [Option<&str>; 4] = [Some("7"), Some("ann"), None, Some("5")];
+pub(super) const SECOND: [Option<&str>; 4] = [Some("7"), Some("ann"), Some("gift"), Some("6")];
 
 /// The records of one order's life, one on each line.
-fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanError> {
+pub(super) fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanError> {
     let planner = Planner::new(config.encode.clone(), "app", "run", 1);
-    let mut plan = planner.draft(table)?.into_plan(Ids::default());
-    if let Some(router) = plan.router().cloned() {
-        let (mut route, wire) = (String::new(), inserted(&FIRST));
-        router.of(&row(&wire), CONTEXT.committed_at, &mut route).unwrap();
-        plan = planner.routed(&router, &route)?.into_plan(Ids::default());
-    }
+    let unrouted = planner.draft(table)?.into_plan(Ids::default());
     let mut encoder = Encoder::new();
     let mut lines = Vec::new();
     for wire in [
@@ -323,7 +370,19 @@ fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanE
             Message::Delete { old, .. } => Row::Delete { old },
             other => panic!("{other:?}"),
         };
-        encoder.row(&plan, &CONTEXT, &row, 1_755_850_400_345_000_000).unwrap();
+        let (mut route, routed) = (String::new(), unrouted.router());
+        let routed =
+            routed.map(|router| match router.of(&row, CONTEXT.committed_at, &mut route).unwrap() {
+                Route::Found => Some(planner.routed(router, &route)),
+                Route::Nowhere | Route::Unexpected => None,
+            });
+        let routed = match routed {
+            Some(None) => continue,
+            Some(Some(draft)) => Some(draft?.into_plan(Ids::default())),
+            None => None,
+        };
+        let plan = routed.as_ref().unwrap_or(&unrouted);
+        encoder.row(plan, &CONTEXT, &row, 1_755_850_400_345_000_000).unwrap();
         for record in encoder.records() {
             let part = |part: Option<&[u8]>| {
                 part.map_or("null".to_owned(), |it| String::from_utf8_lossy(it).into_owned())
@@ -441,10 +500,10 @@ fn a_cast_that_overflows_names_the_column_and_no_value() {
 }
 
 /// The letter of a message of pgoutput, and its tuples with their letters.
-type Letters<'a> = (u8, &'a [(u8, &'a [Option<&'a str>])]);
+pub(super) type Letters<'a> = (u8, &'a [(u8, &'a [Option<&'a str>])]);
 
 /// The topic of a row that names it, with the route by which its plan is found.
-fn topic_of(
+pub(super) fn topic_of(
     toml: &str,
     table: &Table,
     (letter, tuples): Letters<'_>,

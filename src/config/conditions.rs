@@ -1,0 +1,122 @@
+//! The keys of `filter` and `content-router`: expressions over records.
+
+use super::reader::Reader;
+use super::transforms::{At, SECTION};
+use super::value;
+use crate::transform::content::ContentRouter;
+use crate::transform::expression::Expression;
+use crate::transform::filter::{Filter, Nulls};
+use crate::transform::{Link, Transform};
+
+/// `filter`: with a condition, or of every record that it applies to.
+pub(super) fn filter(at: &mut At<'_, '_>) -> Option<Transform> {
+    let text = at.maybe("condition")?;
+    let Some(text) = text else {
+        if at.is_given("nulls") {
+            at.fault("nulls", "belongs to `condition`");
+            return None;
+        }
+        return Some(Transform::Filter);
+    };
+    let (condition, nulls) = (expression(at, "condition", &text), nulls(at));
+    Some(Transform::FilterBy(Box::new(Filter { condition: condition?, nulls: nulls? })))
+}
+
+/// `content-router`: an expression is the topic of a row.
+pub(super) fn content_router(at: &mut At<'_, '_>) -> Option<Transform> {
+    let text = at.text("topic", "topic = \"op == 'd' ? 'deleted' : null\"");
+    let topic = text.and_then(|text| expression(at, "topic", &text));
+    let nulls = nulls(at);
+    let key = at.key("topics_max");
+    let topics_max = at.reader.or(&key, value::count(1, 10_000), "1000");
+    let (topic, nulls, topics_max) = (topic?, nulls?, usize::try_from(topics_max?).ok()?);
+    if nulls == Nulls::Evaluate {
+        at.fault("nulls", "is \"keep\" or \"drop\": a tombstone goes to the topic of its row");
+        return None;
+    }
+    Some(Transform::ContentRouter(Box::new(ContentRouter { topic, nulls, topics_max })))
+}
+
+/// Whether a transform is for all records of a row, because it names their topic.
+pub(super) fn is_of_rows(transform: &Transform) -> bool {
+    match transform {
+        Transform::Outbox(_)
+        | Transform::DecodeMessage(_)
+        | Transform::Timed(_)
+        | Transform::ContentRouter(_) => true,
+        Transform::Unwrap(unwrap) => unwrap.route.is_some(),
+        _ => false,
+    }
+}
+
+/// Refuses what would leave open which transform names a topic.
+pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
+    let is_by_content = |link: &Link| matches!(link.transform, Transform::ContentRouter(_));
+    let mut between = None;
+    for (number, link) in (1..).zip(links) {
+        let (is_by_value, names_topics) = match &link.transform {
+            Transform::Outbox(_) => (true, true),
+            Transform::Unwrap(unwrap) => (unwrap.route.is_some(), unwrap.route.is_some()),
+            Transform::Regex(_) | Transform::Logical(_) | Transform::Timed(_) => (false, true),
+            _ => (false, false),
+        };
+        if is_by_value && links.iter().any(is_by_content) {
+            return fault(
+                reader,
+                number,
+                "names topics by a value, as a content-router does; use \
+                                          one of them for a table",
+            );
+        }
+        if is_by_content(link) {
+            if between == Some(true) {
+                return fault(
+                    reader,
+                    number,
+                    "a transform before it names topics after another \
+                                              content-router; put both content-routers together",
+                );
+            }
+            if between.is_some() && (link.when.is_some() || names_topic(link)) {
+                return fault(
+                    reader,
+                    number,
+                    "the topic is named by the content-router before it, \
+                                              so neither `topic` nor when_topic is known",
+                );
+            }
+            between = Some(false);
+        } else if names_topics && between.is_some() {
+            between = Some(true);
+        }
+    }
+    Some(())
+}
+
+fn names_topic(link: &Link) -> bool {
+    match &link.transform {
+        Transform::ContentRouter(router) => router.topic.names("topic"),
+        _ => false,
+    }
+}
+
+fn fault(reader: &mut Reader<'_>, number: usize, what: &str) -> Option<()> {
+    reader.fault(&format!("{SECTION}.{number}.type"), what);
+    None
+}
+
+fn expression(at: &mut At<'_, '_>, key: &str, text: &str) -> Option<Expression> {
+    match Expression::read(text) {
+        Ok(expression) => Some(expression),
+        Err(fault) => {
+            at.fault(key, fault.to_string());
+            None
+        }
+    }
+}
+
+fn nulls(at: &mut At<'_, '_>) -> Option<Nulls> {
+    let words = [("keep", Nulls::Keep), ("drop", Nulls::Drop), ("evaluate", Nulls::Evaluate)];
+    let key = at.key("nulls");
+    at.reader.or(&key, value::one_of(&words), "keep")
+}

@@ -1,0 +1,208 @@
+//! Conditions of records: compiled with the scripts, and asked before a record is written.
+//!
+//! Only the columns that a condition names are decoded. They are written as the record would have
+//! them, masks included, into the encoder's buffer, and the buffer is cut back after the answer.
+
+use super::encoder::{EncodeError, Span};
+use super::form::Form;
+use super::plain_text::{self, PlainText};
+use super::plan_error::PlanError;
+use super::row::Writer;
+use super::shaped::{ColumnGap, Compiler, Frame, Gap};
+use super::shaped_row::{Images, cell};
+use super::wire::Wire;
+use crate::pgoutput::Cell;
+use crate::table::ReplicaIdentity;
+use crate::transform::TransformError;
+use crate::transform::expression::bind::{Operand, VARIABLE};
+use crate::transform::expression::compare::{Type, Value};
+use crate::transform::expression::run::{Program, RunFault};
+use crate::transform::filter::Guard;
+use crate::transform::shape::{Base, Kind, Node, Shape, Side};
+use std::borrow::Cow;
+
+/// A condition with its fields.
+#[derive(Debug)]
+pub(super) struct Asked {
+    program: Program,
+    fields: Vec<Field>,
+    /// The condition as it was written.
+    text: Box<str>,
+}
+
+/// A field that a condition names.
+#[derive(Debug)]
+struct Field {
+    /// The value, as [`PlainText`] writes it.
+    gaps: Vec<Gap>,
+    of: Type,
+    /// Whether its text is that of a `float4`, which is no shorter than a double's.
+    is_float4: bool,
+}
+
+impl Compiler<'_> {
+    /// The conditions of a kind of record.
+    pub(super) fn asked(&self, shape: &Shape) -> Result<Vec<Asked>, PlanError> {
+        self.all_asked(&shape.guards)
+    }
+
+    pub(super) fn all_asked(&self, guards: &[Guard]) -> Result<Vec<Asked>, PlanError> {
+        guards.iter().map(|guard| self.guard(guard)).collect()
+    }
+
+    fn guard(&self, guard: &Guard) -> Result<Asked, PlanError> {
+        let fault = |source| PlanError::Transform {
+            table: self.name(),
+            transform: TransformError { number: guard.number, name: guard.name, source },
+        };
+        let identity = self.table.map(|of| of.table.identity);
+        // With REPLICA IDENTITY FULL no update comes alone. If one did, it would halt.
+        let never_comes =
+            guard.kind == Kind::UpdateAlone && identity == Some(ReplicaIdentity::Full);
+        if let Some(absent) = guard.ready.absent().filter(|_| !never_comes) {
+            return Err(fault(guard.fault(absent)));
+        }
+        let mut fields = Vec::new();
+        for operand in &guard.ready.operands {
+            if let Some(column) = self.outside_identity(operand) {
+                return Err(fault(guard.fault_of_identity(&column)));
+            }
+            fields.push(self.field(operand)?);
+        }
+        let program = guard.ready.program.clone();
+        Ok(Asked { program, fields, text: guard.text.as_str().into() })
+    }
+
+    /// The column of an operand that old rows do not hold.
+    fn outside_identity(&self, operand: &Operand) -> Option<String> {
+        let Node::Column { index, side: Side::Old, .. } = operand.part.node else { return None };
+        let of = self.table?;
+        let column = of.table.columns.get(index)?;
+        let is_held = column.in_identity || of.table.identity == ReplicaIdentity::Full;
+        (!is_held).then(|| column.name.to_string())
+    }
+
+    fn field(&self, operand: &Operand) -> Result<Field, PlanError> {
+        let schema = &operand.part.schema;
+        let mut gaps = self.part::<PlainText>(&operand.part, &Frame::default(), false)?;
+        if schema.name.as_deref() == Some(VARIABLE) {
+            for gap in &mut gaps {
+                if let Gap::Column(column) = gap {
+                    column.plan.wire = Wire::DecimalText { scale: None };
+                }
+            }
+        }
+        Ok(Field { gaps, of: operand.of, is_float4: schema.base == Base::Float32 })
+    }
+}
+
+impl<F: Form> Writer<'_, F> {
+    /// Whether all conditions of a record hold.
+    pub(super) fn is_kept(
+        &mut self,
+        conditions: &[Asked],
+        images: Images<'_, '_>,
+    ) -> Result<bool, EncodeError> {
+        for asked in conditions {
+            // A null does not hold.
+            if !self.asked(asked, images, |value| value == Value::Bool(true))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What `take` makes of the value of an expression.
+    pub(super) fn asked<T>(
+        &mut self,
+        asked: &Asked,
+        images: Images<'_, '_>,
+        take: impl FnOnce(Value<'_>) -> T,
+    ) -> Result<T, EncodeError> {
+        let (start, notes) = (self.out.len(), self.tools.notes.len());
+        let mut spans = std::mem::take(&mut self.tools.operands);
+        spans.clear();
+        for field in &asked.fields {
+            let span = match is_unsent(&field.gaps, images) {
+                true => None,
+                false => Some(self.gaps::<PlainText>(&field.gaps, images)?),
+            };
+            spans.push(span);
+        }
+        let out = &*self.out;
+        let read = |place: usize| match (asked.fields.get(place), spans.get(place)) {
+            (Some(field), Some(span)) => field.read(out, *span),
+            _ => Err(RunFault::Foreign),
+        };
+        let taken = asked.program.run(&read).map(take).map_err(|source| EncodeError::Condition {
+            table: self.plan.table.to_string(),
+            column: asked.column(source, &spans),
+            condition: asked.text.to_string(),
+            source,
+        });
+        self.tools.operands = spans;
+        self.out.truncate(start);
+        // The record itself notes what it says less exactly.
+        self.tools.notes.truncate(notes);
+        taken
+    }
+}
+
+impl Asked {
+    /// The column to name in an error: the one that was not sent, or the only one.
+    fn column(&self, fault: RunFault, spans: &[Option<Span>]) -> String {
+        let unsent = self.fields.iter().zip(spans).find(|(_, span)| span.is_none());
+        let field = match (fault, unsent, &self.fields[..]) {
+            (RunFault::Unsent, Some((field, _)), _) | (_, _, [field]) => field,
+            _ => return String::new(),
+        };
+        match &field.gaps[..] {
+            [Gap::Column(column)] => format!(" at column `{}`", column.plan.name),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Field {
+    fn read<'t>(&self, out: &'t [u8], span: Option<Span>) -> Result<Value<'t>, RunFault> {
+        let (from, to) = span.ok_or(RunFault::Unsent)?;
+        let bytes = out.get(from..to).ok_or(RunFault::Foreign)?;
+        if bytes == plain_text::NULL {
+            return Ok(Value::Null);
+        }
+        if self.of == Type::Opaque {
+            return Ok(Value::Opaque);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| RunFault::Foreign)?;
+        let foreign = |_| RunFault::Foreign;
+        Ok(match self.of {
+            Type::Bool => Value::Bool(text == "true"),
+            Type::Int => Value::Int(text.parse().map_err(|_| RunFault::Foreign)?),
+            Type::Double if self.is_float4 => {
+                Value::Double(f64::from(text.parse::<f32>().map_err(foreign)?))
+            }
+            Type::Double => Value::Double(text.parse().map_err(foreign)?),
+            // The record has null in place of a number that is none.
+            Type::Decimal if text.ends_with(|c: char| c.is_ascii_digit()) => {
+                Value::Decimal(Cow::Borrowed(text))
+            }
+            Type::Decimal => Value::Null,
+            Type::Text | Type::TimeText => Value::Text(Cow::Borrowed(text)),
+            Type::Null | Type::Any | Type::Opaque => return Err(RunFault::Foreign),
+        })
+    }
+}
+
+/// Whether the server has not sent a value.
+fn is_unsent(gaps: &[Gap], images: Images<'_, '_>) -> bool {
+    let is_lacking = |gap: &ColumnGap| match cell(gap, images) {
+        None => true,
+        Some(Cell::Unchanged) => gap.masked.is_none(),
+        Some(_) => false,
+    };
+    gaps.iter().any(|gap| match gap {
+        Gap::Column(gap) => is_lacking(gap),
+        Gap::Converted(gap) => is_unsent(&gap.gaps, images),
+        Gap::Constant(_) | Gap::Document(_) | Gap::Compared(_) | Gap::Meta(..) => false,
+    })
+}

@@ -1,0 +1,160 @@
+//! What is asked of a row before its topic is known: the conditions that can drop it, and the
+//! expressions that name its topic.
+//!
+//! A probe writes no record. It has a plan of its own, since the plan of the row is found by the
+//! answer.
+
+use super::condition::Asked;
+use super::encoder::{EncodeError, Encoder};
+use super::form::Json;
+use super::plan::Plan;
+use super::row::{Image, Writer};
+use super::shaped_row::Images;
+use crate::change::{Context, Marker, Position, Row};
+use crate::lsn::{Lsn, PgMicros};
+use crate::transform::expression::compare::Value;
+use crate::transform::shape::Kind;
+
+/// What is asked of the rows of a table.
+#[derive(Debug)]
+pub(super) struct Probe {
+    /// The table's columns and key, without transforms.
+    pub plan: Plan,
+    /// In the order of [`Kind::ALL`]. None where the record is dropped.
+    pub kinds: Vec<Option<Asks>>,
+}
+
+/// What is asked of one kind of record.
+#[derive(Debug)]
+pub(super) struct Asks {
+    pub conditions: Vec<Asked>,
+    /// The last one that is not null counts.
+    pub topics: Vec<Asked>,
+}
+
+/// What a probe has found out of a row.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// No record of the row is left.
+    Dropped,
+    /// The row goes on.
+    Kept,
+}
+
+impl Encoder {
+    /// Asks for a row. Its topic is appended to `route`, unless it is the table's own.
+    pub(super) fn probe(
+        &mut self,
+        probe: &Probe,
+        row: &Row<'_>,
+        committed_at: PgMicros,
+        route: &mut String,
+    ) -> Result<Answer, EncodeError> {
+        let context = Context {
+            position: Position::default(),
+            lsn: Lsn::ZERO,
+            last_commit: None,
+            xid: None,
+            committed_at,
+            origin: None,
+            xmin: None,
+            marker: Marker::Streamed,
+        };
+        let plan = &probe.plan;
+        self.begin(plan, context.position);
+        let Encoder { out, new_spans, old_spans, tools, counted, .. } = self;
+        let mut write = Writer::<Json>::new(plan, &context, 0, out, (tools, counted));
+        let mut asking = Asking { probe, found: None, is_kept: false };
+        match *row {
+            Row::Insert { new } | Row::Read { new } => {
+                let kind = if matches!(row, Row::Read { .. }) { Kind::Read } else { Kind::Create };
+                let new = Image::whole(plan, new, new_spans, None)?;
+                asking.ask(&mut write, &[kind], Images { old: None, new: Some(&new) })?;
+            }
+            Row::Update { old, new } => {
+                let old = old.map(|old| Image::old(plan, old, old_spans)).transpose()?;
+                let new = Image::whole(plan, new, new_spans, old.as_ref())?;
+                let images = Images { old: old.as_ref(), new: Some(&new) };
+                let kinds: &[Kind] = match &old {
+                    None => &[Kind::UpdateAlone],
+                    Some(old) if write.moves(old, &new)? => {
+                        &[Kind::MovedDelete, Kind::MovedTombstone, Kind::MovedCreate]
+                    }
+                    Some(_) => &[Kind::Update],
+                };
+                asking.ask(&mut write, kinds, images)?;
+            }
+            Row::Delete { old } => {
+                let old = Image::old(plan, old, old_spans)?;
+                let images = Images { old: Some(&old), new: None };
+                asking.ask(&mut write, &[Kind::Delete, Kind::Tombstone], images)?;
+            }
+            Row::Truncate => {}
+        }
+        if !asking.is_kept {
+            return Ok(Answer::Dropped);
+        }
+        route.push_str(asking.found.as_deref().unwrap_or_default());
+        Ok(Answer::Kept)
+    }
+}
+
+/// The answers for the records of one row.
+struct Asking<'p> {
+    probe: &'p Probe,
+    /// The topic of the records so far. Empty for the table's own.
+    found: Option<String>,
+    is_kept: bool,
+}
+
+impl Asking<'_> {
+    fn table(&self) -> String {
+        self.probe.plan.table.to_string()
+    }
+
+    fn ask(
+        &mut self,
+        write: &mut Writer<'_, Json>,
+        kinds: &[Kind],
+        images: Images<'_, '_>,
+    ) -> Result<(), EncodeError> {
+        for kind in kinds {
+            let Some(Some(asks)) = self.probe.kinds.get(*kind as usize) else { continue };
+            if !write.is_kept(&asks.conditions, images)? {
+                continue;
+            }
+            self.is_kept = true;
+            // A tombstone goes with its row.
+            if kind.operation().is_none() {
+                continue;
+            }
+            let mut topic = String::new();
+            for asked in &asks.topics {
+                let answer = write.asked(asked, images, |value| match value {
+                    Value::Text(text) => Some(text.into_owned()),
+                    _ => None,
+                })?;
+                if let Some(named) = answer {
+                    // An empty one would stand for the table's own, and signs end a route.
+                    if named.is_empty() || named.contains(char::is_control) {
+                        let (table, column) = (self.table(), BY_EXPRESSION.to_owned());
+                        return Err(EncodeError::RouteNoTopic { table, column });
+                    }
+                    topic = named;
+                }
+            }
+            match &self.found {
+                // One row has one topic, so the records of an old key would miss their own.
+                Some(found) if *found != topic => {
+                    let (table, column) = (self.table(), BY_EXPRESSION.to_owned());
+                    return Err(EncodeError::RouteMoved { table, column });
+                }
+                _ => self.found = Some(topic),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What errors name in place of a column.
+pub(super) const BY_EXPRESSION: &str = "topic of content-router";

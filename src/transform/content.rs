@@ -1,0 +1,132 @@
+//! `content-router`: an expression names the topic of a record, as with Debezium's
+//! `ContentBasedRouter`. A null leaves the topic as it is.
+//!
+//! The topic is known when the row is. The row path asks the expressions first, over the shapes
+//! that [`Chain::probed`] gives, and finds the plan of the topic by the answer.
+
+use super::expression::bind::{Ready, bind};
+use super::expression::compare::Type;
+use super::expression::{Expression, Fixed};
+use super::filter::{Guard, Nulls};
+use super::shape::{Kind, Meta, Node, Part, Shape};
+use super::unwrap::Unwrap;
+use super::{Chain, Link, Transform, TransformError, TransformFault};
+use crate::table::TableName;
+
+/// The transform's type in the configuration.
+const NAME: &str = "content-router";
+
+/// The settings of `content-router`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentRouter {
+    /// What is worth the topic, or null.
+    pub topic: Expression,
+    /// What becomes of records without value. A tombstone that stays goes with its row.
+    pub nulls: Nulls,
+    /// The most topics that the rows of a table may go to.
+    pub topics_max: usize,
+}
+
+/// What is asked of a row before its topic is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Probed {
+    /// What holds for a record that goes anywhere.
+    pub conditions: Vec<Guard>,
+    /// What is worth a topic. The last one that is not null counts.
+    pub topics: Vec<Guard>,
+}
+
+impl ContentRouter {
+    pub(super) fn apply(&self, mut shape: Shape, route: &str) -> Option<Shape> {
+        if self.nulls == Nulls::Drop && has_no_value(&shape) {
+            return None;
+        }
+        if !route.is_empty() {
+            route.clone_into(&mut shape.topic);
+        }
+        Some(shape)
+    }
+
+    /// The expression for the records of a kind. None if it is null for each of them.
+    fn asked(&self, kind: Kind, shape: &Shape) -> Result<Option<Guard>, TransformFault> {
+        let text = self.topic.text().to_owned();
+        let fault = |what| TransformFault::Expression { text: text.clone(), what };
+        let ready: Ready = bind(&self.topic, shape).map_err(fault)?;
+        match (ready.of, ready.fixed()) {
+            (_, Some(Fixed::Null)) => return Ok(None),
+            (Type::Text | Type::Any, _) => {}
+            (of, _) => {
+                let what = format!("it is {}, and a topic is a text or null", of.name());
+                return Err(TransformFault::Expression { text, what });
+            }
+        }
+        for operand in &ready.operands {
+            let is_known = match operand.part.node {
+                Node::Meta(Meta::CommitMillis | Meta::CommitMicros | Meta::CommitNanos) => true,
+                Node::Meta(_) => false,
+                _ => true,
+            };
+            if !is_known {
+                let what = "a topic is named by columns, by `op` and by source.ts_ms; the rest of \
+                            `source` and `transaction` are not known by then";
+                return Err(TransformFault::Expression { text, what: what.to_owned() });
+            }
+        }
+        Ok(Some(Guard { number: 0, name: NAME, text, kind, ready }))
+    }
+}
+
+fn has_no_value(shape: &Shape) -> bool {
+    shape.value.as_ref().is_none_or(Part::is_null)
+}
+
+/// Whether a value of a row names its topic by this transform.
+fn names_topics(link: &Link) -> bool {
+    match &link.transform {
+        Transform::ContentRouter(_) | Transform::Outbox(_) => true,
+        Transform::Unwrap(Unwrap { route, .. }) => route.is_some(),
+        _ => false,
+    }
+}
+
+impl Chain {
+    /// What is asked of the records of one kind before the topic of a row is known. `shape` is what
+    /// they are without transforms. None if the transforms drop them.
+    pub(crate) fn probed(
+        &self,
+        table: &TableName,
+        kind: Kind,
+        mut shape: Shape,
+    ) -> Result<Option<Probed>, TransformError> {
+        let links: Vec<(usize, &Link)> =
+            (1..).zip(&self.links).filter(|(_, link)| link.is_for(table)).collect();
+        let last = links.iter().rposition(|(_, link)| names_topics(link));
+        let mut topics: Vec<Guard> = Vec::new();
+        for (number, link) in links.into_iter().take(last.map_or(0, |last| last + 1)) {
+            let (number, name) = (number, link.name);
+            let at = |source| TransformError { number, name, source };
+            if link.when.as_ref().is_some_and(|(when, negate)| when.holds(&shape) == *negate) {
+                continue;
+            }
+            match &link.transform {
+                Transform::ContentRouter(router) => {
+                    if has_no_value(&shape) {
+                        match router.nulls {
+                            Nulls::Drop => return Ok(None),
+                            Nulls::Keep | Nulls::Evaluate => continue,
+                        }
+                    }
+                    if let Some(asked) = router.asked(kind, &shape).map_err(at)? {
+                        topics.push(Guard { number, ..asked });
+                    }
+                }
+                Transform::Outbox(_) | Transform::Unwrap(Unwrap { route: Some(_), .. }) => break,
+                other => match other.apply(kind, shape, None).map_err(at)? {
+                    Some(next) => shape = next.numbered(number),
+                    None => return Ok(None),
+                },
+            }
+        }
+        Ok(Some(Probed { conditions: shape.guards, topics }))
+    }
+}

@@ -1,0 +1,561 @@
+//! Binds an expression to the shape of one kind of record: its names become fields, its types are
+//! checked, and what is the same in each record of the kind is worked out.
+//!
+//! So `op == 'd' || after.id == 2` is no work for a delete, and the row that a delete does not have
+//! is not asked for.
+
+use super::compare::{Order, Type, Value};
+use super::run::{Absent, Bound, Program, RunFault};
+use super::{Compute, Expression, Fixed, Named, Op, To, Tree};
+use crate::transform::shape::{Base, Literal, Meta, Node, Part, Schema, Shape};
+
+/// The schema of a decimal with a scale of its own.
+pub(crate) const VARIABLE: &str = "io.debezium.data.VariableScaleDecimal";
+
+/// An expression that is ready for the records of a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ready {
+    pub program: Program,
+    /// What the program is worth.
+    pub of: Type,
+    /// The fields that the program names.
+    pub operands: Vec<Operand>,
+}
+
+/// A field that an expression names.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Operand {
+    pub part: Part,
+    pub of: Type,
+}
+
+/// What is wrong with an expression for the records of a table.
+pub(crate) type Fault = String;
+
+type Step = Result<(Program, Type), Fault>;
+
+/// Binds an expression.
+pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Fault> {
+    let mut binder = Binder { shape, operands: Vec::new() };
+    let (mut program, of) = binder.bind(&expression.tree)?;
+    // What was worked out names no field any more.
+    let mut operands: Vec<Operand> = Vec::new();
+    program.for_each(&mut |leaf| {
+        if let Bound::Field(place) = leaf {
+            let Some(operand) = binder.operands.get(*place) else {
+                unreachable!("each field was noted")
+            };
+            let known = operands.iter().position(|known| known == operand);
+            *place = known.unwrap_or_else(|| {
+                operands.push(operand.clone());
+                operands.len() - 1
+            });
+        }
+    });
+    Ok(Ready { program, of, operands })
+}
+
+impl Ready {
+    /// The value, if it is the same in each record.
+    pub(crate) fn fixed(&self) -> Option<&Fixed> {
+        match &self.program {
+            Op::Leaf(Bound::Value(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The first thing that it asks for and that no record of the kind has.
+    pub(crate) fn absent(&self) -> Option<&Absent> {
+        self.program.absent()
+    }
+}
+
+impl<L> Op<L> {
+    /// All leaves.
+    pub(super) fn leaves(&self) -> Vec<&L> {
+        match self {
+            Op::Leaf(leaf) => vec![leaf],
+            other => other.children().into_iter().flat_map(Op::leaves).collect(),
+        }
+    }
+
+    fn children(&self) -> Vec<&Op<L>> {
+        match self {
+            Op::Leaf(_) => Vec::new(),
+            Op::Not(inner)
+            | Op::Negate(inner)
+            | Op::Matches(inner, _)
+            | Op::Size(inner)
+            | Op::Convert(_, inner) => vec![inner],
+            Op::And(sides)
+            | Op::Or(sides)
+            | Op::Compare(_, sides)
+            | Op::Compute(_, sides)
+            | Op::Test(_, sides) => sides.iter().collect(),
+            Op::If(parts) => parts.iter().collect(),
+            Op::In(value, items) => std::iter::once(&**value).chain(items).collect(),
+        }
+    }
+
+    fn for_each(&mut self, act: &mut impl FnMut(&mut L)) {
+        match self {
+            Op::Leaf(leaf) => act(leaf),
+            Op::Not(inner)
+            | Op::Negate(inner)
+            | Op::Matches(inner, _)
+            | Op::Size(inner)
+            | Op::Convert(_, inner) => inner.for_each(act),
+            Op::And(sides)
+            | Op::Or(sides)
+            | Op::Compare(_, sides)
+            | Op::Compute(_, sides)
+            | Op::Test(_, sides) => sides.iter_mut().for_each(|side| side.for_each(act)),
+            Op::If(parts) => parts.iter_mut().for_each(|part| part.for_each(act)),
+            Op::In(value, items) => {
+                value.for_each(act);
+                items.iter_mut().for_each(|item| item.for_each(act));
+            }
+        }
+    }
+}
+
+impl Program {
+    fn fixed(&self) -> Option<&Fixed> {
+        match self {
+            Op::Leaf(Bound::Value(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn absent(&self) -> Option<&Absent> {
+        match self {
+            Op::Leaf(Bound::Absent(absent)) => Some(absent),
+            other => other.children().into_iter().find_map(Program::absent),
+        }
+    }
+}
+
+struct Binder<'a> {
+    shape: &'a Shape,
+    operands: Vec<Operand>,
+}
+
+/// A place in a record.
+enum Found {
+    /// A value, with the names of the struct that is null in each record, if one leads to it.
+    Part(Part, Option<String>),
+    /// Nothing, which is null.
+    Nothing,
+    /// A field of nothing.
+    OfNothing(String),
+}
+
+impl Binder<'_> {
+    fn bind(&mut self, tree: &Tree) -> Step {
+        let (program, of) = match tree {
+            Op::Leaf(Named::Value(value)) => {
+                (Op::Leaf(Bound::Value(value.clone())), type_of_fixed(value))
+            }
+            Op::Leaf(Named::Path(path)) => self.leaf(path)?,
+            Op::Leaf(Named::Has(path)) => self.has(path)?,
+            Op::Not(inner) => (Op::Not(Box::new(self.bool(inner)?)), Type::Bool),
+            Op::Negate(inner) => {
+                let (program, of) = self.bind(inner)?;
+                if !matches!(of, Type::Int | Type::Double | Type::Any) {
+                    return Err(wrong(inner, of, "a number"));
+                }
+                (Op::Negate(Box::new(program)), of)
+            }
+            Op::And(sides) => {
+                let sides = [self.bool(&sides[0])?, self.bool(&sides[1])?];
+                return Ok((decided(false, sides, Op::And), Type::Bool));
+            }
+            Op::Or(sides) => {
+                let sides = [self.bool(&sides[0])?, self.bool(&sides[1])?];
+                return Ok((decided(true, sides, Op::Or), Type::Bool));
+            }
+            Op::If(parts) => return self.choice(parts),
+            Op::Compare(order, sides) => {
+                let (left, right) = self.compared(*order, &sides[0], &sides[1])?;
+                (Op::Compare(*order, Box::new([left, right])), Type::Bool)
+            }
+            Op::In(value, items) => {
+                let mut bound = Vec::new();
+                let mut found = self.bind(value)?.0;
+                for item in items {
+                    let (left, right) = self.compared(Order::Equal, value, item)?;
+                    found = left;
+                    bound.push(right);
+                }
+                (Op::In(Box::new(found), bound), Type::Bool)
+            }
+            Op::Compute(compute, sides) => self.computed(*compute, sides)?,
+            Op::Test(test, sides) => {
+                let sides = [self.text(&sides[0])?, self.text(&sides[1])?];
+                (Op::Test(*test, Box::new(sides)), Type::Bool)
+            }
+            Op::Matches(text, matcher) => {
+                (Op::Matches(Box::new(self.text(text)?), matcher.clone()), Type::Bool)
+            }
+            Op::Size(text) => (Op::Size(Box::new(self.text(text)?)), Type::Int),
+            Op::Convert(to, value) => self.converted(*to, value)?,
+        };
+        Ok((worked_out(program, tree)?, of))
+    }
+
+    fn bool(&mut self, tree: &Tree) -> Result<Program, Fault> {
+        match self.bind(tree)? {
+            (program, Type::Bool | Type::Any) => Ok(program),
+            (_, of) => Err(wrong(tree, of, "a bool, such as a comparison")),
+        }
+    }
+
+    fn text(&mut self, tree: &Tree) -> Result<Program, Fault> {
+        match self.bind(tree)? {
+            (program, Type::Text | Type::TimeText | Type::Any) => Ok(program),
+            (_, of) => Err(wrong(tree, of, "a text")),
+        }
+    }
+
+    fn choice(&mut self, parts: &[Tree; 3]) -> Step {
+        let condition = self.bool(&parts[0])?;
+        let ((yes, left), (no, right)) = (self.bind(&parts[1])?, self.bind(&parts[2])?);
+        let of = match (left, right) {
+            (left, right) if left == right => left,
+            (Type::Null | Type::Any, of) | (of, Type::Null | Type::Any) => of,
+            (left, right) if left.is_text() && right.is_text() => Type::Text,
+            (left, right) => {
+                return Err(format!(
+                    "`{}` is {} and `{}` is {}, and both sides of `:` have one type",
+                    parts[1],
+                    left.name(),
+                    parts[2],
+                    right.name()
+                ));
+            }
+        };
+        let program = match condition.fixed() {
+            Some(Fixed::Bool(true)) => yes,
+            Some(Fixed::Bool(false)) => no,
+            Some(_) => Op::Leaf(Bound::Value(Fixed::Null)),
+            None => Op::If(Box::new([condition, yes, no])),
+        };
+        Ok((program, of))
+    }
+
+    /// Two values that a comparison may have.
+    fn compared(
+        &mut self,
+        order: Order,
+        left: &Tree,
+        right: &Tree,
+    ) -> Result<(Program, Program), Fault> {
+        let (mut one, of_one) = self.bind(left)?;
+        let (mut other, of_other) = self.bind(right)?;
+        let mismatch = |more: &str| {
+            Err(format!(
+                "`{left}` is {} and `{right}` is {}, which `{}` does not compare{more}",
+                of_one.name(),
+                of_other.name(),
+                order.sign()
+            ))
+        };
+        match (of_one, of_other) {
+            (Type::Any, _) | (_, Type::Any) => {}
+            (Type::Null, _) | (_, Type::Null) if order.is_of_equality() => {}
+            (Type::Null, _) | (_, Type::Null) => {
+                return mismatch("; ask whether a value is null by `==` or `!=`");
+            }
+            (Type::Opaque, _) | (_, Type::Opaque) => {
+                return mismatch(
+                    "; of structs, lists and bytes an expression asks only whether they are null",
+                );
+            }
+            (Type::Decimal, Type::Double) => decimal(&mut other, left, right)?,
+            (Type::Double, Type::Decimal) => decimal(&mut one, right, left)?,
+            (one, other) if one.is_number() && other.is_number() => {}
+            (Type::TimeText, other) | (other, Type::TimeText)
+                if other.is_text() && !order.is_of_equality() =>
+            {
+                return mismatch(
+                    "; such texts have no order of time, so take the time from a column of type \
+                     timestamp or bigint",
+                );
+            }
+            (one, other) if one.is_text() && other.is_text() => {}
+            (Type::Bool, Type::Bool) if order.is_of_equality() => {}
+            (one, other) if one.is_number() && other.is_text() => {
+                return mismatch(
+                    "; write a number without quotes, or string(...) around the number",
+                );
+            }
+            (one, other) if one.is_text() && other.is_number() => {
+                return mismatch("; write a text in quotes, or double(...) around the text");
+            }
+            _ => return mismatch(""),
+        }
+        Ok((one, other))
+    }
+
+    fn computed(&mut self, compute: Compute, sides: &[Tree; 2]) -> Step {
+        let ((left, of_left), (right, of_right)) = (self.bind(&sides[0])?, self.bind(&sides[1])?);
+        let of = match (of_left, of_right) {
+            (Type::Any, of) | (of, Type::Any) => of,
+            (Type::Int, Type::Int) => Type::Int,
+            (Type::Double, Type::Double) => Type::Double,
+            (left, right) if compute == Compute::Add && left.is_text() && right.is_text() => {
+                Type::Text
+            }
+            (left, right) => {
+                let hint = match left.is_number() && right.is_number() {
+                    true => "; write both as double(...), or a number with a point",
+                    false => "",
+                };
+                return Err(format!(
+                    "`{}` is {} and `{}` is {}, and `{}` takes two of one type{hint}",
+                    sides[0],
+                    left.name(),
+                    sides[1],
+                    right.name(),
+                    compute.sign()
+                ));
+            }
+        };
+        Ok((Op::Compute(compute, Box::new([left, right])), of))
+    }
+
+    fn converted(&mut self, to: To, value: &Tree) -> Step {
+        let (program, of) = self.bind(value)?;
+        let is_there = match (to, of) {
+            (_, Type::Opaque | Type::Null) | (To::Double, Type::Bool) => false,
+            (To::Int | To::Double | To::Text, _) => true,
+        };
+        if !is_there {
+            return Err(wrong(value, of, &format!("what {}(...) takes", to.name())));
+        }
+        let made = match to {
+            To::Int => Type::Int,
+            To::Double => Type::Double,
+            To::Text => Type::Text,
+        };
+        Ok((Op::Convert(to, Box::new(program)), made))
+    }
+
+    fn leaf(&mut self, path: &[String]) -> Step {
+        let name = path.join(".");
+        let (part, absent) = match self.found(path)? {
+            Found::Part(part, absent) => (part, absent),
+            Found::Nothing => return Ok((Op::Leaf(Bound::Value(Fixed::Null)), Type::Null)),
+            Found::OfNothing(within) => {
+                let absent = Absent { path: name, within };
+                return Ok((Op::Leaf(Bound::Absent(absent)), Type::Any));
+            }
+        };
+        let of = type_of(&part.schema);
+        if let Some(within) = absent {
+            return Ok((Op::Leaf(Bound::Absent(Absent { path: name, within })), of));
+        }
+        let leaf = match &part.node {
+            Node::Null => Bound::Value(Fixed::Null),
+            Node::Literal(literal) => Bound::Value(fixed(literal)),
+            Node::Struct(_) => Bound::Value(Fixed::Opaque),
+            Node::Meta(Meta::NowMillis | Meta::NowMicros | Meta::NowNanos) => {
+                return Err(format!(
+                    "`{name}` is the time of the sending, which is another one in a replay; \
+                     source.ts_ms is that of the commit"
+                ));
+            }
+            _ => {
+                self.operands.push(Operand { part, of });
+                Bound::Field(self.operands.len() - 1)
+            }
+        };
+        Ok((Op::Leaf(leaf), of))
+    }
+
+    fn has(&mut self, path: &[String]) -> Step {
+        let (program, _) = self.leaf(path)?;
+        let null = Op::Leaf(Bound::Value(Fixed::Null));
+        let program = match program {
+            Op::Leaf(Bound::Absent(_)) => Op::Leaf(Bound::Value(Fixed::Bool(false))),
+            there => Op::Compare(Order::NotEqual, Box::new([there, null])),
+        };
+        Ok((program, Type::Bool))
+    }
+
+    /// The value at a path.
+    fn found(&self, path: &[String]) -> Result<Found, Fault> {
+        let Some((root, rest)) = path.split_first() else { return Ok(Found::Nothing) };
+        let value = self.shape.value.as_ref().filter(|part| !part.is_null());
+        match root.as_str() {
+            "topic" if rest.is_empty() => Ok(Found::Part(Part::text(&self.shape.topic), None)),
+            "value" => within(value, root, rest),
+            "key" => within(self.shape.key.as_ref(), root, rest),
+            "headers" => self.header(rest),
+            // The fields of the envelope are there without `value.` too.
+            _ => match value {
+                None => Ok(Found::OfNothing("value".to_owned())),
+                Some(value) if value.is_envelope() && value.schema.place(root).is_some() => {
+                    within(Some(value), "value", path)
+                }
+                Some(value) => Err(format!(
+                    "there is no `{root}`; there are topic, key, headers, value{}",
+                    if value.is_envelope() {
+                        ", op, before, after and source"
+                    } else {
+                        " and its fields"
+                    }
+                )),
+            },
+        }
+    }
+
+    fn header(&self, path: &[String]) -> Result<Found, Fault> {
+        let Some((name, rest)) = path.split_first() else {
+            return Err("`headers` is all of them; write headers.NAME.value".to_owned());
+        };
+        // Debezium keeps the last of the same name.
+        let header = self.shape.headers.iter().rev().find(|header| header.name == *name);
+        match (header, rest) {
+            (None, []) => Ok(Found::Nothing),
+            (None, _) => Ok(Found::OfNothing(format!("headers.{name}"))),
+            (Some(header), []) => {
+                let node = match header.part.is_null() {
+                    true => Node::Null,
+                    false => Node::Struct(Vec::new()),
+                };
+                let schema = Schema::plain(Base::Struct(Vec::new()));
+                Ok(Found::Part(Part { schema, node }, None))
+            }
+            (Some(header), [value]) if value == "value" => {
+                Ok(Found::Part(header.part.clone(), None))
+            }
+            (Some(_), _) => Err(format!(
+                "`headers.{}` is no value of a header; write headers.{name}.value",
+                path.join(".")
+            )),
+        }
+    }
+}
+
+/// The value at a path within a part.
+fn within(part: Option<&Part>, name: &str, path: &[String]) -> Result<Found, Fault> {
+    let Some(part) = part else {
+        return Ok(match path.is_empty() {
+            true => Found::Nothing,
+            false => Found::OfNothing(name.to_owned()),
+        });
+    };
+    let (mut part, mut name, mut absent) = (part.clone(), name.to_owned(), None);
+    for field in path {
+        if part.schema.place(field).is_none() {
+            let known: Vec<&str> = part.schema.fields().iter().map(|field| &*field.name).collect();
+            return Err(match known.is_empty() {
+                true => format!("`{name}` has no fields, and `{name}.{field}` is asked for"),
+                false => format!("`{name}` has no field `{field}`; it has {}", known.join(", ")),
+            });
+        }
+        if part.is_null() && absent.is_none() {
+            absent = Some(name.clone());
+        }
+        part = part
+            .field(field)
+            .ok_or_else(|| format!("`{name}` is one value, and `{field}` is not taken of it"))?;
+        name = format!("{name}.{field}");
+    }
+    Ok(Found::Part(part, absent))
+}
+
+/// `&&` or `||` of two sides, if one of them does not decide it in each record.
+fn decided(deciding: bool, sides: [Program; 2], made: fn(Box<[Program; 2]>) -> Program) -> Program {
+    let is = |side: &Program, value| side.fixed() == Some(&Fixed::Bool(value));
+    if sides.iter().any(|side| is(side, deciding)) {
+        return Op::Leaf(Bound::Value(Fixed::Bool(deciding)));
+    }
+    let [left, right] = sides;
+    match (is(&left, !deciding), is(&right, !deciding)) {
+        (true, _) => right,
+        (false, true) => left,
+        (false, false) => made(Box::new([left, right])),
+    }
+}
+
+/// The value in place of a program that has no field.
+fn worked_out(program: Program, tree: &Tree) -> Result<Program, Fault> {
+    let children = program.children();
+    if children.is_empty() || !children.iter().all(|child| child.fixed().is_some()) {
+        return Ok(program);
+    }
+    let no_field = |_: usize| -> Result<Value<'_>, RunFault> { Err(RunFault::Foreign) };
+    match program.run(&no_field) {
+        Ok(value) => Ok(Op::Leaf(Bound::Value(value.into()))),
+        Err(fault) => Err(format!("`{tree}` fails in each record: {fault}")),
+    }
+}
+
+/// A fixed number becomes a decimal, since a decimal is compared with it.
+fn decimal(number: &mut Program, decimal: &Tree, double: &Tree) -> Result<(), Fault> {
+    match number {
+        Op::Leaf(Bound::Value(fixed @ Fixed::Double(_))) => {
+            if let Fixed::Double(value) = fixed {
+                *fixed = Fixed::Decimal(value.to_string());
+            }
+            Ok(())
+        }
+        _ => Err(format!(
+            "`{decimal}` is a decimal and `{double}` is a double, which is not exact; write \
+             double({decimal})"
+        )),
+    }
+}
+
+fn wrong(tree: &Tree, of: Type, wanted: &str) -> Fault {
+    format!("`{tree}` is {}, and it should be {wanted}", of.name())
+}
+
+fn type_of_fixed(value: &Fixed) -> Type {
+    match value {
+        Fixed::Null => Type::Null,
+        Fixed::Bool(_) => Type::Bool,
+        Fixed::Int(_) => Type::Int,
+        Fixed::Double(_) => Type::Double,
+        Fixed::Decimal(_) => Type::Decimal,
+        Fixed::Text(_) => Type::Text,
+        Fixed::Opaque => Type::Opaque,
+    }
+}
+
+/// What values of a schema are in an expression.
+fn type_of(schema: &Schema) -> Type {
+    let name = schema.name.as_deref().unwrap_or_default();
+    match &schema.base {
+        Base::Boolean => Type::Bool,
+        Base::Int8 | Base::Int16 | Base::Int32 | Base::Int64 => Type::Int,
+        Base::Float32 | Base::Float64 => Type::Double,
+        Base::Text if name.starts_with("io.debezium.time.") => Type::TimeText,
+        Base::Text => Type::Text,
+        Base::Bytes if schema.is_decimal() => Type::Decimal,
+        Base::Struct(_) if name == VARIABLE => Type::Decimal,
+        Base::Bytes | Base::Struct(_) | Base::Array(_) | Base::Map(..) => Type::Opaque,
+    }
+}
+
+fn fixed(literal: &Literal) -> Fixed {
+    match literal {
+        Literal::Boolean(value) => Fixed::Bool(*value),
+        Literal::Int(value) => Fixed::Int(*value),
+        Literal::Float4(value) => Fixed::Double(f64::from(*value)),
+        Literal::Float8(value) => Fixed::Double(*value),
+        Literal::Text(value) => Fixed::Text(value.clone()),
+        Literal::Decimal { unscaled, scale } | Literal::Variable { unscaled, scale } => {
+            let mut text = Vec::new();
+            crate::table::value::unscaled_text(unscaled, *scale, &mut text);
+            Fixed::Decimal(String::from_utf8_lossy(&text).into_owned())
+        }
+        Literal::Bytes(_)
+        | Literal::Point(..)
+        | Literal::Geometry { .. }
+        | Literal::Map(_)
+        | Literal::List { .. } => Fixed::Opaque,
+    }
+}
