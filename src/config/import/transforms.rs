@@ -5,6 +5,7 @@
 
 use super::Input;
 use super::capture::expressions;
+use super::scripts;
 use super::source::Given;
 use super::target::Target;
 
@@ -18,6 +19,10 @@ enum As {
     Words(&'static [(&'static str, &'static str)]),
     /// The column that is the topic. A row without a topic keeps that of its table, as theirs does.
     Route,
+    /// The language of a script.
+    Language,
+    /// A condition or a topic's name in that language.
+    Script,
     /// A text that must be this one, since ours does nothing else.
     Only(&'static str),
 }
@@ -42,6 +47,11 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("logical-router", "key.enforce.uniqueness", "unique_keys"),
     ("logical-router", "key.field.name", "key_field"),
     ("logical-router", "schema.name.adjustment.mode", "schema_names"),
+    ("filter", "topic.regex", "when_topic"),
+    ("filter", "null.handling.mode", "nulls"),
+    ("content-router", "topic.expression", "topic"),
+    ("content-router", "topic.regex", "when_topic"),
+    ("content-router", "null.handling.mode", "nulls"),
     ("replace-field", "renames", "rename"),
     ("schema-metadata", "schema.name", "name"),
     ("schema-metadata", "schema.version", "version"),
@@ -89,6 +99,28 @@ const CLASSES: &[Class] = &[
             ("drop.fields.from.key", As::Only("false")),
             ("drop.fields.keep.schema.compatible", As::Only("true")),
             DEFAULTS,
+        ],
+    },
+    Class {
+        java: "Filter",
+        ours: "filter",
+        has_sides: false,
+        options: &[
+            ("language", As::Language),
+            ("condition", As::Script),
+            ("topic.regex", As::Text),
+            ("null.handling.mode", As::Text),
+        ],
+    },
+    Class {
+        java: "ContentBasedRouter",
+        ours: "content-router",
+        has_sides: false,
+        options: &[
+            ("language", As::Language),
+            ("topic.expression", As::Script),
+            ("topic.regex", As::Text),
+            ("null.handling.mode", As::Text),
         ],
     },
     Class {
@@ -257,6 +289,7 @@ impl Class {
                     DEBEZIUM
                 }
                 "decode-message" => POSTGRES,
+                _ if class.options.iter().any(|(_, form)| matches!(form, As::Language)) => DEBEZIUM,
                 _ => CONNECT,
             };
             name.strip_prefix(home) == Some(class.java) && class.has_sides == side.is_some()
@@ -339,8 +372,13 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
                 target.text(&section, &key, value, "");
                 target.text(&section, "route_missing", "own", "");
             }
+            As::Language if scripts::is_translated(value) => {}
+            As::Script => match scripts::translated(value) {
+                Ok(expression) => target.text(&section, &key, &expression, ""),
+                Err(why) => target.refuse(&given.written, why),
+            },
             As::Only(only) if value == *only => {}
-            As::Only(_) => target.refuse(&given.written, "has no counterpart"),
+            As::Only(_) | As::Language => target.refuse(&given.written, "has no counterpart"),
         }
     }
     if let Some(alias) = input.value(&format!("{name}.predicate")) {
