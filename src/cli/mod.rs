@@ -11,6 +11,7 @@ mod exit;
 mod import;
 mod logging;
 mod notify;
+mod preview;
 mod progress;
 mod remove;
 mod request;
@@ -79,6 +80,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what rows of a table become, before and after the transforms, and send nothing
+    ///
+    /// Only Postgres is asked. Kafka and the registry may be away, and the slot is left alone.
+    #[command(after_help = Code::TABLE)]
+    Preview(preview::Arguments),
     /// Show, explain or import the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -222,6 +228,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         }),
         Some(Command::Run { exit_on_halt }) => run::run(file, exit_on_halt),
         Some(Command::Check { json }) => check::run(&load(file)?.checked, json),
+        Some(Command::Preview(arguments)) => preview::run(&load(file)?.checked, &arguments),
         Some(Command::Config(ConfigCommand::Show)) => {
             print(load(file)?.shown.to_string().trim_end());
             Ok(Code::Done)

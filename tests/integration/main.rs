@@ -27,6 +27,7 @@ mod exit_statuses;
 mod first_copy;
 mod kafka_room;
 mod planning;
+mod preview;
 mod postgres_room;
 mod protocol_bytes;
 mod registry_client;

@@ -21,7 +21,7 @@ fn server() -> Server {
 }
 
 /// The running program, and the folder that it keeps its state in.
-struct Program {
+pub(super) struct Program {
     child: Child,
     _folder: tempfile::TempDir,
     _watchdog: Sender<()>,
@@ -29,10 +29,15 @@ struct Program {
 
 impl Program {
     fn start(server: &Server, stdout: Stdio) -> Program {
+        Program::start_with(server, stdout, "")
+    }
+
+    /// The same, with more of the configuration.
+    pub(super) fn start_with(server: &Server, stdout: Stdio, more: &str) -> Program {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "sink = \"stdout\"\n[postgres]\nurl = \"{}\"\n[tables]\ninclude = [\"public.*\"]\n[topics]\nprefix = \"p\"\n\
-             [admin]\nlisten = \"off\"\n",
+             [admin]\nlisten = \"off\"\n{more}",
             server.url("postgres")
         );
         std::fs::write(folder.path().join("wellspring.toml"), text).unwrap();
@@ -43,12 +48,12 @@ impl Program {
         Program { child, _folder: folder, _watchdog }
     }
 
-    fn lines(&mut self) -> BufReader<ChildStdout> {
+    pub(super) fn lines(&mut self) -> BufReader<ChildStdout> {
         BufReader::new(self.child.stdout.take().unwrap())
     }
 
     /// Its exit status and what it said on standard error, once it has ended.
-    fn ended(self) -> (Option<i32>, String) {
+    pub(super) fn ended(self) -> (Option<i32>, String) {
         let output = self.child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }

@@ -14,6 +14,8 @@ mod sink;
 mod source;
 mod versions;
 
+pub(super) use schemas::described;
+
 use super::{Code, Failure, block_on, print};
 use crate::config::Checked;
 use serde::Serialize;

@@ -12,7 +12,7 @@ use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::encode::{Draft, Planner};
 use crate::postgres::publication::Candidate;
 use crate::postgres::{PgError, Sql, catalog, surroundings};
-use crate::table::ReplicaIdentity;
+use crate::table::{ReplicaIdentity, Table};
 use std::collections::BTreeMap;
 
 /// The most tables whose schemas are checked. Each takes two requests, and the check has to end.
@@ -33,39 +33,42 @@ pub(super) async fn drafts(
     let planner = Planner::new(checked.encode.clone(), sql.database(), "", 1);
     let mut drafted = Vec::new();
     for table in captured.iter().take(TABLES_MAX) {
-        let facts = catalog::table_facts(sql, table.relation).await?;
-        let identity = match table.identity {
-            ReplicaIdentity::Default => b'd',
-            ReplicaIdentity::Nothing => b'n',
-            ReplicaIdentity::Full => b'f',
-            ReplicaIdentity::Index => b'i',
-        };
-        let flagged = match table.identity {
-            ReplicaIdentity::Default => &facts.primary_key,
-            ReplicaIdentity::Index => &facts.identity_index,
-            ReplicaIdentity::Full | ReplicaIdentity::Nothing => &Vec::new(),
-        };
-        let columns = surroundings::columns(sql, table.relation).await?;
-        let column = |name: String| {
-            let (type_oid, typmod) = facts
-                .columns
-                .get(&name)
-                .map_or((Default::default(), -1), |c| (c.type_oid, c.typmod));
-            let in_identity = table.identity == ReplicaIdentity::Full || flagged.contains(&name);
-            ShapeColumn { name, type_oid, typmod, in_identity }
-        };
-        let shape = RelationShape {
-            oid: table.relation,
-            namespace: table.name.namespace.to_string(),
-            name: table.name.name.to_string(),
-            identity,
-            columns: columns.into_iter().map(column).collect(),
-        };
-        let draft =
-            planner.draft(&describe(&shape, &facts)).map_err(|error| Chain(&error).to_string());
+        let described = described(sql, table).await?;
+        let draft = planner.draft(&described).map_err(|error| Chain(&error).to_string());
         drafted.push(Drafted { name: table.name.to_string(), draft });
     }
     Ok(drafted)
+}
+
+/// A table as the stream would describe it.
+pub(in crate::cli) async fn described(sql: &Sql, table: &Candidate) -> Result<Table, PgError> {
+    let facts = catalog::table_facts(sql, table.relation).await?;
+    let identity = match table.identity {
+        ReplicaIdentity::Default => b'd',
+        ReplicaIdentity::Nothing => b'n',
+        ReplicaIdentity::Full => b'f',
+        ReplicaIdentity::Index => b'i',
+    };
+    let flagged = match table.identity {
+        ReplicaIdentity::Default => &facts.primary_key,
+        ReplicaIdentity::Index => &facts.identity_index,
+        ReplicaIdentity::Full | ReplicaIdentity::Nothing => &Vec::new(),
+    };
+    let columns = surroundings::columns(sql, table.relation).await?;
+    let column = |name: String| {
+        let (type_oid, typmod) =
+            facts.columns.get(&name).map_or((Default::default(), -1), |c| (c.type_oid, c.typmod));
+        let in_identity = table.identity == ReplicaIdentity::Full || flagged.contains(&name);
+        ShapeColumn { name, type_oid, typmod, in_identity }
+    };
+    let shape = RelationShape {
+        oid: table.relation,
+        namespace: table.name.namespace.to_string(),
+        name: table.name.name.to_string(),
+        identity,
+        columns: columns.into_iter().map(column).collect(),
+    };
+    Ok(describe(&shape, &facts))
 }
 
 /// Reports tables that cannot be published, whatever the registry answers.
