@@ -67,6 +67,16 @@ MASKS = {
     }},
     "filtered": {"columns": {"exclude": ["public.orders.rate", "regex:public\\.orders\\.due_.*"]}},
 }
+# Each pipeline of `shapes`, likewise. Every row is an event of the outbox, and passes the condition.
+SHAPES = {
+    "plain": {},
+    "unwrap": {"transform": [{"type": "unwrap"}]},
+    "outbox": {"transform": [{"type": "outbox", "route": "currency", "event_key": "customer", "payload": "customer"}]},
+    "condition": {"transform": [
+        {"type": "filter", "condition": "op == 't' || op == 'd' || (after.quantity >= 0 && after.currency == 'EUR')"}]},
+}
+# The topic of the outbox: every row of the bench has this currency.
+OUTBOX_TOPIC = "outbox.event.EUR"
 # One row of ten is left out by the publication of `filtered`.
 FILTER = "where (id % 10 <> 0)"
 IDLE_SECONDS = 10
@@ -74,7 +84,7 @@ PARTITIONS = 6
 # How often /metrics is asked for the end of a drain: fine against the second that a drain takes, and cheap for the program.
 POLL_SECONDS = 0.05
 YARDSTICK = "yardstick"
-CASES = ("drain_small", "drain_large", "latency", "snapshot", "masks", "admin")
+CASES = ("drain_small", "drain_large", "latency", "snapshot", "masks", "shapes", "admin")
 # Far more often than anybody asks, and how long a stretch of asking or of quiet lasts.
 STATUS_RATE, ADMIN_SECONDS = 200, 10
 
@@ -179,14 +189,22 @@ class Bench:
 
     def masks(self, rows):
         """CPU microseconds a row of each pipeline of MASKS, and their ratios to the plain one."""
-        peers = servers.Peers("bench-masks", {
-            "%s.%s" % (name, topic): count
-            for name in MASKS for topic, count in (("public.orders", PARTITIONS), ("wellspring-state", 1))})
+        self.sql.execute("create publication bench_filtered for table public.orders " + FILTER)
+        return self.pipelines("masks", MASKS, rows)
+
+    def shapes(self, rows):
+        """The same of SHAPES."""
+        return self.pipelines("shapes", SHAPES, rows)
+
+    def pipelines(self, case, pipelines, rows):
+        """The same of these pipelines, one after another over the same rows."""
+        topics = {"%s.%s" % (name, topic): count
+                  for name in pipelines for topic, count in (("public.orders", PARTITIONS), ("wellspring-state", 1))}
+        peers = servers.Peers("bench-" + case, {**topics, OUTBOX_TOPIC: PARTITIONS})
         peers.start()
         agents = {name: Agent("bench-" + name, self.pg.url("bench"), peers.brokers, peers.url, name, ["public.orders"],
-                              "bench_" + name, over) for name, over in MASKS.items()}
-        self.sql.execute("create publication bench_filtered for table public.orders " + FILTER)
-        costs = {name: [] for name in MASKS}
+                              "bench_" + name, over) for name, over in pipelines.items()}
+        costs = {name: [] for name in pipelines}
         try:
             for agent in agents.values():
                 agent.wipe()
@@ -201,20 +219,20 @@ class Bench:
                 self.sql.execute("checkpoint")
                 target = self.sql.execute("select pg_current_wal_flush_lsn()::text").fetchone()[0]
                 self.sql.execute("select pg_switch_wal()")
-                names = list(MASKS)
+                names = list(pipelines)
                 for name in names[number % len(names):] + names[:number % len(names)]:
                     left_out = last // 10 - (last - rows) // 10 if name == "filtered" else 0
                     costs[name].append(self.agent_drain(rows - left_out, target, agents[name])[1])
-                print("%-12s round %d: %s" % ("masks", number + 1, ", ".join(
+                print("%-12s round %d: %s" % (case, number + 1, ", ".join(
                     "%s %.3f us/row" % (name, cost[-1]) for name, cost in costs.items())), flush=True)
         finally:
             for server in (*agents.values(), peers):
                 server.kill()
-        for name in MASKS:
+        for name in pipelines:
             self.sql.execute("select pg_drop_replication_slot(%s)", ("bench_" + name,))
         least = {name: min(cost) for name, cost in costs.items()}
         out = {name + "_cpu_us_per_row": round(cost, 3) for name, cost in least.items()}
-        for name in ("masked", "filtered"):
+        for name in (name for name in pipelines if name != "plain"):
             out[name + "_ratio"] = round(least[name] / least["plain"], 3)
         return {**out, "rounds": MASKS_ROUNDS}
 
@@ -423,6 +441,8 @@ def main():
             out["snapshot"] = bench.snapshot(int(COPY_ROWS * options.scale))
         if "masks" in only:
             out["masks"] = bench.masks(int(MASKS_ROWS * options.scale))
+        if "shapes" in only:
+            out["shapes"] = bench.shapes(int(MASKS_ROWS * options.scale))
         if "admin" in only:
             kept, new = bench.admin()
             out["admin"] = {"kept_percent": round(kept, 2), "new_percent": round(new, 2)}
@@ -443,6 +463,10 @@ def main():
         print("%-12s plain %.2f, masked %.2f, filtered %.2f us CPU/row: %.3f and %.3f times the plain" % (
             "masks", m["plain_cpu_us_per_row"], m["masked_cpu_us_per_row"], m["filtered_cpu_us_per_row"], m["masked_ratio"],
             m["filtered_ratio"]))
+    if "shapes" in out:
+        s = out["shapes"]
+        print("%-12s plain %.2f us CPU/row; %s times that" % ("shapes", s["plain_cpu_us_per_row"], ", ".join(
+            "%s %.3f" % (name, s[name + "_ratio"]) for name in SHAPES if name != "plain")))
     if "admin" in out:
         print("%-12s %d /status and 1 /metrics a second: %.2f %% of a core on a kept connection, %.2f %% on a new one each" % (
             "admin", STATUS_RATE, out["admin"]["kept_percent"], out["admin"]["new_percent"]))
