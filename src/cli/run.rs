@@ -29,6 +29,9 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let failed = |error: std::io::Error| Failure::of(Code::Failed, &error, "");
     let listener = checked.admin.map(listen).transpose()?;
+    let address = listener.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
+    // The log begins with what runs here. An agent that has started writes lines of its own.
+    greet(checked, address);
     block_on(async {
         // The handlers are installed before the agent starts, so that no signal causes its default
         // action.
@@ -49,7 +52,6 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
             )
         };
         let admin = listener.map(serve).transpose().map_err(failed)?;
-        greet(checked, admin.as_ref());
         let manager = Manager::find(heartbeat);
         manager.ready();
         let current = Current { file, loaded: loaded.clone(), exit_on_halt };
@@ -73,7 +75,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
 }
 
 /// Logs the configuration's main values in a few lines, once at start.
-fn greet(checked: &Checked, admin: Option<&admin::Server>) {
+fn greet(checked: &Checked, admin: Option<SocketAddr>) {
     info!("{}", version());
     let hosts: Vec<String> = checked.postgres.hosts.iter().map(ToString::to_string).collect();
     info!(
@@ -98,7 +100,7 @@ fn greet(checked: &Checked, admin: Option<&admin::Server>) {
         }
     }
     match admin {
-        Some(server) => info!("status, metrics and health: http://{}/", server.address()),
+        Some(address) => info!("status, metrics and health: http://{address}/"),
         None => info!("no status page: admin.listen is \"off\""),
     }
     for warning in &checked.warnings {
