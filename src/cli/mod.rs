@@ -18,6 +18,7 @@ mod request;
 mod run;
 mod running;
 mod slot;
+mod tail;
 
 pub use exit::{Code, Failure};
 
@@ -91,6 +92,13 @@ enum Command {
     /// Show, create or drop the replication slot, or accept the loss that a halt named
     #[command(subcommand, arg_required_else_help = true, after_help = Code::TABLE)]
     Slot(slot::Command),
+    /// Print the events of topics as lines of JSON, and go on as they come (Ctrl-C ends it)
+    ///
+    /// The command reads Kafka with the settings of the agent, and decodes events with the registry
+    /// of [registry]. It joins no group and commits nothing. A record that cannot be decoded is
+    /// shown with its size and the reason.
+    #[command(after_help = Code::TABLE)]
+    Tail(tail::Arguments),
     /// Ask the running agent to copy tables again while it streams
     ///
     /// Like every request to a running agent it goes to admin.listen with the token of
@@ -267,6 +275,7 @@ fn answer(arguments: Arguments) -> Result<Code, Failure> {
         Some(Command::Config(ConfigCommand::Import(arguments))) => import::run(&arguments),
         Some(Command::Slot(command)) => slot::run(&load(file)?.checked, &command),
         Some(Command::Adopt(arguments)) => adopt::run(&load(file)?.checked, &arguments),
+        Some(Command::Tail(arguments)) => tail::run(&load(file)?.checked, &arguments),
         Some(Command::Demo) => demo::run(),
     }
 }

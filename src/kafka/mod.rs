@@ -10,6 +10,7 @@
 //! - `Producer`: the row path. One per generation; any failed delivery ends it.
 //! - `Topics`: creates and describes topics, probes brokers. Every call is bounded in time.
 //! - `Follower`: reads a small topic of somebody else's as it grows.
+//! - `Tail`: reads topics for a person who looks at them.
 //! - `State`: small JSON texts by key, in a compacted topic or, for sinks without topics, in a
 //!   file.
 
@@ -26,6 +27,7 @@ mod producer;
 mod state;
 mod state_topic;
 mod statistics;
+mod tail;
 mod topics;
 mod topic_reader;
 
@@ -45,6 +47,7 @@ pub use rdkafka::types::RDKafkaErrorCode;
 pub use state::{FileState, State, StateError};
 pub use state_topic::StateTopic;
 pub use statistics::Statistics;
+pub use tail::{Start, Tail, Tailed};
 pub use topic_reader::{Entry, read_whole};
 pub use topics::{Cluster, Policy, TopicInfo, TopicSpec, Topics};
 

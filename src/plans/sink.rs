@@ -131,7 +131,7 @@ impl Lines {
 /// Opens standard output for the runtime, which then notices that the reader has gone. Returns
 /// `None` for a file, because a file has no reader, and for an output that cannot be watched. The
 /// next write then notices that the reader has gone.
-fn watched() -> Option<pipe::Sender> {
+pub fn watched() -> Option<pipe::Sender> {
     // Writes go on through `std::io::stdout`, which waits. So the pipe must not become
     // non-blocking, as the checked constructor would make it.
     let own = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
@@ -140,7 +140,7 @@ fn watched() -> Option<pipe::Sender> {
 
 /// Waits until the reader of the pipe has closed it. An idle database writes nothing that would
 /// fail.
-async fn closed(pipe: Option<&pipe::Sender>) {
+pub async fn closed(pipe: Option<&pipe::Sender>) {
     match pipe {
         Some(pipe) if pipe.ready(Interest::ERROR).await.is_ok() => {}
         // Nothing is watched, or the runtime is ending.

@@ -33,6 +33,7 @@ mod protocol_bytes;
 mod registry_client;
 mod schema_ids;
 mod stdout;
+mod tail;
 mod transforms;
 mod watch;
 mod windows;
