@@ -17,8 +17,9 @@ use super::checkpoint::FORMAT;
 use super::skipped::Place;
 use super::{By, Halt, LsnRange, Oversize, Proof, Reason, Recorded};
 use crate::change::Position;
+use crate::encode::not_holdable_in;
 use crate::lsn::Lsn;
-use crate::table::typed::{in_shell, in_sql, snapshot_of};
+use crate::table::typed::{column_in_sql, in_shell, in_sql, snapshot_of};
 use serde::{Deserialize, Serialize};
 
 /// The most processes that may begin the same attempt. The number is small because the attempt may
@@ -273,14 +274,31 @@ impl Halt {
             at.commit, at.ordinal
         );
         let next = next.replace("`wellspring skip`", &skip);
-        if self.reason != Reason::RecordTooLarge {
-            return next;
+        match self.finder(place) {
+            Some(finder) => format!("{next}; {finder}"),
+            None => next,
         }
+    }
+
+    /// The query that finds the rows with the cause in the table as it is now. The detail has no
+    /// values of the row, and the key is known by its hash alone.
+    fn finder(&self, place: &Place) -> Option<String> {
         let table = in_sql(&place.table);
-        format!(
-            "{next}; `SELECT ctid, octet_length(t::text) FROM {table} t ORDER BY 2 DESC LIMIT 5` \
-             finds the largest rows"
-        )
+        match self.reason {
+            Reason::RecordTooLarge => Some(format!(
+                "`SELECT ctid, octet_length(t::text) FROM {table} t ORDER BY 2 DESC LIMIT 5` \
+                 finds the largest rows"
+            )),
+            Reason::RowUnencodable => {
+                let (column, loss) = not_holdable_in(&self.detail, &place.table)?;
+                let condition = loss.condition(&column_in_sql(column))?;
+                Some(format!(
+                    "`SELECT ctid, * FROM {table} WHERE {condition} LIMIT 5` finds rows that \
+                     still have such a value: correct them before the skip"
+                ))
+            }
+            _ => None,
+        }
     }
 
     /// The detail. If the halt was read from the state topic, also the time of its recording and
@@ -322,6 +340,7 @@ fn utc(at_ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode::{EncodeError, Loss};
 
     fn author(run: &str) -> Author {
         Author { run: run.to_owned(), fingerprint: "f".to_owned(), version: "1".to_owned() }
@@ -377,6 +396,20 @@ mod tests {
         }
         let spaced = Halt { table: Some("p.a b".to_owned()), ..halted(Reason::TableLeft).halt() };
         assert!(spaced.next().contains("`wellspring snapshot 'p.a b'`"), "{}", spaced.next());
+    }
+
+    #[test]
+    fn the_next_step_of_an_unencodable_row_has_a_query() {
+        let error = EncodeError::NotHoldable {
+            table: "p.t".to_owned(),
+            column: "Total".to_owned(),
+            loss: Loss::NotANumber,
+        };
+        let halt = Halt { detail: error.to_string(), ..halted(Reason::RowUnencodable).halt() };
+        let query = "`SELECT ctid, * FROM p.t WHERE \"Total\" IN ('NaN', 'Infinity', \
+                     '-Infinity') LIMIT 5`";
+        assert!(halt.next().contains(query), "{}", halt.next());
+        assert!(!halted(Reason::RowUnencodable).halt().next().contains("SELECT"));
     }
 
     #[test]

@@ -127,3 +127,34 @@ pub enum EncodeError {
         found: usize,
     },
 }
+
+/// Column and kind of a value that has no form, in a text that [`EncodeError::NotHoldable`] is part
+/// of. `table` is `namespace.name`.
+///
+/// A halt keeps its detail alone, and the next step is told from it after a restart as well.
+#[must_use]
+pub fn not_holdable_in<'a>(text: &'a str, table: &str) -> Option<(&'a str, Loss)> {
+    let (_, rest) = text.split_once("encode column `")?;
+    let (column, rest) = rest.split_once(&format!("` of {table}: its schema has no value for "))?;
+    let loss = Loss::ALL.into_iter().find(|loss| {
+        rest.strip_prefix(&loss.to_string()).is_some_and(|rest| rest.starts_with(" and "))
+    })?;
+    Some((column, loss))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn column_and_kind_are_read_back_from_the_text() {
+        for loss in Loss::ALL {
+            let (table, column) = ("p.Order `x`".to_owned(), "a `b` of c".to_owned());
+            let error = EncodeError::NotHoldable { table, column, loss };
+            let detail = format!("table p.Order `x` at commit 0/1E ordinal 2: {error}");
+            let found = not_holdable_in(&detail, "p.Order `x`");
+            assert_eq!(found, Some(("a `b` of c", loss)), "{detail}");
+        }
+        assert_eq!(not_holdable_in("encode column `a` of p.t: NULL in a column", "p.t"), None);
+    }
+}

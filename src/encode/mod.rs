@@ -44,6 +44,7 @@ mod transcode;
 mod wire;
 
 pub use auxiliary::{Counted, Mark};
+pub use encode_error::not_holdable_in;
 pub use encoder::{EncodeError, Encoder, Record};
 pub use modes::{
     BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,

@@ -49,6 +49,22 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// Every kind of loss, in the order of the enum.
+    pub const ALL: [Loss; 12] = [
+        Loss::NotANumber,
+        Loss::BeyondUnit,
+        Loss::BelowMillis,
+        Loss::BeyondDouble,
+        Loss::MoneyRounded,
+        Loss::BeyondInt16,
+        Loss::EmptyBits,
+        Loss::NullElement,
+        Loss::ArrayShape,
+        Loss::IntervalCut,
+        Loss::EndOfDay,
+        Loss::Unavailable,
+    ];
+
     /// A stable name, for a metric's label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -66,6 +82,31 @@ impl Loss {
             Loss::EndOfDay => "end_of_day",
             Loss::Unavailable => "unavailable",
         }
+    }
+
+    /// The condition in SQL that finds the rows of a table with such a value. `column` is quoted.
+    /// `None` where the value alone does not show it.
+    #[must_use]
+    pub fn condition(self, column: &str) -> Option<String> {
+        Some(match self {
+            Loss::NotANumber => format!("{column} IN ('NaN', 'Infinity', '-Infinity')"),
+            // The unit is not known here. Nanoseconds have the narrowest range.
+            Loss::BeyondUnit => {
+                format!("isfinite({column}) AND {column} NOT BETWEEN '1677-09-22' AND '2262-04-11'")
+            }
+            Loss::EmptyBits => format!("length({column}) = 0"),
+            Loss::NullElement => {
+                format!("EXISTS (SELECT 1 FROM unnest({column}) AS e(v) WHERE v IS NULL)")
+            }
+            Loss::BelowMillis
+            | Loss::BeyondDouble
+            | Loss::MoneyRounded
+            | Loss::BeyondInt16
+            | Loss::ArrayShape
+            | Loss::IntervalCut
+            | Loss::EndOfDay
+            | Loss::Unavailable => return None,
+        })
     }
 }
 

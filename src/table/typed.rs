@@ -30,12 +30,18 @@ pub fn in_sql(table: &str) -> String {
         if part.chars().all(is_plain) && part.starts_with(|c: char| !c.is_ascii_digit()) {
             return part.to_owned();
         }
-        format!("\"{}\"", part.replace('"', "\"\""))
+        column_in_sql(part)
     };
     match table.split_once('.') {
         Some((namespace, name)) => format!("{}.{}", quoted(namespace), quoted(name)),
         None => quoted(table),
     }
+}
+
+/// The name of a column as SQL takes it. It may be a key word, so it is always in double quotes.
+#[must_use]
+pub fn column_in_sql(column: &str) -> String {
+    format!("\"{}\"", column.replace('"', "\"\""))
 }
 
 #[cfg(test)]
@@ -61,5 +67,6 @@ mod tests {
         assert_eq!(in_sql("public.order_2"), "public.order_2");
         assert_eq!(in_sql("public.Or\"ders"), "public.\"Or\"\"ders\"");
         assert_eq!(in_sql("S 1.2nd"), "\"S 1\".\"2nd\"");
+        assert_eq!(column_in_sql("or\"der"), "\"or\"\"der\"");
     }
 }
