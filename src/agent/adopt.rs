@@ -13,9 +13,16 @@
 //! - An offset of an unfinished copy shows that rows are missing, and is refused.
 
 use super::Config;
-use super::consent::{CommandContext, ConsentError, connect, consented, idle, write};
+use super::consent::{CommandContext, ConsentError, connect, consented, write};
 use crate::continuity::checkpoint::Checkpoint;
 use crate::lsn::Lsn;
+use crate::plans::keeper::Keeper;
+use crate::postgres::preflight::{self, SlotHolder};
+
+/// The next step while somebody still reads from the slot.
+const RUNNING_NEXT: &str = "stop Debezium first: PUT /connectors/NAME/stop at Kafka Connect (a \
+                            paused connector keeps the slot), or stop Debezium Server; then run \
+                            this command again";
 
 /// The parts of Debezium's stored offset that matter to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,14 +71,23 @@ pub struct Adopted {
     pub server: Lsn,
 }
 
-/// Checks that offset, slot and server fit together, and writes our first checkpoint.
+/// A takeover whose parts fit together. Nothing is written yet.
+pub struct Fitting {
+    keeper: Keeper,
+    adopted: Adopted,
+}
+
+/// Checks that offset, slot and server fit together, and writes nothing.
 ///
 /// # Errors
-/// `NotAdopted` names what does not fit, `NoPublication` and `Missing` what is not there, and
-/// `InUse` the holder of the slot. Postgres and Kafka may refuse as well.
-pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentError> {
-    let CommandContext { keeper, seen, .. } = connect(config).await?;
-    idle(config, &seen)?;
+/// `NotAdopted` names what does not fit, or the program that still reads from the slot.
+/// `NoPublication` and `Missing` name what is not there. Postgres and Kafka may refuse as well.
+pub async fn look(config: &Config, offset: Offset) -> Result<Fitting, ConsentError> {
+    let CommandContext { sql, keeper, seen, .. } = connect(config).await?;
+    if let Some(pid) = seen.slot().and_then(|slot| slot.active_pid) {
+        let holder = preflight::slot_holder(&sql, &config.slot).await?;
+        return refused(&held(config, pid, holder.as_ref()), RUNNING_NEXT);
+    }
     if seen.state.record.is_some() {
         return refused(
             "there is a record of this slot already",
@@ -104,8 +120,44 @@ pub async fn adopt(config: &Config, offset: Offset) -> Result<Adopted, ConsentEr
         clean: false,
         ..consented(config, &seen, from, "adopted")
     };
-    write(&keeper, &record).await?;
-    Ok(Adopted { from, offset, server: seen.server(), record })
+    let adopted = Adopted { from, offset, server: seen.server(), record };
+    Ok(Fitting { keeper, adopted })
+}
+
+impl Fitting {
+    /// Writes our first checkpoint, unless the stored offset has moved since the look. `again` is
+    /// the offset as it is stored now.
+    ///
+    /// # Errors
+    /// `NotAdopted` if the offset has moved. Kafka may refuse as well.
+    pub async fn adopt(self, again: Option<Offset>) -> Result<Adopted, ConsentError> {
+        unmoved(self.adopted.offset, again)?;
+        write(&self.keeper, &self.adopted.record).await?;
+        Ok(self.adopted)
+    }
+}
+
+fn unmoved(read: Offset, again: Option<Offset>) -> Result<(), ConsentError> {
+    if again == Some(read) {
+        return Ok(());
+    }
+    let why = "the stored offset has moved since it was read: Debezium still runs";
+    refused(why, RUNNING_NEXT)
+}
+
+/// A sentence about who reads from the slot. The server may hide its program from our role.
+fn held(config: &Config, pid: i32, holder: Option<&SlotHolder>) -> String {
+    let slot = &config.slot;
+    let Some(holder) = holder else {
+        return format!("slot `{slot}` is held by pid {pid}: Debezium still runs");
+    };
+    match holder.application.as_deref() {
+        Some(program) if program == config.postgres.application_name => {
+            format!("slot `{slot}` is held by an agent of ours: {holder}")
+        }
+        Some(program) => format!("slot `{slot}` is held by {program}: {holder}"),
+        None => format!("slot `{slot}` is held by another program: {holder}"),
+    }
 }
 
 fn fits(offset: Offset, confirmed: Lsn, server: Lsn) -> Result<(), ConsentError> {
@@ -178,6 +230,13 @@ mod tests {
         assert!(judged(at(120, 100), 100, 200));
         assert!(judged(at(120, 100), 80, 200));
         assert!(!judged(at(120, 100), 101, 200));
+    }
+
+    #[test]
+    fn an_offset_that_moves_is_refused() {
+        assert!(unmoved(at(120, 100), Some(at(120, 100))).is_ok());
+        assert!(unmoved(at(120, 100), Some(at(121, 100))).is_err());
+        assert!(unmoved(at(120, 100), None).is_err());
     }
 
     #[test]

@@ -47,23 +47,32 @@ pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
     let config = checked.pipeline(false);
     let prefix = &checked.encode.prefix;
     block_on(async {
-        let Arguments { from_connect_offsets, from_offset_file, from_offset_table } = arguments;
-        let (place, stored) = match (from_connect_offsets, from_offset_file, from_offset_table) {
-            (Some(topic), ..) => (format!("topic `{topic}`"), from_topic(checked, topic).await?),
-            (None, Some(path), _) => (format!("file {}", path.display()), from_file(path)?),
-            (None, None, Some(table)) => {
-                (format!("table `{table}`"), from_table(checked, table).await?)
-            }
-            (None, None, None) => {
-                let what = vec!["no offset is named".to_owned()];
-                return Err(told("adopt", what, "name a topic, a file or a table"));
-            }
-        };
+        let (place, stored) = stored(checked, arguments).await?;
         let (connector, offset) = find(&stored, prefix, &place)?;
-        let adopted = adopt::adopt(&config, offset).await?;
+        let fitting = adopt::look(&config, offset).await?;
+        // A Debezium that runs stores its offset once a minute, also while it has lost its slot.
+        let (_, again) = self::stored(checked, arguments).await?;
+        let again = find(&again, prefix, &place).ok().map(|(_, offset)| offset);
+        let adopted = fitting.adopt(again).await?;
         print(&said(&connector, &place, &config.slot, &adopted));
         Ok(Code::Done)
     })?
+}
+
+/// What the named place holds, and its name.
+async fn stored(checked: &Checked, arguments: &Arguments) -> Result<(String, Stored), Failure> {
+    let Arguments { from_connect_offsets, from_offset_file, from_offset_table } = arguments;
+    Ok(match (from_connect_offsets, from_offset_file, from_offset_table) {
+        (Some(topic), ..) => (format!("topic `{topic}`"), from_topic(checked, topic).await?),
+        (None, Some(path), _) => (format!("file {}", path.display()), from_file(path)?),
+        (None, None, Some(table)) => {
+            (format!("table `{table}`"), from_table(checked, table).await?)
+        }
+        (None, None, None) => {
+            let what = vec!["no offset is named".to_owned()];
+            return Err(told("adopt", what, "name a topic, a file or a table"));
+        }
+    })
 }
 
 async fn from_topic(checked: &Checked, topic: &str) -> Result<Stored, Failure> {

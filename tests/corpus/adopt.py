@@ -15,6 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "stack")]
 
 import decode  # noqa: E402
+import dist  # noqa: E402
 import servers  # noqa: E402
 from agent import Agent  # noqa: E402
 
@@ -153,7 +154,26 @@ def no_offset(scene):
     refused(scene, None, "no offset of a connector")
 
 
-SCENES = (from_the_topic, from_the_file, from_the_table, a_slot_ahead_of_the_offset, an_offset_of_another_server, an_unfinished_copy,
+def a_debezium_that_runs(scene):
+    """The slot's reader says that it is Debezium, as the real one does."""
+    produce(scene.peers.brokers, {"lsn": number(scene.slot), "lsn_commit": number(scene.slot)})
+    command = [dist.client_tool("pg_recvlogical"), "-d", scene.pg.url(scene.name), "--slot", scene.name, "--start", "-f", os.devnull,
+               "--no-loop", "-o", "proto_version=1", "-o", "publication_names=dbz_publication"]
+    reader = servers.Process("adopt-debezium")
+    reader.launch(command, {"PGAPPNAME": "Debezium Streaming"})
+    try:
+        active = "select count(active_pid) from pg_replication_slots where slot_name = '%s'" % scene.name
+        servers.wait_until("it streams", lambda: scene.sql(active) == "1", WAIT_SECONDS)
+        status, text = scene.adopt()
+        assert status != 0 and "is held by Debezium Streaming: pid" in text and "PUT /connectors/NAME/stop" in text, text
+    finally:
+        reader.kill()
+        servers.wait_until("it is gone", lambda: scene.sql(active) == "0", WAIT_SECONDS)
+    _, text = scene.agent.command("slot", "status")
+    assert "state_missing" in text, text  # nothing was written
+
+
+SCENES = (a_debezium_that_runs, from_the_topic, from_the_file, from_the_table, a_slot_ahead_of_the_offset, an_offset_of_another_server, an_unfinished_copy,
           no_offset)
 
 
