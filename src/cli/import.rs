@@ -13,7 +13,8 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A connector's and a worker's files, or Debezium Server's; `-` for standard input
+    /// A connector's and a worker's files (JSON, properties, or Strimzi's YAML), or Debezium
+    /// Server's; `-` for standard input
     #[arg(required_unless_present = "properties")]
     files: Vec<PathBuf>,
 

@@ -18,6 +18,7 @@ mod properties;
 mod scripts;
 mod signals;
 mod source;
+mod strimzi;
 mod table;
 mod target;
 mod topics;

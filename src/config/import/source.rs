@@ -1,10 +1,10 @@
-//! Reads the files to import: a connector's JSON, properties of a connector or a worker, or
-//! Debezium Server's properties.
+//! Reads the files to import: a connector's JSON or YAML, properties of a connector or a worker,
+//! or Debezium Server's properties.
 //!
 //! All become one list of properties under the names of Debezium's connector and Kafka Connect.
 //! Each keeps its name in the file, because the operator looks for it there.
 
-use super::properties;
+use super::{properties, strimzi};
 use std::collections::BTreeMap;
 
 /// One property, as it was found in a file.
@@ -43,6 +43,14 @@ pub enum SourceError {
         file: String,
         /// The part with another shape.
         at: String,
+    },
+    /// The YAML of a connector has a form that is not read.
+    #[error("{file}: {fault}")]
+    Yaml {
+        /// Name of the file.
+        file: String,
+        /// The fault, with its line.
+        fault: strimzi::BadYaml,
     },
     /// The properties file has a faulty escape.
     #[error("{file}: {fault}")]
@@ -89,6 +97,10 @@ fn one(file: &str, text: &str) -> Result<Vec<Given>, SourceError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let pairs = if text.trim_start().starts_with('{') {
         json(file, text)?
+    } else if strimzi::is_yaml(text) {
+        let read = strimzi::yaml(text)
+            .map_err(|fault| SourceError::Yaml { file: file.to_owned(), fault })?;
+        pairs_of(file, &read)?
     } else {
         properties::read(text)
             .map_err(|fault| SourceError::Properties { file: file.to_owned(), fault })?
@@ -134,8 +146,24 @@ fn json(file: &str, text: &str) -> Result<Vec<(String, String)>, SourceError> {
     let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
         SourceError::Json { file: file.to_owned(), line: error.line(), column: error.column() }
     })?;
+    pairs_of(file, &value)
+}
+
+/// The properties of a connector: as it is posted to Connect, as `GET /connectors/NAME` or its
+/// `config` return it, as the only one of `GET /connectors?expand=info`, or as a resource of
+/// Strimzi.
+fn pairs_of(file: &str, value: &serde_json::Value) -> Result<Vec<(String, String)>, SourceError> {
     let shape = |at: &str| SourceError::Shape { file: file.to_owned(), at: at.to_owned() };
-    let whole = value.as_object().ok_or_else(|| shape("the file"))?;
+    let mut whole = value.as_object().ok_or_else(|| shape("the file"))?;
+    let resource = strimzi::connector(whole);
+    if let Some(connector) = &resource {
+        whole = connector;
+    }
+    if let (Some((_, only)), 1) = (whole.iter().next(), whole.len())
+        && let Some(info) = only.get("info").and_then(serde_json::Value::as_object)
+    {
+        whole = info;
+    }
     let config = match whole.get("config") {
         Some(config) => config.as_object().ok_or_else(|| shape("config"))?,
         None => whole,
@@ -184,6 +212,22 @@ mod tests {
     }
 
     #[test]
+    fn a_connector_comes_as_connect_and_kubernetes_show_it() {
+        let expect = [("name", "c"), ("topic.prefix", "shop"), ("tasks.max", "1")];
+        let shown = r#"{"name": "c", "config": {"topic.prefix": "shop", "tasks.max": "1"}, "tasks": [], "type": "source"}"#;
+        let all = format!("{{\"c\": {{\"info\": {shown}}}}}");
+        let resource = r#"{"kind": "KafkaConnector", "metadata": {"name": "c"},
+            "spec": {"tasksMax": 1, "config": {"topic.prefix": "shop"}}, "status": {}}"#;
+        let yaml = "kind: KafkaConnector\nmetadata:\n  name: c\nspec:\n  tasksMax: 1\n  config:\n    topic.prefix: shop\n";
+        for text in [shown, &all, resource, yaml] {
+            let (mut read, mut expect) = (names(&[text]), pairs(&expect));
+            read.sort();
+            expect.sort();
+            assert_eq!(read, expect, "{text}");
+        }
+    }
+
+    #[test]
     fn a_connector_overrides_its_worker() {
         let worker = "group.id=w\nkey.converter=json\nbootstrap.servers=k:1";
         let connector = "connector.class=x\nkey.converter=avro";
@@ -225,5 +269,9 @@ mod tests {
         assert!(fault("{\"a\": [1]}").starts_with("f: `a` is no text"));
         assert!(fault("{\"config\": 1}").starts_with("f: `config`"));
         assert!(fault("a=\\u1").starts_with("f: line 1"));
+        let yaml = "kind: KafkaConnector\nspec:\n  config:\n    a: [1]\n";
+        assert!(fault(yaml).starts_with("f: line 4"));
+        let two = r#"{"a": {"info": {"config": {}}}, "b": {"info": {"config": {}}}}"#;
+        assert!(fault(two).starts_with("f: `a` is no text"));
     }
 }
