@@ -170,19 +170,22 @@ WITH RECURSIVE uniques AS (
       WHERE k.place <= i.indnkeyatts AND NOT a.attnotnull) AS no_nulls
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
   WHERE i.indisunique),
+keys AS (
+  SELECT indrelid, bool_or(indisprimary) AS any_primary,
+    bool_or(indisprimary OR usable) AS any_usable,
+    bool_or(indisprimary AND usable AND indimmediate) AS primary_key,
+    bool_or(indisreplident AND usable AND indimmediate) AS identity,
+    min(name COLLATE \"C\") FILTER (WHERE usable AND indimmediate AND no_nulls) AS index
+  FROM uniques GROUP BY indrelid),
 lacking AS (
-  SELECT c.oid, n.nspname, c.relname, EXISTS (
-      SELECT FROM uniques u WHERE u.indrelid = c.oid AND u.indisprimary AND u.usable AND u.indimmediate) AS primary_key, (
-      SELECT min(u.name COLLATE \"C\") FROM uniques u
-      WHERE u.indrelid = c.oid AND u.usable AND u.indimmediate AND u.no_nulls) AS index
+  SELECT c.oid, n.nspname, c.relname, coalesce(k.primary_key, false) AS primary_key, k.index
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN keys k ON k.indrelid = c.oid
   WHERE c.relkind = 'r' AND CASE c.relreplident
     WHEN 'f' THEN false
     WHEN 'n' THEN true
-    ELSE NOT EXISTS (
-      SELECT FROM uniques u
-      WHERE u.indrelid = c.oid AND u.usable AND u.indimmediate
-        AND CASE c.relreplident WHEN 'd' THEN u.indisprimary ELSE u.indisreplident END) END),
+    WHEN 'd' THEN NOT coalesce(k.primary_key, false)
+    ELSE NOT coalesce(k.identity, false) END),
 below(root, oid) AS (
   SELECT l.oid, l.oid FROM lacking l
   UNION ALL
@@ -317,10 +320,10 @@ pub async fn candidates(sql: &Sql) -> Result<Vec<Candidate>, PgError> {
         "{IDENTITIES}
 SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name, c.relkind::text AS kind,
   c.relpersistence = 'p' AS logged, c.relreplident::text AS identity, c.relispartition AS is_partition,
-  EXISTS (SELECT FROM uniques u WHERE u.indrelid = c.oid AND u.indisprimary) AS primary_key,
-  EXISTS (SELECT FROM uniques u WHERE u.indrelid = c.oid AND (u.indisprimary OR u.usable)) AS usable_key,
+  coalesce(k.any_primary, false) AS primary_key, coalesce(k.any_usable, false) AS usable_key,
   coalesce(fix.statements, '{{}}') AS fixes
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN fix ON fix.root = c.oid
+LEFT JOIN keys k ON k.indrelid = c.oid
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid >= 16384
   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
 ORDER BY n.nspname, c.relname"
