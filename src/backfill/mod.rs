@@ -98,6 +98,8 @@ pub struct Copies {
     numbers: Numbers,
     /// Epoch of the checkpoint.
     epoch: u64,
+    /// The server's timeline at the newest connect.
+    timeline: u32,
     /// The standstill under way. There is at most one.
     standstill: Option<standstill::UnderWay>,
     pace: Pace,
@@ -122,6 +124,7 @@ impl Copies {
             unwritten: Unwritten::new(slot_name),
             numbers: Numbers::default(),
             epoch: 0,
+            timeline: 0,
             standstill: None,
             pace: Pace::free(),
             queried: BTreeSet::new(),
@@ -135,7 +138,8 @@ impl Copies {
 
     /// Takes over a connection that passed all checks. On the first one of the process, and on the
     /// first one after a consent, recorded copies continue. On the first one of the process,
-    /// snapshots have to see the transactions that the checkpoint lists as sent.
+    /// and after a consent on another timeline, snapshots have to see the transactions that the
+    /// checkpoint lists as sent.
     pub fn opened(
         &mut self,
         record: &crate::continuity::checkpoint::Checkpoint,
@@ -145,8 +149,11 @@ impl Copies {
     ) {
         let is_consented = self.epoch != record.epoch;
         self.numbers.begin_term(record.term);
+        // A transaction that a failover undid never ends on the new timeline.
+        let is_undone = is_consented && self.timeline != record.timeline;
         self.epoch = record.epoch;
-        if first {
+        self.timeline = record.timeline;
+        if first || is_undone {
             let pending: Vec<FullXid> =
                 record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();
             self.unseen = Unseen::resume(&pending, record.pending_upto.map(FullXid), snapshot);

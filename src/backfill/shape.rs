@@ -133,6 +133,21 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_that_a_failover_undid_is_not_waited_for() {
+        let pending = |epoch, timeline| {
+            let (mut copies, record) = (Copies::new("s", false), sample());
+            let (none, snapshot) = (BTreeMap::new(), "10:10:".parse().unwrap());
+            copies.opened(&record, &none, &snapshot, true);
+            copies.emitted(Some(crate::lsn::Xid(11)));
+            copies.opened(&Checkpoint { epoch, timeline, ..record }, &none, &snapshot, false);
+            copies.pending().0
+        };
+        assert_eq!(pending(2, 2), [0; 0]);
+        assert_eq!(pending(2, 1), [11], "the consent is about the same history");
+        assert_eq!(pending(1, 2), [11], "the failover has kept it");
+    }
+
+    #[test]
     fn a_copy_goes_on_where_it_was_if_the_same_is_published() {
         let mut copies = reconnected(1);
         assert_eq!(look(&mut copies, table(None)), Stage::Unplanned);
