@@ -6,13 +6,14 @@
 
 mod beyond;
 mod foresight;
+mod published;
 mod questions;
 pub mod recorded;
 mod warnings;
 
 use self::questions::{
-    asynchronous, database, failover, first_look, flushed, held, history, not_held, origins, view,
-    waiting,
+    asynchronous, database, failover, first_look, flushed, held, history, last_stop, not_held,
+    origins, view, waiting,
 };
 pub(super) use self::questions::{identities, in_use, visible_now};
 use self::recorded::begin_try;
@@ -25,7 +26,7 @@ use crate::continuity::checkpoint::{Checkpoint, FORMAT, State, TableIdentity};
 use crate::continuity::detached::Detached;
 use crate::continuity::halted::{Author, Halted};
 use crate::continuity::{Halt, Observed, Reason, SlotView, Trouble, Verdict, absent, judge};
-use crate::core::{LastStop, Opened};
+use crate::core::Opened;
 use crate::initial::FirstCopy;
 use crate::lsn::{Lsn, Oid};
 use crate::plans::keeper::Keeper;
@@ -236,15 +237,6 @@ async fn prove(
     })
 }
 
-/// How the process before this connect stopped, by the newest checkpoint. `run` is our own id.
-fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
-    match record {
-        Some(record) if record.run == run => LastStop::Own,
-        Some(record) if !record.clean => LastStop::Unclean,
-        _ => LastStop::Clean,
-    }
-}
-
 /// The wall clock in milliseconds. The holds of a checkpoint have times of this clock, because
 /// another process may read them.
 fn unix_ms() -> i64 {
@@ -303,6 +295,7 @@ impl ServerState {
         }
         let (database, standby) = database(sql).await?;
         let history = history(replication, server.timeline, state.record.as_ref()).await?;
+        let published = published::upto(config, &state, sql, &history).await?;
         let mut seen = ServerState {
             state,
             observed: Observed {
@@ -315,6 +308,7 @@ impl ServerState {
                 slot: None,
                 publication: publication.as_ref().map(view),
                 captured: names,
+                published,
             },
             slot: None,
             publication,

@@ -14,12 +14,14 @@ pub mod skipped;
 mod absent;
 mod answer;
 mod findings;
+mod published;
 mod resume;
 mod trouble;
 
 pub use absent::absent;
 pub use answer::{Answer, Granted, Refused, Reply, WAITING_MAX};
 pub use findings::of_findings;
+pub use published::Published;
 pub use resume::{Beyond, Resume, begins_beyond};
 pub use trouble::{Chain, Trouble};
 
@@ -195,6 +197,8 @@ pub struct Observed {
     pub publication: Option<PublicationView>,
     /// Tables that the configuration captures, as `namespace.name`.
     pub captured: Vec<String>,
+    /// What the topics show to be published beyond the checkpoint, if the timeline has changed.
+    pub published: Option<Published>,
 }
 
 /// Result of comparing checkpoint and server.
@@ -323,12 +327,14 @@ fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<
                 Halt::new(Reason::TimelineUnknown, detail).over(record.confirmed, confirmed)
             );
         };
-        if switch < record.sent {
+        let published = seen.published.as_ref().filter(|found| found.epoch == record.epoch);
+        let sent = record.sent.max(published.map_or(Lsn::ZERO, |found| found.upto));
+        if switch < sent {
             let detail = format!(
-                "timeline {} ended at {switch}, but changes up to {} were sent",
-                record.timeline, record.sent
+                "timeline {} ended at {switch}, but changes up to {sent} were sent",
+                record.timeline
             );
-            return Err(Halt::new(Reason::PublishedAhead, detail).over(switch, record.sent));
+            return Err(Halt::new(Reason::PublishedAhead, detail).over(switch, sent));
         }
         reached = reached.min(switch);
     }
@@ -419,6 +425,7 @@ mod tests {
                 tables: record.tables.clone(),
             }),
             captured: record.tables.keys().cloned().collect(),
+            published: None,
         }
     }
 
@@ -551,6 +558,15 @@ mod tests {
         other.carry_sent((record.epoch + 1, Lsn::new(1150)));
         assert_eq!(other, record);
         halts(|now| now.timeline = 2, Reason::TimelineUnknown, Some((1000, 1000)));
+        // The topics show more than record and process know.
+        let found =
+            |epoch| Published { upto: Lsn::new(1201), ..Published::new(epoch, record.sent) };
+        now.published = Some(found(record.epoch + 1));
+        assert!(matches!(judge(Some(&record), false, &now), Verdict::Resume(_)));
+        now.published = Some(found(record.epoch));
+        let Verdict::Halt(halt) = judge(Some(&record), false, &now) else { panic!("halts") };
+        let range = LsnRange { from: Lsn::new(1100), to: Lsn::new(1201) };
+        assert_eq!((halt.reason, halt.range), (Reason::PublishedAhead, Some(range)));
     }
 
     #[test]

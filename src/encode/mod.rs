@@ -25,6 +25,7 @@ mod modes;
 mod moment;
 mod notes;
 mod notice;
+pub mod placed;
 mod plan;
 mod plan_error;
 mod probe;

@@ -24,6 +24,7 @@ mod login;
 mod many;
 mod partitions;
 mod producer;
+mod recent;
 mod state;
 mod state_topic;
 mod statistics;
@@ -44,6 +45,7 @@ pub use producer::{
     Address, Delivery, Failed, Headers, Landed, Producer, SendError, Settled, wire_bytes,
 };
 pub use rdkafka::types::RDKafkaErrorCode;
+pub use recent::RecentRecord;
 pub use state::{FileState, State, StateError};
 pub use state_topic::StateTopic;
 pub use statistics::Statistics;

@@ -5,6 +5,7 @@ use super::Config;
 use crate::agent::supervise::PipelineError;
 use crate::continuity::checkpoint::{Checkpoint, State, TableIdentity};
 use crate::continuity::{PublicationView, Trouble, TroubleReason};
+use crate::core::LastStop;
 use crate::lsn::{Lsn, Oid};
 use crate::postgres::preflight::{self, SyncState};
 use crate::postgres::publication::{self, PublicationRow};
@@ -130,6 +131,15 @@ pub(super) async fn history(
     }
     let switches = replication.timeline_history(timeline).await?;
     Ok(switches.into_iter().map(|switch| (switch.timeline, switch.switched_at)).collect())
+}
+
+/// How the process before this connect stopped, by the newest checkpoint. `run` is our own id.
+pub(super) fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
+    match record {
+        Some(record) if record.run == run => LastStop::Own,
+        Some(record) if !record.clean => LastStop::Unclean,
+        _ => LastStop::Clean,
+    }
 }
 
 /// Reads publication and tables before continuity is judged. The next look compares with this one,

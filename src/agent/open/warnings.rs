@@ -32,6 +32,13 @@ pub(super) async fn of(
             config.publication
         ));
     }
+    let published = seen.observed.published.as_ref();
+    if let Some(record) = published.and_then(|published| published.unplaced.as_ref()) {
+        warnings.push(format!(
+            "after the failover {record} could not be placed in the WAL, so that a change which the \
+             failover undid may be in the topics: events.identity_headers = true would show it"
+        ));
+    }
     let Some(publication) = &seen.publication else { return Ok(warnings) };
     let captured: Vec<&PublishedTable> =
         publication.tables.iter().filter(|table| seen.captured.contains(&table.name)).collect();

@@ -191,6 +191,7 @@ impl World {
                 two_phase: false,
             }),
             publication: Some(PublicationView { oid: Oid(1), tables: BTreeMap::new() }),
+            published: None,
             captured: Vec::new(),
         };
         let mut resume = match judge(Some(&self.state), false, &seen) {

@@ -1,0 +1,141 @@
+//! Reads from the topics up to where changes were published, if the server's timeline has changed
+//! since the checkpoint. Most connects read nothing.
+
+use crate::agent::Config;
+use crate::agent::supervise::PipelineError;
+use crate::continuity::Published;
+use crate::continuity::checkpoint::{Checkpoint, State};
+use crate::encode::placed::{self, Placed};
+use crate::encode::registry::Registry;
+use crate::encode::{Format, Planner};
+use crate::kafka::{RecentRecord, Topics};
+use crate::lsn::Lsn;
+use crate::plans::SinkConfig;
+use crate::postgres::Sql;
+use apache_avro::Schema;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use tokio::runtime::Handle;
+
+/// Finds up to where changes were published on a timeline that `history` says has ended. `None` if
+/// the timeline is the recorded one, if the checkpoint is of a clean stop and says it all, or if
+/// the sink is no Kafka.
+///
+/// # Errors
+/// The topics cannot be read to their ends, or the server cannot be asked.
+pub(super) async fn upto(
+    config: &Config,
+    state: &State,
+    sql: &Sql,
+    history: &BTreeMap<u32, Lsn>,
+) -> Result<Option<Published>, PipelineError> {
+    let (SinkConfig::Kafka(kafka), Some(record)) = (&config.sink, &state.record) else {
+        return Ok(None);
+    };
+    let Some(&switch) = history.get(&record.timeline).filter(|_| !record.clean) else {
+        return Ok(None);
+    };
+    let reading = Reading {
+        published: Published::new(record.epoch, switch),
+        format: config.encode.format,
+        registry: config.registry.as_ref().and_then(|config| Registry::new(config).ok()),
+        runtime: Handle::current(),
+        schemas: HashMap::new(),
+    };
+    let key = Checkpoint::key(&record.slot, record.term);
+    let places = places(config, &state.partitions);
+    let Some(reading) =
+        Topics::new(kafka).recent_records(&key, places, reading, Reading::note).await?
+    else {
+        return Ok(None);
+    };
+    let mut published = reading.published;
+    if published.upto <= switch && is_any_undone(sql, &published.undecided).await? {
+        published.undone();
+    }
+    tracing::info!(
+        %switch, sent = %record.sent, found = %published.upto, unplaced = ?published.unplaced,
+        "the server's timeline has changed: the topics were read for what was sent after the \
+         checkpoint"
+    );
+    Ok(Some(published))
+}
+
+/// The partitions that hold changes. Auxiliary records have no position.
+fn places(config: &Config, partitions: &BTreeMap<String, i32>) -> Vec<(String, i32)> {
+    let planner = Planner::new(config.encode.clone(), "", "", 0);
+    let auxiliary: Vec<String> = [planner.heartbeat_draft(), planner.transaction_draft()]
+        .into_iter()
+        .chain(planner.notice_draft())
+        .map(|draft| draft.topic)
+        .chain([config.encode.quarantine_topic()])
+        .collect();
+    partitions
+        .iter()
+        .filter(|(topic, _)| !auxiliary.contains(topic))
+        .flat_map(|(topic, count)| (0..*count).map(move |partition| (topic.clone(), partition)))
+        .collect()
+}
+
+/// What is found so far, and what values are read with.
+struct Reading {
+    published: Published,
+    format: Format,
+    registry: Option<Registry>,
+    /// Runs the registry's calls from the thread that reads the topics.
+    runtime: Handle,
+    /// Schemas by id. `None` for one that the registry does not give.
+    schemas: HashMap<u32, Option<Schema>>,
+}
+
+impl Reading {
+    fn note(&mut self, record: &RecentRecord<'_>) {
+        let by_headers = placed::by_headers(&record.headers);
+        // A tombstone follows the delete of its key.
+        let Some(value) = record.value.filter(|_| by_headers.is_none()) else {
+            return by_headers.into_iter().for_each(|placed| self.published.note(placed));
+        };
+        match self.by_value(value) {
+            Some(placed) => self.published.note(placed),
+            None if record.is_later => self.published.note_unplaced(|| {
+                format!("offset {} of {}[{}]", record.offset, record.topic, record.partition)
+            }),
+            None => {}
+        }
+    }
+
+    fn by_value(&mut self, value: &[u8]) -> Option<Placed> {
+        if self.format != Format::Avro {
+            return placed::by_json(value);
+        }
+        let (id, body) = placed::framed(value)?;
+        let (registry, runtime) = (&self.registry, &self.runtime);
+        let schema = self.schemas.entry(id).or_insert_with(|| {
+            let text = runtime.block_on(registry.as_ref()?.schema(id)).ok()??;
+            Schema::parse_str(&text).ok()
+        });
+        placed::by_avro(schema.as_ref()?, body)
+    }
+}
+
+/// True if the server has no commit of one of these transactions. Their changes are in its WAL, so
+/// that their ids are its own.
+async fn is_any_undone(sql: &Sql, xids: &BTreeSet<u32>) -> Result<bool, PipelineError> {
+    if xids.is_empty() {
+        return Ok(false);
+    }
+    let xids: Vec<String> = xids.iter().map(u32::to_string).collect();
+    // The ids of records have 32 bits. The server's next id completes them. An id without a status
+    // is so old that it has ended long ago.
+    let statement = format!(
+        "WITH next AS (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS id),
+         sent AS (SELECT div(next.id, 4294967296) * 4294967296 + short AS id, next.id AS next
+           FROM next CROSS JOIN unnest('{{{}}}'::int8[]) AS short)
+         SELECT count(*) FROM (SELECT CASE WHEN id >= next THEN id - 4294967296 ELSE id END AS id
+           FROM sent) AS full_id
+         WHERE id > 0 AND pg_xact_status(id::text::xid8) <> 'committed'",
+        xids.join(",")
+    );
+    let rows = sql.query(&statement).await?;
+    let count = rows.first().and_then(|row| row.first()).and_then(Option::as_deref);
+    Ok(count.is_some_and(|count| count != "0"))
+}

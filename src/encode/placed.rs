@@ -1,0 +1,149 @@
+//! Reads back from a record of ours where its change stands in the WAL.
+//!
+//! The identity headers name the commit. Without them the source block of the value names the
+//! change and its transaction. A transform can take both away. The caller fetches schemas.
+
+use crate::lsn::{Lsn, Xid};
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use serde_json::Value as Json;
+
+/// Where the change of a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// Its commit, under an epoch.
+    Commit {
+        /// Epoch of the position.
+        epoch: u64,
+        /// LSN of the commit.
+        commit: Lsn,
+    },
+    /// The change itself, whose commit follows it.
+    Change {
+        /// LSN of the change, which lies below that of its commit.
+        lsn: Lsn,
+        /// Its transaction. `None` for a message outside a transaction.
+        xid: Option<Xid>,
+    },
+    /// The record is a copied row, which is no change.
+    Copied,
+}
+
+/// Reads the identity headers. `None` if the record has none.
+#[must_use]
+pub fn by_headers(headers: &[(&str, Option<&[u8]>)]) -> Option<Placed> {
+    let text = |name: &str| {
+        let (_, value) = headers.iter().find(|(header, _)| *header == name)?;
+        std::str::from_utf8((*value)?).ok()
+    };
+    let commit = text("wellspring.commit_lsn")?;
+    let commit = commit.parse().ok().or_else(|| commit.parse().ok().map(Lsn::new))?;
+    Some(Placed::Commit { epoch: text("wellspring.epoch")?.parse().ok()?, commit })
+}
+
+/// Reads the source block of a value in JSON, with or without its schema beside it.
+#[must_use]
+pub fn by_json(value: &[u8]) -> Option<Placed> {
+    let value: Json = serde_json::from_slice(value).ok()?;
+    let source = value.get("payload").unwrap_or(&value).get("source")?;
+    if source.get("snapshot").is_some_and(|is| !matches!(is.as_str(), None | Some("false"))) {
+        return Some(Placed::Copied);
+    }
+    let number = |name: &str| source.get(name).and_then(Json::as_u64);
+    placed(number("lsn")?, number("txId"))
+}
+
+/// The id of the schema of a value in Confluent's framing, and the value's own bytes.
+#[must_use]
+pub fn framed(value: &[u8]) -> Option<(u32, &[u8])> {
+    let (frame, body) = value.split_at_checked(5)?;
+    let [0, id @ ..] = frame else { return None };
+    Some((u32::from_be_bytes(id.try_into().ok()?), body))
+}
+
+/// Reads the source block of a value in Avro, whose frame is removed.
+#[must_use]
+pub fn by_avro(schema: &Schema, mut body: &[u8]) -> Option<Placed> {
+    let reader = GenericDatumReader::builder(schema).build().ok()?;
+    let value = reader.read_value(&mut body).ok()?;
+    let source = field(&value, "source")?;
+    if let Some(Value::String(is)) = field(source, "snapshot")
+        && is != "false"
+    {
+        return Some(Placed::Copied);
+    }
+    let number = |name: &str| match field(source, name)? {
+        Value::Long(number) => u64::try_from(*number).ok(),
+        _ => None,
+    };
+    placed(number("lsn")?, number("txId"))
+}
+
+fn placed(lsn: u64, xid: Option<u64>) -> Option<Placed> {
+    let xid = xid.map(u32::try_from).transpose().ok()?.map(Xid);
+    Some(Placed::Change { lsn: Lsn::new(lsn), xid })
+}
+
+/// A field of a record, without the union around it.
+fn field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
+    let Value::Record(fields) = inner(record) else { return None };
+    fields.iter().find(|(field, _)| field == name).map(|(_, value)| inner(value))
+}
+
+fn inner(value: &Value) -> &Value {
+    match value {
+        Value::Union(_, inner) => inner,
+        value => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHANGE: Placed = Placed::Change { lsn: Lsn::new(1100), xid: Some(Xid(7)) };
+
+    #[test]
+    fn identity_headers_name_the_commit() {
+        let commit = Some(Placed::Commit { epoch: 2, commit: Lsn::new(16) });
+        let headers = |lsn: &'static str| {
+            [("wellspring.epoch", Some(&b"2"[..])), ("wellspring.commit_lsn", Some(lsn.as_bytes()))]
+        };
+        assert_eq!(by_headers(&headers("0/10")), commit);
+        assert_eq!(by_headers(&headers("16")), commit);
+        assert_eq!(by_headers(&headers("x")), None);
+        assert_eq!(by_headers(&[("wellspring.epoch", Some(b"2"))]), None);
+    }
+
+    #[test]
+    fn a_source_block_names_the_change() {
+        let bare = br#"{"op":"c","source":{"snapshot":"false","lsn":1100,"txId":7}}"#;
+        assert_eq!(by_json(bare), Some(CHANGE));
+        let beside = br#"{"schema":{},"payload":{"source":{"lsn":1100,"txId":7}}}"#;
+        assert_eq!(by_json(beside), Some(CHANGE));
+        let copied = br#"{"source":{"snapshot":"last","lsn":1100,"txId":7}}"#;
+        assert_eq!(by_json(copied), Some(Placed::Copied));
+        let message = Some(Placed::Change { lsn: Lsn::new(5), xid: None });
+        assert_eq!(by_json(br#"{"source":{"lsn":5,"txId":null}}"#), message);
+        for unplaced in [&b"{\"id\":1}"[..], b"not json", b"", b"{\"source\":{}}"] {
+            assert_eq!(by_json(unplaced), None);
+        }
+    }
+
+    #[test]
+    fn a_source_block_in_avro_names_the_change() {
+        let text = r#"{"type":"record","name":"Envelope","fields":[
+            {"name":"source","type":{"type":"record","name":"Source","fields":[
+              {"name":"snapshot","type":["string","null"]},
+              {"name":"txId","type":["null","long"]},{"name":"lsn","type":["null","long"]}]}}]}"#;
+        let schema = Schema::parse_str(text).unwrap();
+        // The fields of the source are "false", 7 and 1100.
+        let value = b"\0\0\0\0\x09\0\x0afalse\x02\x0e\x02\x98\x11";
+        let (id, body) = framed(value).unwrap();
+        assert_eq!((id, by_avro(&schema, body)), (9, Some(CHANGE)));
+        assert_eq!(by_avro(&schema, b"\0\x08true\x02\x0e\x02\x98\x11"), Some(Placed::Copied));
+        assert_eq!(by_avro(&schema, b"\0"), None, "it is cut off");
+        assert_eq!(framed(b"\x01\0\0\0\x09"), None);
+    }
+}
