@@ -149,8 +149,8 @@ fn shown(
     // What a registry's format does not take is refused as the agent would refuse it.
     let planner = Planner::new(checked.encode.clone(), database, "preview", 1);
     planner.draft(table).map_err(|error| {
-        let hint = error.next().unwrap_or_default();
-        Failure::of(Code::Config, &error, &hint)
+        let hint = error.next();
+        Failure::of(Code::Config, &error, hint.as_deref().unwrap_or(""))
     })?;
     let mut copy = CopyRow::default();
     let tuple = copy
@@ -188,7 +188,8 @@ fn records(
         (Op::Delete, ReplicaIdentity::Full) => Row::Delete { old: OldTuple::Full(tuple) },
         (Op::Delete, _) => Row::Delete { old: OldTuple::Key(tuple) },
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let told = |error: &dyn std::error::Error| Chain(error).to_string();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| told(&error))?;
     let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
     let committed_at = PgMicros::from_unix_micros(micros);
     let context = Context {
@@ -201,7 +202,6 @@ fn records(
         xmin: None,
         marker: Marker::Streamed,
     };
-    let told = |error: &dyn std::error::Error| Chain(error).to_string();
     let mut plan = planner.draft(table).map_err(|error| told(&error))?.into_plan(Ids::default());
     if let Some(router) = plan.router().cloned() {
         let mut route = String::new();

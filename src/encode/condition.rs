@@ -23,7 +23,7 @@ use std::borrow::Cow;
 
 /// A condition with its fields.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Question {
     program: Program,
     fields: Vec<Field>,
     /// The condition as it was written.
@@ -42,15 +42,15 @@ struct Field {
 
 impl Compiler<'_> {
     /// The conditions of a kind of record.
-    pub(super) fn asked(&self, shape: &Shape) -> Result<Vec<Asked>, PlanError> {
+    pub(super) fn asked(&self, shape: &Shape) -> Result<Vec<Question>, PlanError> {
         self.all_asked(&shape.guards)
     }
 
-    pub(super) fn all_asked(&self, guards: &[Guard]) -> Result<Vec<Asked>, PlanError> {
+    pub(super) fn all_asked(&self, guards: &[Guard]) -> Result<Vec<Question>, PlanError> {
         guards.iter().map(|guard| self.guard(guard)).collect()
     }
 
-    fn guard(&self, guard: &Guard) -> Result<Asked, PlanError> {
+    fn guard(&self, guard: &Guard) -> Result<Question, PlanError> {
         let fault = |source| PlanError::Transform {
             table: self.name(),
             transform: TransformError { number: guard.number, name: guard.name, source },
@@ -70,7 +70,7 @@ impl Compiler<'_> {
             fields.push(self.field(operand)?);
         }
         let program = guard.ready.program.clone();
-        Ok(Asked { program, fields, text: guard.text.as_str().into() })
+        Ok(Question { program, fields, text: guard.text.as_str().into() })
     }
 
     /// The column of an operand that old rows do not hold.
@@ -100,7 +100,7 @@ impl<F: Form> Writer<'_, F> {
     /// Whether all conditions of a record hold.
     pub(super) fn is_kept(
         &mut self,
-        conditions: &[Asked],
+        conditions: &[Question],
         images: Images<'_, '_>,
     ) -> Result<bool, EncodeError> {
         for asked in conditions {
@@ -115,7 +115,7 @@ impl<F: Form> Writer<'_, F> {
     /// What `take` makes of the value of an expression.
     pub(super) fn asked<T>(
         &mut self,
-        asked: &Asked,
+        asked: &Question,
         images: Images<'_, '_>,
         take: impl FnOnce(Value<'_>) -> T,
     ) -> Result<T, EncodeError> {
@@ -129,6 +129,7 @@ impl<F: Form> Writer<'_, F> {
             };
             spans.push(span);
         }
+        assert_eq!(spans.len(), asked.fields.len(), "each field was looked for");
         let out = &*self.out;
         let read = |place: usize| match (asked.fields.get(place), spans.get(place)) {
             (Some(field), Some(span)) => field.read(out, *span),
@@ -148,7 +149,7 @@ impl<F: Form> Writer<'_, F> {
     }
 }
 
-impl Asked {
+impl Question {
     /// The column to name in an error: the one that was not sent, or the only one.
     fn column(&self, fault: RunFault, spans: &[Option<Span>]) -> String {
         let unsent = self.fields.iter().zip(spans).find(|(_, span)| span.is_none());

@@ -4,7 +4,7 @@
 //! A probe writes no record. It has a plan of its own, since the plan of the row is found by the
 //! answer.
 
-use super::condition::Asked;
+use super::condition::Question;
 use super::encoder::{EncodeError, Encoder};
 use super::form::Json;
 use super::plan::Plan;
@@ -27,9 +27,9 @@ pub(super) struct Probe {
 /// What is asked of one kind of record.
 #[derive(Debug)]
 pub(super) struct Asks {
-    pub conditions: Vec<Asked>,
+    pub conditions: Vec<Question>,
     /// The last one that is not null counts.
-    pub topics: Vec<Asked>,
+    pub topics: Vec<Question>,
 }
 
 /// What a probe has found out of a row.
@@ -61,6 +61,7 @@ impl Encoder {
             marker: Marker::Streamed,
         };
         let plan = &probe.plan;
+        assert_eq!(probe.kinds.len(), Kind::ALL.len(), "each kind is asked or left alone");
         self.begin(plan, context.position);
         let Encoder { out, new_spans, old_spans, tools, counted, .. } = self;
         let mut write = Writer::<Json>::new(plan, &context, 0, out, (tools, counted));
@@ -94,7 +95,9 @@ impl Encoder {
         if !asking.is_kept {
             return Ok(Answer::Dropped);
         }
-        route.push_str(asking.found.as_deref().unwrap_or_default());
+        if let Some(topic) = &asking.found {
+            route.push_str(topic);
+        }
         Ok(Answer::Kept)
     }
 }

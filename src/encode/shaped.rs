@@ -4,7 +4,7 @@
 //! gaps, as it does without transforms.
 
 use super::column::{ColumnPlan, field_of};
-use super::condition::Asked;
+use super::condition::Question;
 use super::filter::Filtered;
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
@@ -36,7 +36,7 @@ impl Shaped {
 #[derive(Debug)]
 pub(super) struct Scripts {
     /// What holds for a record that is written.
-    pub conditions: Vec<Asked>,
+    pub conditions: Vec<Question>,
     /// None where the record has no key.
     pub key: Option<Whole>,
     /// None for a tombstone.

@@ -9,6 +9,66 @@ use wellspring::encode::{EncodeError, Encoder, Ids, Plan, Planner, Route};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{ReplicaIdentity, Table};
 
+/// What `docs/transforms.md` shows of them, as the examples beside those are.
+pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
+    (
+        "filter by an expression",
+        "Records for which `condition` does not hold are dropped, as with Debezium's `Filter`. `nulls` says what becomes of \
+         a record without value, such as a tombstone: `keep` (the default), `drop`, or `evaluate`, which asks the expression.",
+        "type = \"filter\"\ncondition = \"op == 'd' || op == 't' || after.total > 5\"",
+    ),
+    (
+        "content-router",
+        "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. A null leaves \
+         the topic as it is. A tombstone goes to the topic of its row, or is dropped by `nulls = \"drop\"`. An update that \
+         changes the key and the topic halts the stream. Of `source`, only what is the same in each record and the times of the \
+         commit are known. The last of several content-routers counts that is not null. A table makes at most `topics_max` \
+         (1000) topics.",
+        "type = \"content-router\"\ntopic = \"op == 'd' ? 'gone' : op != 't' && after.total > 5 ? 'large' : null\"",
+    ),
+];
+
+/// What the page says of expressions.
+pub(super) const EXPRESSIONS: &str = "
+## Expressions
+
+`condition` of `filter` and `topic` of `content-router` are expressions of the [Common Expression Language](https://cel.dev).
+They name what Debezium's scripts name: `topic`, `value` and its fields, `key` and its fields, and `headers.NAME.value`.
+The fields of an envelope are there without `value.` too: `op`, `before`, `after`, `source`. A name that is no word stands
+in brackets, as in `after['order id']`. An expression sees what the transforms before it have made, masks included. It
+does not see the time of the sending (`ts_ms`), which is another one in a replay; `source.ts_ms` is the commit's.
+
+There are `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `? :`, `+`, `-`, `*`, `/`, `%`, `in [...]`, `has(...)`,
+`startsWith`, `endsWith`, `contains`, `matches` (a fixed regular expression of RE2, found anywhere), `size` of a text,
+`int`, `double` and `string`. There are no loops. An expression has at most 400 names, signs and brackets, and each is
+one step for a record at most.
+
+| type in Postgres | type in an expression |
+|---|---|
+| `boolean` | bool |
+| `smallint`, `integer`, `bigint`, `oid` | int |
+| `real`, `double precision` | double |
+| `numeric`, `money` | decimal, compared exactly with ints and fixed numbers; a double or a text where `events.decimals` says so |
+| `date`, `time`, `timestamp`, `interval` | the int that records have; a text where `events.time` or `events.intervals` says so |
+| `timestamptz`, `timetz` | the text that records have; only equality, since such texts have no order of time |
+| `text`, `varchar`, `char`, `uuid`, `json`, `jsonb`, `xml`, `inet`, enums and others | text, in the order of its bytes |
+| `bytea`, arrays, `hstore`, `point`, geometries, vectors | only `== null` and `!= null` |
+
+- A null is equal to null alone: `after.note != 'gift'` holds for a note that is null. Every other operator with a null
+  gives null, and a condition that is null does not hold, as in SQL. Groovy puts null below every number.
+- `&&` and `||` give an answer where one side decides it, whatever the other side is.
+- Names and types are checked when a table is planned. These are refused before the first record: an unknown field, a
+  number compared with a text, a condition that is no bool, and a field of `after` in a delete, of `before` in an
+  insert, and of either in a truncate. Write `op == 'd' || ...` to keep such records, or `op != 'd' && ...` to drop
+  them. Columns of `before`, except those of the key, need REPLICA IDENTITY FULL.
+- A number that leaves its range, a division by zero, and a large value that the server did not send because it did not
+  change halt the stream at the row, unless the other side of `&&` or `||` decides.
+- `config import` translates simple conditions in Groovy and JavaScript, and refuses others.
+- `wellspring preview --table public.orders` shows rows before and after the transforms, and sends nothing. `--rows 5`
+  takes five rows of the table, `--row '{\"id\": 7}'` takes a row that need not be there, and `--op delete` shows what
+  becomes of its delete.
+";
+
 /// How many records an order's insert, update, delete and tombstone leave, by the letter of `op`.
 fn left(condition: &str) -> String {
     let settings = settings(condition);

@@ -3,11 +3,12 @@
 //! Real Debezium's records are compared by the corpus. Here every type of `[[transform]]` has one
 //! example, which `docs/transforms.md` prints; `WELLSPRING_WRITE=1` writes the page.
 
+use super::conditions;
 use std::fmt::Write;
 use std::path::Path;
 use wellspring::change::{Context, Marker, Position, Row};
 use wellspring::config;
-use wellspring::encode::{EncodeError, Encoder, Ids, PlanError, Planner, Route};
+use wellspring::encode::{EncodeError, Encoder, Ids, PlanError, Planner, Route, Router};
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
@@ -177,21 +178,6 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
         "Records that fit the condition are dropped.",
         "type = \"filter\"\nwhen_tombstone = true",
     ),
-    (
-        "filter by an expression",
-        "Records for which `condition` does not hold are dropped, as with Debezium's `Filter`. `nulls` says what becomes of \
-         a record without value, such as a tombstone: `keep` (the default), `drop`, or `evaluate`, which asks the expression.",
-        "type = \"filter\"\ncondition = \"op == 'd' || op == 't' || after.total > 5\"",
-    ),
-    (
-        "content-router",
-        "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. A null leaves \
-         the topic as it is. A tombstone goes to the topic of its row, or is dropped by `nulls = \"drop\"`. An update that \
-         changes the key and the topic halts the stream. Of `source`, only what is the same in each record and the times of the \
-         commit are known. The last of several content-routers counts that is not null. A table makes at most `topics_max` \
-         (1000) topics.",
-        "type = \"content-router\"\ntopic = \"op == 'd' ? 'gone' : op != 't' && after.total > 5 ? 'large' : null\"",
-    ),
 ];
 
 const HEAD: &str = "# Transforms
@@ -241,44 +227,6 @@ one table two topics or two schemas are refused before the first record.
   writes the text `null` there, which a compacted topic would keep.
 - The dropping of fields by a header (`unwrap`),
   the schema version of the outbox router, and scripts beyond simple expressions have no counterpart.
-
-## Expressions
-
-`condition` of `filter` and `topic` of `content-router` are expressions of the [Common Expression Language](https://cel.dev).
-They name what Debezium's scripts name: `topic`, `value` and its fields, `key` and its fields, and `headers.NAME.value`.
-The fields of an envelope are there without `value.` too: `op`, `before`, `after`, `source`. A name that is no word stands
-in brackets, as in `after['order id']`. An expression sees what the transforms before it have made, masks included. It
-does not see the time of the sending (`ts_ms`), which is another one in a replay; `source.ts_ms` is the commit's.
-
-There are `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `? :`, `+`, `-`, `*`, `/`, `%`, `in [...]`, `has(...)`,
-`startsWith`, `endsWith`, `contains`, `matches` (a fixed regular expression of RE2, found anywhere), `size` of a text,
-`int`, `double` and `string`. There are no loops. An expression has at most 400 names, signs and brackets, and each is
-one step for a record at most.
-
-| type in Postgres | type in an expression |
-|---|---|
-| `boolean` | bool |
-| `smallint`, `integer`, `bigint`, `oid` | int |
-| `real`, `double precision` | double |
-| `numeric`, `money` | decimal, compared exactly with ints and fixed numbers; a double or a text where `events.decimals` says so |
-| `date`, `time`, `timestamp`, `interval` | the int that records have; a text where `events.time` or `events.intervals` says so |
-| `timestamptz`, `timetz` | the text that records have; only equality, since such texts have no order of time |
-| `text`, `varchar`, `char`, `uuid`, `json`, `jsonb`, `xml`, `inet`, enums and others | text, in the order of its bytes |
-| `bytea`, arrays, `hstore`, `point`, geometries, vectors | only `== null` and `!= null` |
-
-- A null is equal to null alone: `after.note != 'gift'` holds for a note that is null. Every other operator with a null
-  gives null, and a condition that is null does not hold, as in SQL. Groovy puts null below every number.
-- `&&` and `||` give an answer where one side decides it, whatever the other side is.
-- Names and types are checked when a table is planned. These are refused before the first record: an unknown field, a
-  number compared with a text, a condition that is no bool, and a field of `after` in a delete, of `before` in an
-  insert, and of either in a truncate. Write `op == 'd' || ...` to keep such records, or `op != 'd' && ...` to drop
-  them. Columns of `before`, except those of the key, need REPLICA IDENTITY FULL.
-- A number that leaves its range, a division by zero, and a large value that the server did not send because it did not
-  change halt the stream at the row, unless the other side of `&&` or `||` decides.
-- `config import` translates simple conditions in Groovy and JavaScript, and refuses others.
-- `wellspring preview --table public.orders` shows rows before and after the transforms, and sends nothing. `--rows 5`
-  takes five rows of the table, `--row '{\"id\": 7}'` takes a row that need not be there, and `--op delete` shows what
-  becomes of its delete.
 
 ## The records of the examples
 
@@ -370,17 +318,14 @@ pub(super) fn records(config: &config::Checked, table: &Table) -> Result<Vec<Str
             Message::Delete { old, .. } => Row::Delete { old },
             other => panic!("{other:?}"),
         };
-        let (mut route, routed) = (String::new(), unrouted.router());
-        let routed =
-            routed.map(|router| match router.of(&row, CONTEXT.committed_at, &mut route).unwrap() {
-                Route::Found => Some(planner.routed(router, &route)),
-                Route::Nowhere | Route::Unexpected => None,
-            });
-        let routed = match routed {
-            Some(None) => continue,
-            Some(Some(draft)) => Some(draft?.into_plan(Ids::default())),
+        let mut route = String::new();
+        let mut of = |router: &Router| router.of(&row, CONTEXT.committed_at, &mut route).unwrap();
+        let routed = match unrouted.router() {
             None => None,
+            Some(router) if of(router) == Route::Found => Some(planner.routed(router, &route)?),
+            Some(_) => continue,
         };
+        let routed = routed.map(|draft| draft.into_plan(Ids::default()));
         let plan = routed.as_ref().unwrap_or(&unrouted);
         encoder.row(plan, &CONTEXT, &row, 1_755_850_400_345_000_000).unwrap();
         for record in encoder.records() {
@@ -420,10 +365,11 @@ fn the_page_shows_what_each_transform_makes() {
         write!(page, "\n```text\n{}\n```\n", records.join("\n")).unwrap();
     };
     block(&mut page, records(&settings(""), &full).unwrap());
-    for (title, about, toml) in EXAMPLES {
+    for (title, about, toml) in EXAMPLES.iter().chain(conditions::EXAMPLES) {
         write!(page, "\n## {title}\n\n{about}\n\n```toml\n[[transform]]\n{toml}\n```\n").unwrap();
         block(&mut page, records(&settings(toml), &full).unwrap());
     }
+    page.push_str(conditions::EXPRESSIONS);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/transforms.md");
     if std::env::var_os("WELLSPRING_WRITE").is_some() {
         std::fs::write(&path, &page).unwrap();
@@ -796,7 +742,7 @@ fn a_routed_update_is_no_event_or_is_refused() {
 #[test]
 fn a_replay_is_transformed_to_the_same_bytes() {
     let full = orders(ReplicaIdentity::Full);
-    for (title, _, toml) in EXAMPLES {
+    for (title, _, toml) in EXAMPLES.iter().chain(conditions::EXAMPLES) {
         let settings = settings(toml);
         assert_eq!(records(&settings, &full), records(&settings, &full), "{title}");
     }

@@ -80,13 +80,12 @@ fn tokens(script: &str) -> Result<Vec<Token>, String> {
         if char.is_whitespace() {
             rest = rest.trim_start();
         } else if char.is_alphabetic() || char == '_' {
-            let name = leading(rest, |c| c.is_alphanumeric() || c == '_');
-            rest = rest.get(name.len()..).unwrap_or_default();
+            let (name, after) = rest.split_at(length(rest, |c| c.is_alphanumeric() || c == '_'));
+            rest = after;
             found.push(Token::Name(name.to_owned()));
         } else if char.is_ascii_digit() {
-            let is_of = |c: char| c.is_alphanumeric() || c == '.';
-            let number = leading(rest, is_of).trim_end_matches('.');
-            rest = rest.get(number.len()..).unwrap_or_default();
+            let (number, after) = rest.split_at(length(rest, |c| c.is_alphanumeric() || c == '.'));
+            rest = after;
             found.push(Token::Number(number.to_owned()));
         } else if char == '\'' || char == '"' {
             let (text, after) = text(rest, char)?;
@@ -95,16 +94,16 @@ fn tokens(script: &str) -> Result<Vec<Token>, String> {
         } else {
             let sign = SIGNS.into_iter().find(|sign| rest.starts_with(sign));
             let sign = sign.ok_or_else(|| refused(&format!("`{char}`")))?;
-            rest = rest.get(sign.len()..).unwrap_or_default();
+            rest = rest.split_at(sign.len()).1;
             found.push(Token::Sign(sign));
         }
     }
     Ok(found)
 }
 
-fn leading(text: &str, is_of: impl Fn(char) -> bool) -> &str {
-    let end = text.find(|c: char| !is_of(c)).unwrap_or(text.len());
-    text.get(..end).unwrap_or(text)
+/// How many bytes of a text are of this kind, from its beginning.
+fn length(text: &str, is_of: impl Fn(char) -> bool) -> usize {
+    text.find(|c: char| !is_of(c)).unwrap_or(text.len())
 }
 
 /// A text in quotes, and what follows it.

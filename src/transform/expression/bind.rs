@@ -5,6 +5,7 @@
 //! is not asked for.
 
 use super::compare::{Order, Type, Value};
+use super::names::{Found, found};
 use super::run::{Absent, Bound, Program, RunFault};
 use super::{Compute, Expression, Fixed, Named, Op, To, Tree};
 use crate::transform::shape::{Base, Literal, Meta, Node, Part, Schema, Shape};
@@ -34,7 +35,7 @@ pub(crate) type Fault = String;
 
 type Step = Result<(Program, Type), Fault>;
 
-/// Binds an expression.
+/// Binds an expression to the records of a kind.
 pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Fault> {
     let mut binder = Binder { shape, operands: Vec::new() };
     let (mut program, of) = binder.bind(&expression.tree)?;
@@ -45,6 +46,7 @@ pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Faul
             let Some(operand) = binder.operands.get(*place) else {
                 unreachable!("each field was noted")
             };
+            assert!(operands.len() <= *place, "fields only become fewer");
             let known = operands.iter().position(|known| known == operand);
             *place = known.unwrap_or_else(|| {
                 operands.push(operand.clone());
@@ -71,7 +73,7 @@ impl Ready {
 }
 
 impl<L> Op<L> {
-    /// All leaves.
+    /// All leaves, from the left to the right.
     pub(super) fn leaves(&self) -> Vec<&L> {
         match self {
             Op::Leaf(leaf) => vec![leaf],
@@ -138,16 +140,6 @@ impl Program {
 struct Binder<'a> {
     shape: &'a Shape,
     operands: Vec<Operand>,
-}
-
-/// A place in a record.
-enum Found {
-    /// A value, with the names of the struct that is null in each record, if one leads to it.
-    Part(Part, Option<String>),
-    /// Nothing, which is null.
-    Nothing,
-    /// A field of nothing.
-    OfNothing(String),
 }
 
 impl Binder<'_> {
@@ -343,7 +335,7 @@ impl Binder<'_> {
 
     fn leaf(&mut self, path: &[String]) -> Step {
         let name = path.join(".");
-        let (part, absent) = match self.found(path)? {
+        let (part, absent) = match found(self.shape, path)? {
             Found::Part(part, absent) => (part, absent),
             Found::Nothing => return Ok((Op::Leaf(Bound::Value(Fixed::Null)), Type::Null)),
             Found::OfNothing(within) => {
@@ -382,88 +374,6 @@ impl Binder<'_> {
         };
         Ok((program, Type::Bool))
     }
-
-    /// The value at a path.
-    fn found(&self, path: &[String]) -> Result<Found, Fault> {
-        let Some((root, rest)) = path.split_first() else { return Ok(Found::Nothing) };
-        let value = self.shape.value.as_ref().filter(|part| !part.is_null());
-        match root.as_str() {
-            "topic" if rest.is_empty() => Ok(Found::Part(Part::text(&self.shape.topic), None)),
-            "value" => within(value, root, rest),
-            "key" => within(self.shape.key.as_ref(), root, rest),
-            "headers" => self.header(rest),
-            // The fields of the envelope are there without `value.` too.
-            _ => match value {
-                None => Ok(Found::OfNothing("value".to_owned())),
-                Some(value) if value.is_envelope() && value.schema.place(root).is_some() => {
-                    within(Some(value), "value", path)
-                }
-                Some(value) => Err(format!(
-                    "there is no `{root}`; there are topic, key, headers, value{}",
-                    if value.is_envelope() {
-                        ", op, before, after and source"
-                    } else {
-                        " and its fields"
-                    }
-                )),
-            },
-        }
-    }
-
-    fn header(&self, path: &[String]) -> Result<Found, Fault> {
-        let Some((name, rest)) = path.split_first() else {
-            return Err("`headers` is all of them; write headers.NAME.value".to_owned());
-        };
-        // Debezium keeps the last of the same name.
-        let header = self.shape.headers.iter().rev().find(|header| header.name == *name);
-        match (header, rest) {
-            (None, []) => Ok(Found::Nothing),
-            (None, _) => Ok(Found::OfNothing(format!("headers.{name}"))),
-            (Some(header), []) => {
-                let node = match header.part.is_null() {
-                    true => Node::Null,
-                    false => Node::Struct(Vec::new()),
-                };
-                let schema = Schema::plain(Base::Struct(Vec::new()));
-                Ok(Found::Part(Part { schema, node }, None))
-            }
-            (Some(header), [value]) if value == "value" => {
-                Ok(Found::Part(header.part.clone(), None))
-            }
-            (Some(_), _) => Err(format!(
-                "`headers.{}` is no value of a header; write headers.{name}.value",
-                path.join(".")
-            )),
-        }
-    }
-}
-
-/// The value at a path within a part.
-fn within(part: Option<&Part>, name: &str, path: &[String]) -> Result<Found, Fault> {
-    let Some(part) = part else {
-        return Ok(match path.is_empty() {
-            true => Found::Nothing,
-            false => Found::OfNothing(name.to_owned()),
-        });
-    };
-    let (mut part, mut name, mut absent) = (part.clone(), name.to_owned(), None);
-    for field in path {
-        if part.schema.place(field).is_none() {
-            let known: Vec<&str> = part.schema.fields().iter().map(|field| &*field.name).collect();
-            return Err(match known.is_empty() {
-                true => format!("`{name}` has no fields, and `{name}.{field}` is asked for"),
-                false => format!("`{name}` has no field `{field}`; it has {}", known.join(", ")),
-            });
-        }
-        if part.is_null() && absent.is_none() {
-            absent = Some(name.clone());
-        }
-        part = part
-            .field(field)
-            .ok_or_else(|| format!("`{name}` is one value, and `{field}` is not taken of it"))?;
-        name = format!("{name}.{field}");
-    }
-    Ok(Found::Part(part, absent))
 }
 
 /// `&&` or `||` of two sides, if one of them does not decide it in each record.
@@ -527,7 +437,7 @@ fn type_of_fixed(value: &Fixed) -> Type {
 
 /// What values of a schema are in an expression.
 fn type_of(schema: &Schema) -> Type {
-    let name = schema.name.as_deref().unwrap_or_default();
+    let name = schema.name.as_deref().unwrap_or("");
     match &schema.base {
         Base::Boolean => Type::Bool,
         Base::Int8 | Base::Int16 | Base::Int32 | Base::Int64 => Type::Int,

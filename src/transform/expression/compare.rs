@@ -63,7 +63,7 @@ impl Type {
     }
 }
 
-/// A comparison.
+/// How two values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     Equal,

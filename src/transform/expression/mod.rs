@@ -13,6 +13,7 @@
 
 pub(crate) mod bind;
 pub(crate) mod compare;
+mod names;
 mod parse;
 pub(crate) mod run;
 #[cfg(test)]
@@ -59,7 +60,7 @@ impl PartialEq for Expression {
 impl Eq for Expression {}
 
 impl Expression {
-    /// Reads an expression.
+    /// Reads an expression as it is written in the configuration.
     ///
     /// # Errors
     /// The text is no expression of the language, it is too large, or it uses what records do not
