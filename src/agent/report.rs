@@ -86,6 +86,8 @@ impl Reporter {
             sink: sink.to_owned(),
             format: format.to_owned(),
             prefix: config.encode.prefix.clone(),
+            hosts: config.postgres.hosts.iter().map(ToString::to_string).collect(),
+            database: config.postgres.database.clone(),
             slot: config.slot.clone(),
             publication: config.publication.clone(),
             budget_bytes: config.budget_bytes as u64,

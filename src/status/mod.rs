@@ -310,6 +310,8 @@ pub struct Moment {
     pub delivered: f64,
     /// True if the phase was `streaming`.
     pub streaming: bool,
+    /// Phase of the agent.
+    pub phase: Phase,
 }
 
 /// A Position in the stream.
@@ -411,6 +413,10 @@ pub struct Status {
     pub format: String,
     /// Prefix of the topic names.
     pub prefix: String,
+    /// Hosts of the configuration, as `host:port` or as the folder of a socket.
+    pub hosts: Vec<String>,
+    /// Name of the database.
+    pub database: String,
     /// Name of the replication slot.
     pub slot: String,
     /// Name of the publication.

@@ -105,7 +105,8 @@ def loads_and_updates(world):
     page.until("positions move", "document.getElementById('positions').innerText !== %s" % json.dumps(before))
     assert page.run("return document.title").startswith("streaming"), page.run("return document.title")
     status = world.agent.status()
-    for text in (status["slot"], "public.orders", "shop.public.orders"):
+    where = "127.0.0.1:%d/postgres" % world.pg.port
+    for text in (status["slot"], "public.orders", "shop.public.orders", where, "wellspring " + status["version"], status["prefix"]):
         assert text in page.text("body"), text
     page.until("WAL is read", "/limit/.test(document.getElementById('wal').innerText)")
     assert page.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), "wider than the screen"
@@ -132,6 +133,53 @@ def acts_only_with_the_token(world):
     world.picture("paused")
     page.click("[data-action='/resume']")
     world.phase("streaming")
+
+
+def copies_a_command_on_a_phone(world):
+    page = world.browser
+    page.type("#token", TOKEN)
+    page.click("[data-action='/pause']")
+    world.phase("paused")
+    page.look(390, height=844, phone=True)
+    # A page without TLS has no clipboard API, as on a phone in the same network.
+    page.run("Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true })")
+    page.run("document.querySelector('#next').scrollIntoView()")
+    box = page.run("const b = document.querySelector('#next .command button').getBoundingClientRect();"
+                   "return [b.left, b.right, b.width, b.height]")
+    assert 0 <= box[0] and box[1] <= 390 and box[2] >= 40 and box[3] >= 40, box
+    page.click("#next .command button")
+    page.until("it is copied", "document.querySelector('#next .command button').innerText === 'copied'", 2)
+    assert page.run("return document.querySelectorAll('textarea').length") == 0
+    page.run("delete navigator.clipboard")
+    page.look(1180)
+    page.click("[data-action='/resume']")
+    world.phase("streaming")
+
+
+def folds_and_searches_many_tables(world):
+    page = world.browser
+    names = ["t%02d" % n for n in range(60)]
+    world.pg.psql("".join("create table %s (id int primary key);" % name for name in names))
+    publication = world.agent.status()["publication"]
+    world.pg.psql("alter publication %s add table %s" % (publication, ", ".join(names)))
+    world.agent.configure(tables={"include": ["public.*", "public.t00"]})  # a file that is the same is not read again
+    code, said = world.agent.command("reload")
+    assert code == 0, said
+    rows = "document.querySelectorAll('#tables tbody tr').length"
+    page.until("the list is folded", rows + " === 15 && document.getElementById('unfold').innerText === 'Show all 64 tables'")
+    page.click("#unfold")
+    page.until("all are shown", rows + " === 64")
+    page.type("#filter", "t4")
+    page.until("it is searched", rows + " === 10")
+    page.run("document.getElementById('filter').value = ''")
+    page.until("all are shown again", rows + " === 64")
+    page.click("#unfold")
+    page.until("it is folded again", rows + " === 15")
+
+
+def paints_only_faults_red(world):
+    shades = world.browser.run("return ['streaming', 'snapshot', 'standby', 'paused', 'retrying', 'halted'].map(shade)")
+    assert shades == ["", "", "still", "still", "gap", "gap"], shades
 
 
 def tells_of_a_broker_that_is_away(world):
@@ -245,7 +293,7 @@ def pictures(world):
 
 
 LAWS = [loads_and_updates, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
-        shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_that_the_agent_is_silent, asks_nobody_else]
+        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_that_the_agent_is_silent, asks_nobody_else]
 
 
 def main(arguments):

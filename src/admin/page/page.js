@@ -7,6 +7,9 @@ const HISTORY_EVERY_MS = 5000;
 const STALE_AFTER_MS = 5000;
 const ROWS_MAX = 200;
 const FILTER_FROM = 12;
+// A longer list of tables is folded to so many rows, until it is opened or filtered.
+const FOLDED_ROWS = 15;
+const FOLD_FROM = 25;
 // A forecast is shown only if the limit is nearer than this.
 const IN_SIGHT_SECONDS = 14 * 86400;
 
@@ -101,8 +104,10 @@ async function copy(text) {
     // A page without TLS has no clipboard API, but `execCommand` works.
     const field = make("textarea", { style: "position:fixed;opacity:0" });
     field.value = text;
+    field.readOnly = true; // no keyboard comes up on a phone
     document.body.append(field);
-    field.select();
+    field.focus();
+    field.setSelectionRange(0, text.length); // on a phone `select` alone selects nothing
     const done = document.execCommand("copy");
     field.remove();
     return done;
@@ -143,7 +148,9 @@ function showHeader(s) {
   by("prefix").textContent = s.prefix;
   const version = s.server_version ? `Postgres ${Math.floor(s.server_version / 10000)}.${s.server_version % 10000}, ` : "";
   const into = s.sink === "kafka" ? "Kafka" : "standard output";
-  by("where").textContent = `${version}slot ${s.slot} → ${into}, ${s.format}`;
+  const server = `${version}${s.hosts.join(", ")}/${s.database}`;
+  by("where").textContent = `${server}, slot ${s.slot} → ${into}, ${s.format}`;
+  by("where").title = by("where").textContent;
   by("version").textContent = `wellspring ${s.version}, running for ${span(Math.floor((s.now_ms - s.started_ms) / 1000))}`;
 }
 
@@ -205,12 +212,17 @@ function showTiles(s) {
   const tables = Object.values(s.tables);
   const flowing = tables.filter((table) => table.state === "streaming" || table.state === "incomplete").length;
   const failed = tables.some((table) => ["refused", "detached", "incomplete"].includes(table.state));
+  // Nothing flows before the first copy has ended, and its rows are older than the stream. Neither is a fault.
+  const copying = s.phase === "snapshot" && s.copy;
+  const copied = copying ? Object.values(s.copy.tables).filter((table) => table.state === "copied").length : 0;
+  const late = copying || s.phase === "standby" ? "" : s.lag_seconds > 60 ? "bad" : s.lag_seconds > 10 ? "warn" : "";
   const tiles = [
     ["Lag", s.lag_seconds === null ? "unknown" : s.lag_seconds ? span(s.lag_seconds) : "0 s",
-      s.lag_bytes === null ? "bytes of WAL unknown" : `${bytes(s.lag_bytes)} of WAL`, s.lag_seconds > 60 ? "bad" : s.lag_seconds > 10 ? "warn" : ""],
+      s.lag_bytes === null ? "bytes of WAL unknown" : `${bytes(s.lag_bytes)} of WAL`, late],
     ["Delivered", `${count(s.rates.delivered)}/s`, `${count(s.rates.transactions)} transactions/s`, ""],
     ["In flight", count(s.in_flight_records), `${bytes(s.in_flight_bytes)}, ${Math.round(used * 100)} % of the budget`, used >= 1 ? "warn" : ""],
-    ["Tables", `${flowing} of ${tables.length}`, "have changes flowing", failed ? "bad" : ""],
+    copying ? ["Tables", `${copied} of ${Object.keys(s.copy.tables).length}`, "are copied", failed ? "bad" : ""]
+      : ["Tables", `${flowing} of ${tables.length}`, "have changes flowing", failed ? "bad" : ""],
     ["Reconnects", count(s.reconnects), `to Postgres since ${clock(s.started_ms)}`, ""],
   ];
   renew("tiles", tiles, () => tiles.map((t) => tile(...t)));
@@ -331,9 +343,13 @@ function showTables(s) {
   found.sort(([a, x], [b, y]) => rank(x) - rank(y) || y.changes_per_second - x.changes_per_second || a.localeCompare(b));
   by("tables-count").textContent = all.length ? `${all.length} captured` : "none yet: the first connection finds them";
   const head = ["Table", "State", "Changes/s", "Changes", "Last change", "Schema ids"];
-  renew("tables", [found.slice(0, ROWS_MAX).map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length], () => {
+  const folded = found.length >= FOLD_FROM && !wanted && !opened;
+  // A table that needs a person is never folded away.
+  const urgent = found.filter(([, table]) => rank(table) === 0).length;
+  const shown = found.slice(0, folded ? Math.max(FOLDED_ROWS, Math.min(urgent, ROWS_MAX)) : ROWS_MAX);
+  renew("tables", [shown.map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length, folded], () => {
     if (!found.length) return [];
-    const rows = found.slice(0, ROWS_MAX).map(([name, t]) => make("tr", {},
+    const rows = shown.map(([name, t]) => make("tr", {},
       make("td", {}, name, make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : ""), ...setAside(t)),
       make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state)),
       make("td", { class: "number", "data-name": "changes/s" }, count(t.changes_per_second)),
@@ -341,12 +357,20 @@ function showTables(s) {
       make("td", { class: "number", "data-name": "last" }, ago(t.last_change_ms, s.now_ms)),
       make("td", { class: "number", "data-name": "schema ids" }, t.schema_ids.join(", ") || "–")));
     const table = make("table", {}, make("thead", {}, make("tr", {}, ...head.map((name, i) => make("th", { class: i > 1 ? "number" : "" }, name)))), make("tbody", {}, ...rows));
-    const more = found.length > ROWS_MAX ? make("p", { class: "more" }, `${found.length - ROWS_MAX} more; filter to see them`) : "";
-    return [table, more].filter(Boolean);
+    return [table];
   });
+  say("tables-more", !folded && found.length > shown.length ? `${found.length - shown.length} more; filter to see them` : "");
+  const unfold = by("unfold");
+  unfold.hidden = found.length < FOLD_FROM || wanted !== "";
+  unfold.setAttribute("aria-expanded", String(!folded));
+  const offer = folded ? `Show all ${found.length} tables` : "Show fewer tables";
+  if (unfold.textContent !== offer) unfold.textContent = offer;
   const names = all.map(([name]) => name);
   renew("table", names, () => names.map((name) => make("option", {}, name)));
 }
+
+// True if a person has opened the folded list of tables.
+let opened = false;
 
 /** Why a table is refused, detached or incomplete, the change from which on its topic has a gap, and the next step. */
 function setAside(table) {
@@ -380,22 +404,34 @@ function showErrors(s) {
 const SPAN_MS = 15 * 60 * 1000;
 const SPAN_MS_MIN = 60 * 1000;
 
-/** Draws one line over the last 15 minutes. The scale reaches at least `floor`, so that noise looks small. */
+/** How the background of a moment is painted: a copy is healthy, and a wait is no fault. */
+function shade(phase) {
+  if (phase === "streaming" || phase === "snapshot") return "";
+  return phase === "retrying" || phase === "halted" ? "gap" : "still";
+}
+
+/** Draws a line over the last 15 minutes, with a gap where the value is unknown. The scale reaches at least `floor`, so that noise looks small. */
 function chart(id, moments, now, value, unit, floor) {
   const box = by(id);
   const width = Math.min(SPAN_MS, Math.max(SPAN_MS_MIN, now - (moments.length ? moments[0].at_ms : now)));
   const begin = now - width;
   const shown = moments.filter((moment) => moment.at_ms >= begin);
-  const top = nice(Math.max(floor, ...shown.map(value)));
+  const known = (moment) => value(moment) !== null;
+  const top = nice(Math.max(floor, ...shown.filter(known).map(value)));
   const x = (moment) => ((moment.at_ms - begin) / width) * 1000;
   const step = (5000 / width) * 1000;
   const y = (moment) => 100 - (value(moment) / top) * 96;
   const svg = make("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": shown.length ? `now ${unit(value(shown[shown.length - 1]))}` : "no data" });
-  for (const moment of shown.filter((m) => !m.streaming)) svg.append(make("rect", { class: "gap", x: Math.max(0, x(moment) - step), y: 0, width: Math.min(step, x(moment)) + 0.2, height: 100 }));
+  for (const moment of shown.filter((m) => shade(m.phase))) svg.append(make("rect", { class: shade(moment.phase), x: Math.max(0, x(moment) - step), y: 0, width: Math.min(step, x(moment)) + 0.2, height: 100 }));
   for (const at of [4, 52, 100]) svg.append(make("line", { class: "grid", x1: 0, x2: 1000, y1: at, y2: at, "vector-effect": "non-scaling-stroke" }));
-  if (shown.length > 1) {
-    const line = shown.map((moment, i) => `${i ? "L" : "M"}${x(moment).toFixed(1)} ${y(moment).toFixed(2)}`).join("");
-    svg.append(make("path", { class: "area", d: `${line}L${x(shown[shown.length - 1]).toFixed(1)} 100L${x(shown[0]).toFixed(1)} 100Z` }), make("path", { class: "line", d: line }));
+  const pieces = [[]];
+  for (const moment of shown) {
+    if (known(moment)) pieces[pieces.length - 1].push(moment);
+    else pieces.push([]);
+  }
+  for (const piece of pieces.filter((moments) => moments.length > 1)) {
+    const line = piece.map((moment, i) => `${i ? "L" : "M"}${x(moment).toFixed(1)} ${y(moment).toFixed(2)}`).join("");
+    svg.append(make("path", { class: "area", d: `${line}L${x(piece[piece.length - 1]).toFixed(1)} 100L${x(piece[0]).toFixed(1)} 100Z` }), make("path", { class: "line", d: line }));
   }
   const cursor = make("line", { class: "cursor", y1: 0, y2: 100, visibility: "hidden" });
   svg.append(cursor);
@@ -411,7 +447,7 @@ function chart(id, moments, now, value, unit, floor) {
     cursor.setAttribute("x1", x(near));
     cursor.setAttribute("x2", x(near));
     cursor.setAttribute("visibility", "visible");
-    tip.textContent = `${clock(near.at_ms)}  ${unit(value(near))}${near.streaming ? "" : ", not streaming"}`;
+    tip.textContent = `${clock(near.at_ms)}  ${unit(value(near))}${near.streaming ? "" : `, ${near.phase}`}`;
     tip.hidden = false;
     const left = (x(near) / 1000) * bounds.width;
     tip.style.left = left > bounds.width / 2 ? "" : `${left + 8}px`;
@@ -460,7 +496,7 @@ async function askHistory() {
   try {
     const moments = await ask("/history");
     const now = last ? last.now_ms : Date.now();
-    chart("lag-chart", moments, now, (moment) => moment.lag_seconds, (value) => (value ? span(value) : "0 s"), 1);
+    chart("lag-chart", moments, now, (moment) => moment.lag_seconds, (value) => (value === null ? "unknown" : span(value)), 1);
     chart("rate-chart", moments, now, (moment) => moment.delivered, (value) => `${count(value)}/s`, 10);
   } catch {
     // The next answer draws the charts.
@@ -502,5 +538,6 @@ async function act(button) {
 
 for (const button of document.querySelectorAll("[data-action]")) button.addEventListener("click", () => act(button));
 by("actions").addEventListener("submit", (event) => event.preventDefault());
+by("unfold").addEventListener("click", () => { opened = !opened; if (last) showTables(last); });
 by("filter").addEventListener("input", () => last && showTables(last));
 askStatus().then(askHistory);

@@ -97,6 +97,7 @@ impl Reporter {
             lag_bytes: status.lag_bytes,
             delivered: status.rates.delivered,
             streaming: status.phase == Phase::Streaming,
+            phase: status.phase,
         };
         if let Some(history) = self.flow.moment(moment, now_ms) {
             self.status.history = history;
