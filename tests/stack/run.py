@@ -26,11 +26,14 @@ import scenarios  # noqa: E402
 import scenarios_canary  # noqa: E402
 import scenarios_detach  # noqa: E402
 import scenarios_dropin  # noqa: E402
+import scenarios_failover  # noqa: E402
 import scenarios_halts  # noqa: E402
 import scenarios_halts_server  # noqa: E402
 import scenarios_held  # noqa: E402
+import scenarios_noticed  # noqa: E402
 import scenarios_operations  # noqa: E402
 import scenarios_pressure  # noqa: E402
+import scenarios_quiet  # noqa: E402
 import scenarios_security  # noqa: E402
 import scenarios_shapes  # noqa: E402
 import scenarios_snapshot  # noqa: E402
@@ -53,12 +56,14 @@ EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-sche
             "two-replicas-halt-slot-lost", "two-replicas-halt-slot-foreign", "two-replicas-halt-state-unreadable",
             "two-replicas-halt-other-database", "two-replicas-halt-server-went-back",
             "two-replicas-halt-published-ahead", "two-replicas-halt-timeline-unknown",
-            "two-replicas-halt-history-differs"}
+            "two-replicas-halt-history-differs", "failover-behind-50ms", "failover-behind-50ms-later",
+            "failover-behind-2s-killed", "failover-behind-2s-later", "failover-behind-20s",
+            "failover-behind-20s-killed", "failover-behind-20s-later"}
 
 
 # These measure memory, throughput or time, and a neighbour would change what they measure.
 ALONE = ("pressure", "storm", "killed-often", "held-bytes", "kafka-away", "copy-under-writes", "tpcb", "windows-under-fire",
-         "lag-by-other-clocks")
+         "lag-by-other-clocks", "quiet-statements")
 
 
 def main():
@@ -75,7 +80,8 @@ def main():
               + scenarios_detach.SCENARIOS + scenarios_operations.SCENARIOS + scenarios_security.SCENARIOS
               + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS + scenarios_pressure.SCENARIOS
               + scenarios_held.SCENARIOS + scenarios_halts.SCENARIOS + scenarios_halts_server.SCENARIOS
-              + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS + scenarios_shapes.SCENARIOS)
+              + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS + scenarios_shapes.SCENARIOS
+              + scenarios_failover.SCENARIOS + scenarios_quiet.SCENARIOS + scenarios_noticed.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():
