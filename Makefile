@@ -50,6 +50,16 @@ test-majors: packages ## the postgres room against Postgres 14 to 19: each type'
 	    cargo test --locked --test integration postgres_room:: || exit 1; \
 	done
 
+# The tests behind "what we notice" (docs/guarantees.md), by their paths.
+NOTICED = watch:: detach::skip:: first_copy::faults:: truths::harm:: postgres_room::failover:: postgres_room::nineteen::
+
+.PHONY: test-watch
+test-watch: packages ## what we notice, against Postgres 15, 18 and 19; MAJORS="14 16" for others
+	for major in $(or $(MAJORS),15 18 19); do \
+	  WELLSPRING_TEST_PG_BIN=$$(python3 tests/stack/dist.py postgres-$$major) \
+	    cargo test --locked --test integration -- $(NOTICED) || exit 1; \
+	done
+
 .PHONY: test-stack
 test-stack: packages ## the program between real Postgres, Kafka and registry; FULL=1 at full length, ONLY=a,b PG=19 LANES=3
 	cargo build --locked --bins --examples
