@@ -21,6 +21,7 @@ mod faults;
 mod foreign;
 pub mod import;
 mod reader;
+mod records;
 mod reference;
 mod reference_page;
 mod show;
@@ -29,6 +30,7 @@ mod source;
 mod outbox;
 mod transforms;
 mod types;
+mod unwrap;
 mod value;
 
 #[cfg(test)]

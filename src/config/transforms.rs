@@ -4,7 +4,7 @@
 //! transform names is checked when the table is known, before its first record.
 
 use super::reader::Reader;
-use super::{conditions, conversions, outbox, value};
+use super::{conditions, conversions, outbox, records, unwrap, value};
 use crate::encode::reroute::{KEY_FIELD, Replace, Reroute, RerouteFault};
 use crate::encode::{Adjust, is_avro};
 use crate::table::names::{NameList, NameOf};
@@ -15,7 +15,6 @@ use crate::transform::logical::Logical;
 use crate::transform::naming;
 use crate::transform::pattern::Pattern;
 use crate::transform::timed::Timed;
-use crate::transform::unwrap::{Added, Deletes, Missing, RouteBy, Unwrap};
 use crate::transform::{Chain, Condition, Link, Transform};
 
 /// The section, as `[[transform]]` in the file and `transform.1` in a fault.
@@ -24,8 +23,8 @@ pub(super) const SECTION: &str = "transform";
 type Read = fn(&mut At<'_, '_>) -> Option<Transform>;
 
 /// Every type with the function that reads its keys.
-const TYPES: [(&str, (&str, Read)); 23] = [
-    ("unwrap", ("unwrap", unwrap)),
+const TYPES: [(&str, (&str, Read)); 28] = [
+    ("unwrap", ("unwrap", unwrap::unwrap)),
     ("regex-router", ("regex-router", regex)),
     ("timestamp-router", ("timestamp-router", timestamp_router)),
     ("logical-router", ("logical-router", logical)),
@@ -48,6 +47,11 @@ const TYPES: [(&str, (&str, Read)); 23] = [
     ("changed-fields", ("changed-fields", changed_fields)),
     ("filter", ("filter", conditions::filter)),
     ("content-router", ("content-router", conditions::content_router)),
+    ("partition-routing", ("partition-routing", records::partition_routing)),
+    ("timezone", ("timezone", records::timezone)),
+    ("geometry-format", ("geometry-format", records::geometry_format)),
+    ("swap-coordinates", ("swap-coordinates", records::swap_coordinates)),
+    ("vector-to-json", ("vector-to-json", records::vector_to_json)),
 ];
 
 /// Reads the whole chain.
@@ -242,45 +246,6 @@ fn condition(at: &mut At<'_, '_>) -> Option<Option<(Condition, bool)>> {
     Some(condition.map(|condition| (condition, negate)))
 }
 
-fn unwrap(at: &mut At<'_, '_>) -> Option<Transform> {
-    let words = [
-        ("tombstone", Deletes::Tombstone),
-        ("drop", Deletes::Drop),
-        ("rewrite", Deletes::Rewrite),
-        ("rewrite-with-tombstone", Deletes::RewriteWithTombstone),
-        ("delete-to-tombstone", Deletes::DeleteToTombstone),
-    ];
-    let key = at.key("deletes");
-    let deletes = at.reader.or(&key, value::one_of(&words), "tombstone");
-    let fields = added(at, "add_fields");
-    let headers = added(at, "add_headers");
-    let defaults = at.flag("null_becomes_default", true);
-    let route = route_by(at)?;
-    let (deletes, fields, headers, defaults) = (deletes?, fields?, headers?, defaults?);
-    Some(Transform::Unwrap(Unwrap { deletes, fields, headers, route, defaults }))
-}
-
-/// Reads which column is the topic. The outer option is none for a faulty setting.
-fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
-    let field = at.maybe("route");
-    let key = at.key("route_missing");
-    let words = [("halt", Missing::Halt), ("own", Missing::Own)];
-    let missing = at.reader.or(&key, value::one_of(&words), "halt");
-    let key = at.key("topics_max");
-    let topics_max = at.reader.or(&key, value::count(1, 10_000), "1000");
-    let (missing, topics_max) = (missing?, usize::try_from(topics_max?).ok()?);
-    let Some(field) = field?.filter(|field| !field.is_empty()) else {
-        for key in ["route_missing", "topics_max"] {
-            if at.is_given(key) {
-                at.fault(key, "belongs to `route`, which names the column of the topic");
-                return None;
-            }
-        }
-        return Some(None);
-    };
-    Some(Some(RouteBy { field, missing, topics_max }))
-}
-
 fn timestamp_router(at: &mut At<'_, '_>) -> Option<Transform> {
     let key = at.key("topic_format");
     let topic = at.reader.or(&key, value::text, "{topic}-{timestamp}");
@@ -294,25 +259,6 @@ fn timestamp_router(at: &mut At<'_, '_>) -> Option<Transform> {
         return None;
     }
     Some(Transform::Timed(Box::new(Timed { topic: topic?, pattern })))
-}
-
-/// Reads a list of fields of the envelope, and the prefix of their new names.
-fn added(at: &mut At<'_, '_>, list: &str) -> Option<Vec<Added>> {
-    let texts = at.list(list);
-    let prefix = at.key(&format!("{list}_prefix"));
-    let prefix = at.reader.or(&prefix, value::any_text, "__")?;
-    let mut read = Vec::new();
-    for text in texts? {
-        let Some(added) = Added::read(&prefix, &text) else {
-            let what = format!(
-                "`{text}` is not a field; write \"op\", \"source.ts_ms\" or \"lsn:position\""
-            );
-            at.fault(list, what);
-            return None;
-        };
-        read.push(added);
-    }
-    Some(read)
 }
 
 fn regex(at: &mut At<'_, '_>) -> Option<Transform> {

@@ -204,6 +204,7 @@ fn is_unsent(gaps: &[Gap], images: Images<'_, '_>) -> bool {
     gaps.iter().any(|gap| match gap {
         Gap::Column(gap) => is_lacking(gap),
         Gap::Converted(gap) => is_unsent(&gap.gaps, images),
+        Gap::Hashed(gap) => gap.values.iter().any(|(_, gaps)| is_unsent(gaps, images)),
         Gap::Constant(_) | Gap::Document(_) | Gap::Compared(_) | Gap::Meta(..) => false,
     })
 }

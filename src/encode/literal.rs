@@ -4,6 +4,7 @@
 use super::form::{Form, Union, push_code};
 use super::modes::Code;
 use super::transcode::Tools;
+use super::views::Viewed;
 use super::wire::Wire;
 use super::{form, spatial, transcode};
 use crate::table::value::{self, Decimal, DecimalScratch};
@@ -172,12 +173,15 @@ impl Literal {
             Wire::IsoTimestamp | Wire::ZonedTimestamp { .. } => text("1970-01-01T00:00:00Z"),
             Wire::IntervalText => text("P0Y0M0DT0H0M0S"),
             Wire::Point => Literal::Point(0.0, 0.0),
-            Wire::Geometry | Wire::Geography => Literal::Geometry { wkb: EMPTY_GEOMETRY.to_vec() },
+            Wire::Geometry | Wire::Geography | Wire::Viewed(Viewed::Geometry(_)) => {
+                Literal::Geometry { wkb: EMPTY_GEOMETRY.to_vec() }
+            }
+            Wire::Viewed(Viewed::Vector { .. }) => text("{ \"values\": [] }"),
             Wire::Vector | Wire::HalfVector | Wire::Int2Vector | Wire::OidVector => {
                 Literal::required(Vec::new())
             }
             Wire::List { .. } => Literal::required(Vec::new()),
-            Wire::SparseVector => return None,
+            Wire::SparseVector | Wire::Viewed(Viewed::Sparse) => return None,
         })
     }
 
@@ -232,7 +236,10 @@ impl Literal {
             | Wire::IsoTimestamp
             | Wire::ZonedTimestamp { .. }
             | Wire::IntervalText => Literal::Text(placeholder.to_owned()),
-            Wire::Geometry | Wire::Geography => Literal::Geometry { wkb: bytes.to_vec() },
+            Wire::Geometry | Wire::Geography | Wire::Viewed(Viewed::Geometry(_)) => {
+                Literal::Geometry { wkb: bytes.to_vec() }
+            }
+            Wire::Viewed(Viewed::Vector { .. }) => Literal::Text(placeholder.to_owned()),
             Wire::Vector => Literal::required(floats()),
             Wire::HalfVector => Literal::required(halves()),
             Wire::Int2Vector | Wire::OidVector => Literal::required(ints()),

@@ -42,6 +42,7 @@ mod shaped_row;
 mod shapes;
 mod spatial;
 mod transcode;
+mod views;
 mod wire;
 
 pub use auxiliary::{Counted, Mark};

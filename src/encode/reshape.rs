@@ -68,6 +68,14 @@ impl Planner {
             };
             shapes.push(shape.map_err(fault)?);
         }
+        for (delete, tombstone) in
+            [(Kind::Delete, Kind::Tombstone), (Kind::MovedDelete, Kind::MovedTombstone)]
+        {
+            let partition = shapes.get(delete as usize).and_then(partition_of).cloned();
+            if let Some(Some(tombstone)) = shapes.get_mut(tombstone as usize) {
+                tombstone.partition = tombstone.partition.take().or(partition);
+            }
+        }
         let divided = |of| PlanError::Divided { table: name.to_string(), of };
         let there = || shapes.iter().flatten();
         let topic = one(there().map(|shape| &shape.topic)).map_err(|()| divided("topics"))?;
@@ -167,6 +175,10 @@ impl Config {
     pub fn final_topic(&self, table: &TableName) -> String {
         self.transforms.topic(table, &self.topic(table))
     }
+}
+
+fn partition_of(shape: &Option<Shape>) -> Option<&Part> {
+    shape.as_ref()?.partition.as_ref()
 }
 
 /// Whether records of a kind are written at all.

@@ -7,6 +7,7 @@
 
 use super::literal::Literal;
 use super::modes::BinaryMode;
+use super::views::Viewed;
 use super::wire::Wire;
 use crate::table::Column;
 
@@ -113,6 +114,8 @@ pub(super) fn of_wire(wire: &Wire) -> Schema {
             Schema::named(list(Schema::plain(Base::Float32)), "io.debezium.data.FloatVector")
         }
         Wire::SparseVector => sparse_vector().optional(),
+        Wire::Viewed(Viewed::Geometry(_)) => of_wire(&Wire::Geometry),
+        Wire::Viewed(Viewed::Vector { .. } | Viewed::Sparse) => of_wire(&Wire::Json),
         Wire::Int2Vector => Schema::plain(list(Schema::plain(Base::Int16))),
         Wire::OidVector => Schema::plain(list(Schema::plain(Base::Int64))),
         Wire::List { element, optional, .. } => {

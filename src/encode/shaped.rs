@@ -5,18 +5,19 @@
 
 use super::column::{ColumnPlan, field_of};
 use super::condition::Question;
-use super::filter::Filtered;
+use super::filter::{FieldRule, Filtered};
 use super::form::{Form, HeaderText, Union};
 use super::header::HeaderValue;
 use super::messages::MESSAGES;
 use super::plain_text::PlainText;
 use super::plan_error::PlanError;
 use super::schema::{Base, Schema};
-use super::{Config, Format};
+use super::{Config, Format, views};
 use crate::table::ReplicaIdentity;
 use crate::transform::convert::{Conversion, Origin};
+use crate::transform::hash::{Class, Hash};
 use crate::transform::outline::Source;
-use crate::transform::shape::{Converted, Kind, Literal, Meta, Node, Part, Shape, Side};
+use crate::transform::shape::{Converted, Hashed, Kind, Literal, Meta, Node, Part, Shape, Side};
 
 /// The records of a table, by their kind.
 #[derive(Debug)]
@@ -77,6 +78,7 @@ pub(super) enum Gap {
     Document(Box<DocumentGap>),
     Compared(Box<ComparedGap>),
     Converted(Box<ConvertedGap>),
+    Hashed(Box<HashedGap>),
     Meta(Meta, Union),
 }
 
@@ -126,6 +128,16 @@ pub(super) struct ConvertedGap {
     pub masked: Option<Box<[u8]>>,
     /// The field's name, for an error.
     pub field: Box<str>,
+}
+
+/// The number of a partition.
+#[derive(Debug)]
+pub(super) struct HashedGap {
+    /// The values as [`PlainText`] writes them.
+    pub values: Vec<(Class, Vec<Gap>)>,
+    pub hash: Hash,
+    pub partitions: i32,
+    pub union: Union,
 }
 
 /// What stands before and after a key or value.
@@ -275,7 +287,9 @@ impl Compiler<'_> {
                 }
                 F::struct_close(&mut script.pending);
             }
-            Node::Column { .. } => self.column::<F>(schema, node, None, in_key, script)?,
+            Node::Column { .. } | Node::Viewed(..) => {
+                self.column::<F>(schema, node, None, in_key, script)?;
+            }
             Node::Compared { differ, fields } => {
                 let mut compared = Vec::new();
                 for (name, sides) in fields {
@@ -294,8 +308,12 @@ impl Compiler<'_> {
                 let gap = self.converted::<F>(schema, converted, None, in_key)?;
                 script.push(Gap::Converted(Box::new(gap)));
             }
+            Node::Hashed(hashed) => {
+                let gap = self.hashed(hashed, union)?;
+                script.push(Gap::Hashed(Box::new(gap)));
+            }
             Node::Masked(inner, literal) => match &**inner {
-                Node::Column { .. } => {
+                Node::Column { .. } | Node::Viewed(..) => {
                     self.column::<F>(schema, inner, Some(literal), in_key, script)?;
                 }
                 Node::Converted(converted) => {
@@ -331,6 +349,13 @@ impl Compiler<'_> {
         })
     }
 
+    fn hashed(&self, hashed: &Hashed, union: Union) -> Result<HashedGap, PlanError> {
+        let gaps = |part| self.part::<PlainText>(part, &Frame::default(), hashed.is_strict);
+        let values = hashed.values.iter().map(|(class, part)| Ok((*class, gaps(part)?)));
+        let values = values.collect::<Result<_, PlanError>>()?;
+        Ok(HashedGap { values, hash: hashed.hash, partitions: hashed.partitions, union })
+    }
+
     fn column<F: Form>(
         &self,
         schema: &Schema,
@@ -339,6 +364,10 @@ impl Compiler<'_> {
         in_key: bool,
         script: &mut Script,
     ) -> Result<(), PlanError> {
+        let (node, seen) = match node {
+            Node::Viewed(inner, seen) => (&**inner, seen.as_slice()),
+            node => (node, [].as_slice()),
+        };
         let Node::Column { index, side, defaults } = *node else { return Ok(()) };
         let columns = self
             .table
@@ -356,6 +385,8 @@ impl Compiler<'_> {
             return Err(PlanError::KeyOutsideIdentity { table, column });
         }
         let union = schema.union();
+        let wire = seen.iter().fold(rule.wire.clone(), views::seen);
+        let rule = &FieldRule { wire, ..rule.clone() };
         let mut plan = ColumnPlan::value::<F>(union, column, rule, self.config);
         let default = schema.default.as_ref().filter(|_| defaults);
         let null = default.map(|default| field_of::<F>(union, Some(default)));

@@ -9,12 +9,14 @@ use super::header::HeaderValue;
 use super::plain_text::{self, PlainText};
 use super::row::{Image, Writer};
 use super::shaped::{
-    ColumnGap, ComparedGap, ConvertedGap, DocumentGap, Gap, HeaderScript, Scripts, Shaped, Whole,
+    ColumnGap, ComparedGap, ConvertedGap, DocumentGap, Gap, HashedGap, HeaderScript, Scripts,
+    Shaped, Whole,
 };
 use super::transcode::Texts;
 use crate::change::{Context, Marker};
 use crate::pgoutput::Cell;
 use crate::transform::convert::{ConvertFault, Made};
+use crate::transform::hash;
 use crate::transform::outline::Source;
 use crate::transform::shape::{Base, Kind, Meta, Side};
 
@@ -185,6 +187,7 @@ impl<F: Form> Writer<'_, F> {
                 Gap::Document(gap) => self.document::<G>(gap, images)?,
                 Gap::Compared(gap) => self.compared::<G>(gap, images)?,
                 Gap::Converted(gap) => self.converted::<G>(gap, images)?,
+                Gap::Hashed(gap) => self.hashed::<G>(gap, images)?,
                 Gap::Meta(meta, union) => self.meta::<G>(*meta, *union),
             }
         }
@@ -229,13 +232,15 @@ impl<F: Form> Writer<'_, F> {
             self.out.extend_from_slice(bytes);
             return Ok(());
         }
+        let context = self.context;
         let Texts { given, made } = &mut self.tools.texts;
         given.clear();
         made.clear();
         let converted = match std::str::from_utf8(found) {
             Ok(text) => {
                 given.push_str(text);
-                gap.conversion.convert(gap.origin, given, made)
+                let at = context.committed_at.unix_micros().div_euclid(1_000_000);
+                gap.conversion.convert(gap.origin, given, Some(at), made)
             }
             Err(_) => Err(ConvertFault::Foreign),
         };
@@ -255,6 +260,40 @@ impl<F: Form> Writer<'_, F> {
                 Err(EncodeError::Unconverted { table, column, source })
             }
         }
+    }
+
+    /// Writes the number of the partition that the hashes of values make. Nulls do not count.
+    fn hashed<G: Form>(
+        &mut self,
+        gap: &HashedGap,
+        images: Images<'_, '_>,
+    ) -> Result<(), EncodeError> {
+        let mut sum: Option<i32> = None;
+        for (class, gaps) in &gap.values {
+            let (from, to) = self.gaps::<PlainText>(gaps, images)?;
+            let found = self.out.get(from..to).filter(|found| *found != plain_text::NULL);
+            let hashed = found.map(|found| {
+                std::str::from_utf8(found).ok().and_then(|text| class.hash(gap.hash, text))
+            });
+            self.out.truncate(from);
+            match hashed {
+                None => {}
+                Some(Some(code)) => sum = Some(sum.unwrap_or(0).wrapping_add(code)),
+                Some(None) => {
+                    let (table, column) = (self.plan.table.to_string(), name_of(gaps));
+                    let source = ConvertFault::Foreign;
+                    return Err(EncodeError::Unconverted { table, column, source });
+                }
+            }
+        }
+        match sum {
+            None => G::null(gap.union, self.out),
+            Some(sum) => {
+                G::some(gap.union, self.out);
+                G::int(i64::from(hash::partition(sum, gap.partitions)), self.out);
+            }
+        }
+        Ok(())
     }
 
     /// Writes the names of the fields whose values differ, or do not. Values are compared as they
@@ -343,6 +382,14 @@ fn block<G: Form>(
         Meta::BlockId => push_id::<G>(xid, context.lsn, out),
         Meta::BlockTotal => G::int(count(counted.total), out),
         _ => G::int(count(counted.of_table), out),
+    }
+}
+
+/// The column that a value is of, for an error.
+fn name_of(gaps: &[Gap]) -> String {
+    match gaps {
+        [Gap::Column(gap)] => gap.plan.name.to_string(),
+        _ => "of the partition".to_owned(),
     }
 }
 

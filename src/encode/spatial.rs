@@ -64,6 +64,11 @@ pub(super) fn numbers<'a, F: Form>(
     Ok(())
 }
 
+/// A number of dimensions, or an index, which Debezium has in 16 bits.
+pub(super) fn index(number: i64) -> Result<i16, Fault> {
+    i16::try_from(number).map_err(|_| Fault::Unholdable(Loss::BeyondInt16))
+}
+
 /// A sparse vector: its dimensions, and a map from index to number in the order of Java's HashMap.
 pub(super) fn sparse<F: Form>(
     text: &[u8],
@@ -71,17 +76,15 @@ pub(super) fn sparse<F: Form>(
     tools: &mut Tools,
 ) -> Result<(), Fault> {
     let vector = SparseVector::parse(text)?;
-    let within =
-        |number: i64| i16::try_from(number).map_err(|_| Fault::Unholdable(Loss::BeyondInt16));
     F::struct_open(out);
     F::field(true, "dimensions", out);
-    F::int(i64::from(within(vector.dimensions)?), out);
+    F::int(i64::from(index(vector.dimensions)?), out);
     F::field(false, "vector", out);
     let entries = &mut tools.entries;
     entries.clear();
     for entry in vector.entries() {
-        let (index, number) = entry?;
-        entries.push((within(index)?, number));
+        let (place, number) = entry?;
+        entries.push((index(place)?, number));
     }
     // Java's map is made for as many entries as there are, and doubles when it is more than three
     // quarters full. The hash of a short is the short; those of one bucket stay in order.

@@ -9,7 +9,7 @@ use super::java::{hash_spread, push_json_escaped};
 use super::modes::Code;
 use super::notes::{Loss, Note};
 use super::wire::{Reprint, Wire};
-use super::{moment, spatial};
+use super::{moment, spatial, views};
 use crate::table::value::{
     self, Array, Decimal, DecimalScratch, Hstore, MICROS_PER_DAY, Special, ValueError,
 };
@@ -30,8 +30,8 @@ pub(super) struct Tools {
     /// Where the fields of a condition stand in the buffer. None for one that was not sent.
     pub operands: Vec<Option<(usize, usize)>>,
     element: Vec<u8>,
-    bytes: Vec<u8>,
-    text: Vec<u8>,
+    pub bytes: Vec<u8>,
+    pub text: Vec<u8>,
     /// Pairs of an hstore: what sorts them, and where they begin in its text.
     pairs: Vec<(u32, usize)>,
 }
@@ -208,6 +208,7 @@ pub(super) fn value<F: Form>(
             spatial::numbers::<F>(value::vector(text)?, push, out)?;
         }
         Wire::SparseVector => spatial::sparse::<F>(text, out, tools)?,
+        Wire::Viewed(viewed) => views::value::<F>(viewed, text, out, tools)?,
         Wire::Int2Vector | Wire::OidVector => {
             let element = if *wire == Wire::Int2Vector { &Wire::Int2 } else { &Wire::Oid };
             let push =

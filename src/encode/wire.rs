@@ -5,6 +5,7 @@
 use super::modes::{
     BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,
 };
+use super::views::Viewed;
 use crate::table::{AsBytes, ColumnKind};
 
 /// One for each way a value is written or a schema named.
@@ -92,6 +93,8 @@ pub(super) enum Wire {
     Vector,
     HalfVector,
     SparseVector,
+    /// A geometry or vector as a transform sees it.
+    Viewed(Viewed),
     Int2Vector,
     OidVector,
     List {

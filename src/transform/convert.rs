@@ -8,6 +8,7 @@
 
 use super::java::push_float;
 pub use super::times::{TimeTarget, TimeUnit, Times};
+use super::zoned::Zoned;
 
 use super::shape::{
     Base, CONNECT_DATE, CONNECT_TIME, CONNECT_TIMESTAMP, Literal, Schema, Temporal,
@@ -63,6 +64,7 @@ impl Target {
 pub(crate) enum Conversion {
     Cast(Target),
     Time(Box<Times>),
+    Zone(Box<Zoned>),
 }
 
 /// The type of a value that is converted, and with it the form of its text.
@@ -116,6 +118,9 @@ pub enum ConvertFault {
     /// A year before 1 has another meaning in the text.
     #[error("the value is before the year 1, which its text would not show")]
     BeforeChrist,
+    /// A text is no moment that a time zone has.
+    #[error("the text is no moment with an offset")]
+    NoOffset,
     /// The encoder wrote something else than the origin says.
     #[error("the value is not of the type of its schema")]
     Foreign,
@@ -160,6 +165,7 @@ impl Conversion {
                 TimeTarget::Time => named(Base::Int32, CONNECT_TIME),
                 TimeTarget::Timestamp => named(Base::Int64, CONNECT_TIMESTAMP),
             },
+            Conversion::Zone(_) => unreachable!("a field keeps its schema in another zone"),
         }
     }
 
@@ -180,20 +186,24 @@ impl Conversion {
                 Origin::Text => times.pattern.as_ref().is_some_and(|it| it.is_read().is_ok()),
                 _ => false,
             },
+            Conversion::Zone(_) => true,
         };
         is_taken.then_some(origin)
     }
 
-    /// The value that `text` says. A text is put into `buffer`, which is empty.
+    /// The value that `text` says. A text is put into `buffer`, which is empty. `committed_at` is
+    /// in seconds since 1970, and none where no row is known.
     pub(crate) fn convert<'a>(
         &self,
         origin: Origin,
         text: &str,
+        committed_at: Option<i64>,
         buffer: &'a mut String,
     ) -> Result<Made<'a>, ConvertFault> {
         match self {
             Conversion::Cast(target) => cast(*target, origin, text, buffer),
             Conversion::Time(times) => times.convert(origin, text, buffer),
+            Conversion::Zone(zoned) => zoned.convert(origin, text, committed_at, buffer),
         }
     }
 
@@ -205,7 +215,7 @@ impl Conversion {
     ) -> Option<Result<Literal, ConvertFault>> {
         let (origin, text) = (self.origin(schema)?, text_of(literal)?);
         let mut buffer = String::new();
-        Some(self.convert(origin, &text, &mut buffer).map(Made::literal))
+        Some(self.convert(origin, &text, None, &mut buffer).map(Made::literal))
     }
 }
 
@@ -437,7 +447,7 @@ mod tests {
 
     fn cast_to(target: Target, origin: Origin, text: &str) -> Result<String, ConvertFault> {
         let mut buffer = String::new();
-        let made = Conversion::Cast(target).convert(origin, text, &mut buffer)?;
+        let made = Conversion::Cast(target).convert(origin, text, None, &mut buffer)?;
         Ok(text_of(&made.literal()).unwrap())
     }
 
@@ -496,7 +506,7 @@ mod tests {
         let pattern = Some(Pattern::read("yyyy-MM-dd HH:mm:ss.SSS").unwrap());
         let mut buffer = String::new();
         let times = Conversion::Time(Box::new(Times { to, pattern, unit }));
-        match times.convert(origin, text, &mut buffer) {
+        match times.convert(origin, text, None, &mut buffer) {
             Ok(made) => text_of(&made.literal()).unwrap(),
             Err(fault) => fault.to_string(),
         }

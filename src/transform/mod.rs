@@ -16,12 +16,14 @@ pub mod convert;
 pub mod expression;
 pub mod fields;
 pub mod filter;
+pub mod hash;
 pub mod headers;
 pub(crate) mod java;
 pub mod logical;
 pub mod naming;
 pub mod outbox;
 pub(crate) mod outline;
+pub mod partition;
 pub mod pattern;
 pub mod reroute;
 pub(crate) mod shape;
@@ -29,7 +31,10 @@ pub(crate) mod shape;
 mod tests;
 pub mod timed;
 pub mod times;
+pub mod timezone;
 pub mod unwrap;
+pub mod views;
+pub mod zoned;
 
 use crate::table::TableName;
 use crate::table::names::NameList;
@@ -41,11 +46,14 @@ use filter::Filter;
 use headers::Headers;
 use logical::Logical;
 use outbox::{Expand, Outbox, Places};
+use partition::Partition;
 use pattern::Pattern;
 use reroute::Replace;
 use shape::{Kind, Shape};
 use timed::{Timed, split_time};
+use timezone::Timezone;
 use unwrap::{RouteBy, Unwrap};
+use views::View;
 
 /// What stands for the values of a route that are not known.
 pub const ANY_ROUTE: &str = "any";
@@ -85,6 +93,16 @@ pub enum TransformFault {
     OtherTime,
     #[error("field `{field}` is no number of a partition; an integer is one")]
     NotPartition { field: String },
+    #[error(
+        "field `{field}` makes no partition: it is no single value, its hash is another one in \
+         each process of Java, or it says when the record was made"
+    )]
+    NotHashed { field: String },
+    #[error(
+        "field `{field}` is of a row that some changes do not have; write `change` in place of \
+         `before` and `after`"
+    )]
+    NullStruct { field: String },
     #[error("field `{field}` is of a type that is not converted so")]
     NoConversion { field: String },
     #[error("field `{field}` is the same in each record and cannot be converted: {fault}")]
@@ -109,6 +127,8 @@ impl TransformFault {
             | TransformFault::NotTime { field }
             | TransformFault::NoConversion { field }
             | TransformFault::Unconverted { field, .. }
+            | TransformFault::NotHashed { field }
+            | TransformFault::NullStruct { field }
             | TransformFault::NotPartition { field } => Some(field),
             TransformFault::NotStruct { .. }
             | TransformFault::NoValue
@@ -155,6 +175,12 @@ pub enum Transform {
     Compared(Compared),
     /// Makes the content of a logical message a struct. A table's records stay as they are.
     DecodeMessage(Expand),
+    /// Names the partition of records by hashes of their fields.
+    Partition(Partition),
+    /// Moves moments into another time zone.
+    Timezone(Timezone),
+    /// Gives geometries or vectors another view.
+    View(View),
     /// Drops the records that it applies to.
     Filter,
     /// Drops the records for which a condition does not hold.
@@ -189,6 +215,9 @@ impl Transform {
             }
             Transform::Headers(headers) => headers.apply(shape)?,
             Transform::Compared(compared) => compared.apply(shape)?,
+            Transform::Partition(partition) => partition.apply(kind, shape)?,
+            Transform::Timezone(timezone) => timezone.apply(shape)?,
+            Transform::View(view) => view.apply(shape)?,
             Transform::DecodeMessage(_) => shape,
             Transform::Filter => return Ok(None),
             Transform::FilterBy(filter) => return filter.apply(kind, shape),

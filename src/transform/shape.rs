@@ -5,7 +5,9 @@
 
 use super::convert::{Conversion, Origin};
 use super::filter::Guard;
+use super::hash::{Class, Hash};
 use super::outline::Source;
+use super::views::View;
 use std::borrow::Cow;
 
 /// A schema of Kafka Connect, from which Avro's text and the JSON schema are written.
@@ -182,12 +184,26 @@ pub(crate) enum Node {
         /// A name, and the values that are compared.
         fields: Vec<(String, Box<[Part; 2]>)>,
     },
+    /// A column in other views, the first one first.
+    Viewed(Box<Node>, Vec<View>),
     /// What the transaction or the clock says.
     Meta(Meta),
     /// The literal where the node is not null.
     Masked(Box<Node>, Literal),
     /// A value of another type, made of the part's.
     Converted(Box<Converted>),
+    /// The number of a partition.
+    Hashed(Box<Hashed>),
+}
+
+/// The number of a partition, made of the hashes of values. Null if all of them are null.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Hashed {
+    pub values: Vec<(Class, Part)>,
+    pub hash: Hash,
+    pub partitions: i32,
+    /// Whether a value that the row lacks halts the stream.
+    pub is_strict: bool,
 }
 
 /// A value that is converted for each row.
@@ -411,6 +427,9 @@ impl Node {
             }
             (Node::Converted(converted), Some(_)) => {
                 Node::Converted(Box::new(Converted { defaults: true, ..*converted }))
+            }
+            (Node::Viewed(inner, views), Some(_)) => {
+                Node::Viewed(Box::new(inner.with_defaults(schema)), views)
             }
             (node, _) => node,
         }

@@ -1,6 +1,7 @@
 //! Laws of the transforms, each on the shape of a small record.
 
 mod converted;
+mod zoned;
 
 use super::fields::{Edit, Fields, Of, value_to_key};
 use super::headers::Headers;

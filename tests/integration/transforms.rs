@@ -4,6 +4,11 @@
 //! example, which `docs/transforms.md` prints; `WELLSPRING_WRITE=1` writes the page.
 
 use super::conditions;
+mod debezium;
+mod lines;
+
+use lines::lines;
+pub(super) use lines::records;
 use std::fmt::Write;
 use std::path::Path;
 use wellspring::change::{Context, Marker, Position, Row};
@@ -301,62 +306,6 @@ pub(super) fn message(letter: u8, tuples: &[(u8, &[Option<&str>])]) -> Vec<u8> {
 pub(super) const FIRST: [Option<&str>; 4] = [Some("7"), Some("ann"), None, Some("5")];
 pub(super) const SECOND: [Option<&str>; 4] = [Some("7"), Some("ann"), Some("gift"), Some("6")];
 
-/// The records of one order's life, one on each line.
-pub(super) fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanError> {
-    let planner = Planner::new(config.encode.clone(), "app", "run", 1);
-    let unrouted = planner.draft(table)?.into_plan(Ids::default());
-    let mut encoder = Encoder::new();
-    let mut lines = Vec::new();
-    for wire in [
-        message(b'I', &[(b'N', &FIRST)]),
-        message(b'U', &[(b'O', &FIRST), (b'N', &SECOND)]),
-        message(b'D', &[(b'O', &SECOND)]),
-    ] {
-        let row = match pgoutput::decode(&wire).unwrap() {
-            Message::Insert { new, .. } => Row::Insert { new },
-            Message::Update { old, new, .. } => Row::Update { old, new },
-            Message::Delete { old, .. } => Row::Delete { old },
-            other => panic!("{other:?}"),
-        };
-        let mut route = String::new();
-        let mut of = |router: &Router| router.of(&row, CONTEXT.committed_at, &mut route).unwrap();
-        let routed = match unrouted.router() {
-            None => None,
-            Some(router) if of(router) == Route::Found => Some(planner.routed(router, &route)?),
-            Some(_) => continue,
-        };
-        let routed = routed.map(|draft| draft.into_plan(Ids::default()));
-        let plan = routed.as_ref().unwrap_or(&unrouted);
-        encoder.row(plan, &CONTEXT, &row, 1_755_850_400_345_000_000).unwrap();
-        for record in encoder.records() {
-            let part = |part: Option<&[u8]>| {
-                part.map_or("null".to_owned(), |it| String::from_utf8_lossy(it).into_owned())
-            };
-            let mut line = format!(
-                "{} {} {}",
-                plan.topic(),
-                part(record.key),
-                without_source(&part(record.value))
-            );
-            for (name, value) in record.headers() {
-                write!(line, " {name}={}", part(value)).unwrap();
-            }
-            lines.push(line);
-        }
-    }
-    Ok(lines)
-}
-
-fn without_source(value: &str) -> String {
-    match value.split_once("\"source\":{") {
-        Some((before, rest)) => {
-            let after = rest.split_once('}').unwrap().1;
-            format!("{before}\"source\":{{...}}{after}")
-        }
-        None => value.to_owned(),
-    }
-}
-
 #[test]
 fn the_page_shows_what_each_transform_makes() {
     let full = orders(ReplicaIdentity::Full);
@@ -370,6 +319,11 @@ fn the_page_shows_what_each_transform_makes() {
         block(&mut page, records(&settings(toml), &full).unwrap());
     }
     page.push_str(conditions::EXPRESSIONS);
+    page.push_str(debezium::HEAD);
+    for (title, about, toml) in debezium::EXAMPLES {
+        write!(page, "\n## {title}\n\n{about}\n\n```toml\n[[transform]]\n{toml}\n```\n").unwrap();
+        block(&mut page, debezium::records(&settings(toml)).unwrap());
+    }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/transforms.md");
     if std::env::var_os("WELLSPRING_WRITE").is_some() {
         std::fs::write(&path, &page).unwrap();

@@ -23,6 +23,12 @@ enum As {
     Language,
     /// A condition or a topic's name in that language.
     Script,
+    /// A number, which stands without quotes.
+    Number,
+    /// The fields of a partition. What an old row lacks counts as it does for Debezium.
+    Fields,
+    /// The rules of a time zone. A rule without prefix has that of the rule before it.
+    Rules,
     /// A text that must be this one, since ours does nothing else.
     Only(&'static str),
 }
@@ -59,6 +65,12 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("decode-message", "fields.null.include", "null_fields"),
     ("changed-fields", "header.changed.name", "changed"),
     ("changed-fields", "header.unchanged.name", "unchanged"),
+    ("partition-routing", "partition.payload.fields", "fields"),
+    ("partition-routing", "partition.topic.num", "partitions"),
+    ("partition-routing", "partition.hash.function", "hash"),
+    ("timezone", "converted.timezone", "zone"),
+    ("timezone", "include.list", "include"),
+    ("timezone", "exclude.list", "exclude"),
     ("outbox", "route.by.field", "route"),
     ("outbox", "route.topic.regex", "regex"),
     ("outbox", "route.topic.replacement", "replacement"),
@@ -82,6 +94,11 @@ const DEFAULTS: (&str, As) = ("replace.null.with.default", As::Flag);
 
 /// What is done with an update of an outbox row. Ours tells it as a warning in both first cases.
 const UPDATES: &[(&str, &str)] = &[("warn", "warn"), ("error", "warn"), ("fatal", "halt")];
+
+/// Debezium takes every other word as `java` in silence.
+const HASHES: &[(&str, &str)] = &[("java", "java"), ("murmur", "murmur")];
+
+const GEOMETRIES: &[(&str, &str)] = &[("wkb", "wkb"), ("ewkb", "ewkb")];
 
 const CLASSES: &[Class] = &[
     Class {
@@ -171,6 +188,39 @@ const CLASSES: &[Class] = &[
         options: &[("header.changed.name", As::Text), ("header.unchanged.name", As::Text)],
     },
     Class {
+        java: "partitions.PartitionRouting",
+        ours: "partition-routing",
+        has_sides: false,
+        options: &[
+            ("partition.payload.fields", As::Fields),
+            ("partition.topic.num", As::Number),
+            ("partition.hash.function", As::Words(HASHES)),
+        ],
+    },
+    Class {
+        java: "TimezoneConverter",
+        ours: "timezone",
+        has_sides: false,
+        options: &[
+            ("converted.timezone", As::Text),
+            ("include.list", As::Rules),
+            ("exclude.list", As::Rules),
+        ],
+    },
+    Class {
+        java: "GeometryFormatTransformer",
+        ours: "geometry-format",
+        has_sides: false,
+        options: &[("format", As::Words(GEOMETRIES))],
+    },
+    Class {
+        java: "SwapGeometryCoordinates",
+        ours: "swap-coordinates",
+        has_sides: false,
+        options: &[("srids", As::List)],
+    },
+    Class { java: "VectorToJsonConverter", ours: "vector-to-json", has_sides: false, options: &[] },
+    Class {
         java: "DecodeLogicalDecodingMessageContent",
         ours: "decode-message",
         has_sides: false,
@@ -246,7 +296,7 @@ const CLASSES: &[Class] = &[
         java: "SetSchemaMetadata",
         ours: "schema-metadata",
         has_sides: true,
-        options: &[("schema.name", As::Text), ("schema.version", As::Text), DEFAULTS],
+        options: &[("schema.name", As::Text), ("schema.version", As::Number), DEFAULTS],
     },
     Class {
         java: "ValueToKey",
@@ -285,9 +335,9 @@ impl Class {
         };
         let is = |class: &&Class| {
             let home = match class.ours {
-                "unwrap" | "logical-router" | "header-to-value" | "outbox" | "changed-fields" => {
-                    DEBEZIUM
-                }
+                "unwrap" | "logical-router" | "header-to-value" | "outbox" | "changed-fields"
+                | "partition-routing" | "timezone" | "geometry-format" | "swap-coordinates"
+                | "vector-to-json" => DEBEZIUM,
                 "decode-message" => POSTGRES,
                 _ if class.options.iter().any(|(_, form)| matches!(form, As::Language)) => DEBEZIUM,
                 _ => CONNECT,
@@ -359,13 +409,24 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
         };
         let (key, value) = (class.key(option), given.value.trim());
         match form {
-            As::Text if key == "version" => target.raw(&section, &key, value.to_owned(), ""),
+            As::Number => match value.parse::<i32>() {
+                Ok(number) => target.raw(&section, &key, number.to_string(), ""),
+                Err(_) => target.refuse(&given.written, "is no number"),
+            },
             As::Text => target.text(&section, &key, value, ""),
             As::List => target.list(&section, &key, &expressions(value), ""),
             As::Flag => target.flag(&section, &key, value.eq_ignore_ascii_case("true"), ""),
             As::Words(words) => match words.iter().find(|(theirs, _)| value == *theirs) {
                 Some((_, ours)) => target.text(&section, &key, ours, ""),
                 None => target.refuse(&given.written, format!("has no value {value}")),
+            },
+            As::Fields => {
+                target.list(&section, &key, &expressions(value), "");
+                target.text(&section, "missing", "ignore", "");
+            }
+            As::Rules => match rules(value) {
+                Some(rules) => target.list(&section, &key, &rules, ""),
+                None => target.refuse(&given.written, "is a list that Debezium does not take"),
             },
             As::Route if value.is_empty() => {}
             As::Route => {
@@ -385,6 +446,37 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
         let negate = input.is(&format!("{name}.negate"), "true");
         predicate(input, alias.trim(), (&section, negate), target);
     }
+}
+
+/// The rules of a time zone, each with its own prefix. Debezium takes three parts in the first one
+/// alone. None if it takes no such list.
+fn rules(list: &str) -> Option<Vec<String>> {
+    let (mut rules, mut common) = (Vec::new(), None::<String>);
+    for (place, text) in expressions(list).into_iter().enumerate() {
+        let parts: Vec<&str> = text.split(':').collect();
+        let is_name = |part: &&str| {
+            let is_known = |c: char| c.is_ascii_alphanumeric() || "\"._ \t".contains(c);
+            !part.is_empty() && part.chars().all(is_known)
+        };
+        let is_taken = if place == 0 { 2..=3 } else { 1..=2 };
+        if !parts.iter().all(is_name) || !is_taken.contains(&parts.len()) {
+            return None;
+        }
+        // Debezium knows a prefix in every case, and heeds it in this one alone.
+        let is_prefix =
+            |part: &str| ["source", "topic"].iter().any(|it| part.eq_ignore_ascii_case(it));
+        let rest = match parts.as_slice() {
+            [first, rest @ ..] if is_prefix(first) && !rest.is_empty() => {
+                common = Some((*first).to_owned());
+                rest.join(":")
+            }
+            // Without prefix the last of three parts is passed over.
+            all => all.iter().take(2).copied().collect::<Vec<_>>().join(":"),
+        };
+        let heeded = common.as_deref().filter(|common| matches!(*common, "source" | "topic"));
+        rules.push(heeded.map_or(rest.clone(), |prefix| format!("{prefix}:{rest}")));
+    }
+    Some(rules)
 }
 
 fn predicate(input: Input<'_>, alias: &str, (section, negate): (&str, bool), target: &mut Target) {
@@ -466,10 +558,6 @@ mod tests {
         let unwrap =
             "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n";
         assert_eq!(
-            refused(&format!("{unwrap}transforms.u.drop.fields.header.name=a")),
-            ["transforms.u.drop.fields.header.name"]
-        );
-        assert_eq!(
             refused(&format!("{unwrap}transforms.u.add.field=a")),
             ["transforms.u.add.field"]
         );
@@ -517,6 +605,95 @@ mod tests {
             timestamp_format = "yyyy-MM"
         "#]]
         .assert_eq(chain);
+    }
+
+    #[test]
+    fn debeziums_transforms_of_records_are_translated() {
+        let toml = imported(
+            "transforms=c,u,p,z,g,s,v\n\
+             transforms.c.type=io.debezium.transforms.ExtractChangedRecordState\n\
+             transforms.c.header.unchanged.name=same\n\
+             transforms.u.type=io.debezium.transforms.ExtractNewRecordState\n\
+             transforms.p.type=io.debezium.transforms.partitions.PartitionRouting\n\
+             transforms.p.partition.payload.fields=change.region,op\n\
+             transforms.p.partition.topic.num=12\n\
+             transforms.p.partition.hash.function=murmur\n\
+             transforms.z.type=io.debezium.transforms.TimezoneConverter\n\
+             transforms.z.converted.timezone=+05:30\n\
+             transforms.z.include.list=source:orders:at,items:seen\n\
+             transforms.g.type=io.debezium.transforms.GeometryFormatTransformer\n\
+             transforms.g.format=ewkb\n\
+             transforms.s.type=io.debezium.transforms.SwapGeometryCoordinates\n\
+             transforms.s.srids=4326\n\
+             transforms.v.type=io.debezium.transforms.VectorToJsonConverter",
+        );
+        let toml = toml.unwrap();
+        let chain = toml.split_once("[[transform]]").unwrap().1.split("\n# Not").next().unwrap();
+        expect![[r#"
+
+            type = "changed-fields"
+            unchanged = "same"
+
+            [[transform]]
+            type = "unwrap"
+
+            [[transform]]
+            type = "partition-routing"
+            fields = ["change.region", "op"]
+            missing = "ignore"
+            partitions = 12
+            hash = "murmur"
+
+            [[transform]]
+            type = "timezone"
+            zone = "+05:30"
+            include = ["source:orders:at", "source:items:seen"]
+
+            [[transform]]
+            type = "geometry-format"
+            format = "ewkb"
+
+            [[transform]]
+            type = "swap-coordinates"
+            srids = ["4326"]
+
+            [[transform]]
+            type = "vector-to-json"
+        "#]]
+        .assert_eq(chain);
+    }
+
+    /// As Debezium 3.7.0.Final took these lists, or did not.
+    #[test]
+    fn the_rules_of_a_zone_are_those_that_debezium_reads() {
+        for (list, read) in [
+            ("source:t", Some(vec!["source:t"])),
+            ("source:t, source:u", Some(vec!["source:t", "source:u"])),
+            ("source:t:v,t:w", Some(vec!["source:t:v", "source:t:w"])),
+            ("topic:p.s.t:v,u", Some(vec!["topic:p.s.t:v", "topic:u"])),
+            ("t:v", Some(vec!["t:v"])),
+            ("a:b:c", Some(vec!["a:b"])),
+            ("Source:t:v", Some(vec!["t:v"])),
+            ("t", None),
+            ("source:t:v,source:u:v", None),
+            ("topic:p.s-t:v", None),
+        ] {
+            let read = read.map(|read| read.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(rules(list), read, "{list}");
+        }
+    }
+
+    #[test]
+    fn options_that_are_no_numbers_or_words_are_refused() {
+        let refused = imported(
+            "transforms=p\ntransforms.p.type=io.debezium.transforms.partitions.PartitionRouting\n\
+             transforms.p.partition.payload.fields=op\ntransforms.p.partition.topic.num=many\n\
+             transforms.p.partition.hash.function=crc",
+        );
+        let Err(ImportError::Refused { refused }) = refused else { panic!("{refused:?}") };
+        let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
+        let under = "transforms.p.partition.";
+        assert_eq!(names, [format!("{under}topic.num"), format!("{under}hash.function")]);
     }
 
     #[test]

@@ -1,0 +1,234 @@
+//! `timezone`: moments in another time zone, as with Debezium's `TimezoneConverter`.
+//!
+//! Fields of the rows are chosen by their types. Rules limit them to tables, topics and fields.
+
+use super::TransformFault;
+use super::convert::{Conversion, Origin};
+use super::shape::{Base, CONNECT_TIMESTAMP, Converted, Field, Literal, Node, Part, Schema, Shape};
+use super::zoned::{Form, Zone, Zoned};
+use std::collections::BTreeSet;
+
+/// The settings of `timezone`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timezone {
+    /// The zone that moments are moved to.
+    pub zone: Zone,
+    /// Which fields are moved.
+    pub which: Which,
+}
+
+/// Which fields are moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of each row.
+    All,
+    /// Those that a rule names.
+    Included(Vec<Rule>),
+    /// Those that no rule names.
+    Excluded(Vec<Rule>),
+}
+
+/// A rule: `source:table`, `topic:topic` or a name that is either, and the field, if it is for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What the name is of.
+    pub scope: Scope,
+    /// The table, without its namespace, or the topic.
+    pub name: String,
+    /// The field. A field of a row stands alone or after `before.` or `after.`, and one of the
+    /// source after `source.`.
+    pub field: Option<String>,
+}
+
+/// What the name in a rule is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The name is of a topic.
+    Topic,
+    /// The name is of a table.
+    Table,
+    /// The name is of a topic, or else of a table.
+    Either,
+}
+
+impl Rule {
+    /// Reads `source:table:field` and its shorter forms. None if it is none of them.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split(':').map(str::trim).collect();
+        let (scope, rest) = match *parts.as_slice() {
+            ["source", ref rest @ ..] => (Scope::Table, rest),
+            ["topic", ref rest @ ..] => (Scope::Topic, rest),
+            ref all => (Scope::Either, all),
+        };
+        let (name, field) = match *rest {
+            [name] => (name, None),
+            [name, field] => (name, Some(field)),
+            _ => return None,
+        };
+        let is_whole = !name.is_empty() && field != Some("");
+        let (name, field) = (name.to_owned(), field.map(str::to_owned));
+        is_whole.then_some(Rule { scope, name, field })
+    }
+}
+
+/// The fields of a record that are moved.
+enum Chosen<'a> {
+    All,
+    /// Those of these names.
+    These(BTreeSet<&'a str>),
+    /// Those of other names.
+    Others(BTreeSet<&'a str>),
+}
+
+impl Timezone {
+    pub(super) fn apply(&self, mut shape: Shape) -> Result<Shape, TransformFault> {
+        let Some(envelope) = shape.value.as_mut().filter(|value| value.is_envelope()) else {
+            return Ok(shape);
+        };
+        let Some(chosen) = self.chosen(&shape.topic, table_of(envelope).as_deref()) else {
+            return Ok(shape);
+        };
+        let (Base::Struct(fields), Node::Struct(nodes)) =
+            (&envelope.schema.base, &mut envelope.node)
+        else {
+            return Ok(shape);
+        };
+        for (field, node) in fields.iter().zip(nodes) {
+            let home = &*field.name;
+            if !matches!(home, "before" | "after" | "source") {
+                continue;
+            }
+            let Some(chosen) = chosen.within(home) else { continue };
+            let Node::Struct(nodes) = node else { continue };
+            for (field, node) in field.schema.fields().iter().zip(nodes) {
+                if chosen.has(&field.name)
+                    && let Some(form) = form_of(home, field)
+                {
+                    let made = self.moved(field, form, std::mem::replace(node, Node::Null));
+                    *node = made?;
+                }
+            }
+        }
+        Ok(shape)
+    }
+
+    /// The fields that are moved. None if no field is.
+    fn chosen(&self, topic: &str, table: Option<&str>) -> Option<Chosen<'_>> {
+        let (rules, is_included) = match &self.which {
+            Which::All => return Some(Chosen::All),
+            Which::Included(rules) => (rules, true),
+            Which::Excluded(rules) => (rules, false),
+        };
+        // The first kind of rules that names the record decides alone.
+        let kinds = [
+            (Scope::Topic, Some(topic)),
+            (Scope::Table, table),
+            (Scope::Either, Some(topic)),
+            (Scope::Either, table),
+        ];
+        let found = kinds.into_iter().find_map(|(scope, name)| {
+            let name = name?;
+            let of = |rule: &&Rule| rule.scope == scope && rule.name == name;
+            let fields: BTreeSet<&str> =
+                rules.iter().filter(of).filter_map(|rule| rule.field.as_deref()).collect();
+            rules.iter().any(|rule| of(&rule)).then_some(fields)
+        });
+        match (found, is_included) {
+            (None, true) => None,
+            (None, false) => Some(Chosen::All),
+            (Some(fields), true) if fields.is_empty() => Some(Chosen::All),
+            (Some(fields), false) if fields.is_empty() => None,
+            (Some(fields), true) => Some(Chosen::These(fields)),
+            (Some(fields), false) => Some(Chosen::Others(fields)),
+        }
+    }
+
+    /// A field in the zone. Debezium reads a null as the default of its column here.
+    fn moved(&self, field: &Field, form: Form, node: Node) -> Result<Node, TransformFault> {
+        let Field { name, schema } = field;
+        let fault = || TransformFault::NoConversion { field: name.to_string() };
+        let conversion = Conversion::Zone(Box::new(Zoned { zone: self.zone.clone(), form }));
+        let origin = Origin::of(schema).ok_or_else(fault)?;
+        let literal = |value: &Literal| {
+            let converted = conversion.literal(schema, value).ok_or_else(fault)?;
+            converted
+                .map_err(|fault| TransformFault::Unconverted { field: name.to_string(), fault })
+        };
+        Ok(match node.with_defaults(schema) {
+            Node::Null => Node::Null,
+            Node::Literal(value) => Node::Literal(literal(&value)?),
+            Node::Masked(inner, value) => Node::Masked(inner, literal(&value)?),
+            node => {
+                let part = Part { schema: schema.clone(), node };
+                let (conversion, field) = (conversion.clone(), name.to_string());
+                let defaults = false;
+                Node::Converted(Box::new(Converted { part, origin, conversion, field, defaults }))
+            }
+        })
+    }
+}
+
+impl<'a> Chosen<'a> {
+    /// The fields of one struct of the envelope. None if it is left alone.
+    fn within(&self, home: &str) -> Option<Chosen<'a>> {
+        let names = |all: &BTreeSet<&'a str>| {
+            let own = |name: &&'a str| {
+                let found = name.strip_prefix(home).and_then(|rest| rest.strip_prefix('.'));
+                let is_of_row = home != "source" && !is_of_struct(name);
+                found.or(is_of_row.then_some(*name))
+            };
+            all.iter().filter_map(own).collect::<BTreeSet<&'a str>>()
+        };
+        match self {
+            Chosen::All => (home != "source").then_some(Chosen::All),
+            Chosen::These(all) => Some(Chosen::These(names(all))),
+            Chosen::Others(all) => {
+                let names = names(all);
+                // The source is looked at only where a rule names a field of it.
+                (home != "source" || !names.is_empty()).then_some(Chosen::Others(names))
+            }
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Chosen::All => true,
+            Chosen::These(names) => names.contains(name),
+            Chosen::Others(names) => !names.contains(name),
+        }
+    }
+}
+
+fn is_of_struct(name: &str) -> bool {
+    ["source.", "before.", "after."].iter().any(|home| name.starts_with(home))
+}
+
+/// The name of the table in the source of an envelope.
+fn table_of(envelope: &Part) -> Option<String> {
+    match envelope.field("source")?.field("table")?.node {
+        Node::Literal(Literal::Text(table)) => Some(table),
+        _ => None,
+    }
+}
+
+/// What a field holds, if it is moved.
+fn form_of(home: &str, Field { name, schema }: &Field) -> Option<Form> {
+    let Schema { name: Some(kind), .. } = schema else {
+        return match (home, &**name) {
+            ("source", "ts_ms") => Some(Form::Instant(1_000)),
+            ("source", "ts_us") => Some(Form::Instant(1_000_000)),
+            ("source", "ts_ns") => Some(Form::Instant(1_000_000_000)),
+            _ => None,
+        };
+    };
+    match &**kind {
+        "io.debezium.time.Timestamp" => Some(Form::Number(1_000)),
+        "io.debezium.time.MicroTimestamp" => Some(Form::Number(1_000_000)),
+        "io.debezium.time.NanoTimestamp" => Some(Form::Number(1_000_000_000)),
+        "io.debezium.time.ZonedTimestamp" => Some(Form::Text),
+        "io.debezium.time.ZonedTime" => Some(Form::Time),
+        CONNECT_TIMESTAMP => Some(Form::Connect),
+        _ => None,
+    }
+}

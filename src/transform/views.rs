@@ -1,0 +1,125 @@
+//! Other views of values that stay what they are: `geometry-format`, `swap-coordinates` and
+//! `vector-to-json`, as Debezium's `GeometryFormatTransformer`, `SwapGeometryCoordinates` and
+//! `VectorToJsonConverter` have them.
+//!
+//! Debezium converts a geometry with a reference system to plain well-known binary whatever
+//! `format` says, because it takes the extended form that it finds for the one to convert from.
+//! PostGIS names the reference system in the extended form alone, so `format` decides nothing here.
+//! Each of the three reads a null as the default of its column, since it reads every field.
+
+use super::TransformFault;
+use super::shape::{Base, Field, Node, Part, Schema, Shape};
+
+pub(crate) const GEOMETRY: &str = "io.debezium.data.geometry.Geometry";
+const VECTORS: [&str; 3] = [
+    "io.debezium.data.DoubleVector",
+    "io.debezium.data.FloatVector",
+    "io.debezium.data.SparseDoubleVector",
+];
+const JSON: &str = "io.debezium.data.Json";
+
+/// How a value is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A geometry as well-known binary that does not name its reference system.
+    Plain,
+    /// A geometry with its first two coordinates swapped, if it has one of these reference systems.
+    Swapped(Vec<i32>),
+    /// A vector as a text of JSON.
+    Json,
+}
+
+impl View {
+    pub(super) fn apply(&self, mut shape: Shape) -> Result<Shape, TransformFault> {
+        if let Some(value) = shape.value.take_if(|value| !value.is_null()) {
+            let is_struct = matches!(value.schema.base, Base::Struct(_));
+            shape.value = Some(match self {
+                View::Json if !is_struct => {
+                    return Err(TransformFault::NotStruct { of: "value" });
+                }
+                View::Json => json(value)?,
+                View::Plain | View::Swapped(_) if !is_struct => value,
+                View::Plain | View::Swapped(_) => {
+                    let node = self.within(&value.schema, value.node);
+                    Part { node, ..value }
+                }
+            });
+        }
+        Ok(shape)
+    }
+
+    /// A value with the geometries in it seen so. No schema changes.
+    fn within(&self, schema: &Schema, node: Node) -> Node {
+        match node {
+            Node::Struct(nodes) => {
+                let fields = schema.fields().iter().zip(nodes);
+                let field = |(field, node): (&Field, Node)| {
+                    self.within(&field.schema, node.with_defaults(&field.schema))
+                };
+                Node::Struct(fields.map(field).collect())
+            }
+            node if self.is_for(schema) => seen(node, self.clone()),
+            node => node,
+        }
+    }
+
+    fn is_for(&self, schema: &Schema) -> bool {
+        match (&schema.base, self) {
+            // Debezium looks into lists for the swapping alone.
+            (Base::Array(element), View::Swapped(_)) => self.is_for(element),
+            _ => schema.name.as_deref() == Some(GEOMETRY),
+        }
+    }
+}
+
+/// A value of a column in one view more. Other values have no coordinates that could be changed.
+fn seen(node: Node, view: View) -> Node {
+    match node {
+        Node::Column { .. } => Node::Viewed(Box::new(node), vec![view]),
+        Node::Viewed(inner, mut views) => {
+            views.push(view);
+            Node::Viewed(inner, views)
+        }
+        node => node,
+    }
+}
+
+/// A struct with texts in place of the vectors in it. Debezium keeps here whether it is optional.
+fn json(part: Part) -> Result<Part, TransformFault> {
+    let Base::Struct(fields) = part.schema.base else { return Ok(part) };
+    let (mut nodes, whole) = match part.node {
+        Node::Struct(nodes) => (nodes.into_iter(), None),
+        node => (Vec::new().into_iter(), Some(node)),
+    };
+    let (mut made_fields, mut made_nodes) = (Vec::new(), Vec::new());
+    for field in fields {
+        let node = nodes.next().unwrap_or(Node::Null).with_defaults(&field.schema);
+        let is_vector = field.schema.name.as_deref().is_some_and(|name| VECTORS.contains(&name));
+        let made = match (is_vector, &field.schema.base) {
+            (true, _) => vector(&field, node)?,
+            (false, Base::Struct(_)) => json(Part { schema: field.schema.clone(), node })?,
+            (false, _) => Part { schema: field.schema.clone(), node },
+        };
+        made_fields.push(Field { name: field.name, schema: made.schema });
+        made_nodes.push(made.node);
+    }
+    let base = Base::Struct(made_fields);
+    let schema = Schema { base, default: None, ..part.schema };
+    let node = whole.unwrap_or(Node::Struct(made_nodes));
+    Ok(Part { schema, node })
+}
+
+fn vector(field: &Field, node: Node) -> Result<Part, TransformFault> {
+    let (name, version) = (Some(JSON.into()), Some(1));
+    let optional = field.schema.optional;
+    let schema = Schema { name, version, optional, ..Schema::plain(Base::Text) };
+    let node = match node {
+        // The schema has no default any more, so null stays null.
+        Node::Column { index, side, .. } => {
+            seen(Node::Column { index, side, defaults: false }, View::Json)
+        }
+        Node::Null => Node::Null,
+        _ => return Err(TransformFault::NoConversion { field: field.name.to_string() }),
+    };
+    Ok(Part { schema, node })
+}

@@ -1,0 +1,187 @@
+//! Debezium's transforms of records and of the values in them: the examples of the page, and their
+//! laws from the configuration to the bytes.
+
+use super::{CONTEXT, inserted, lines, row, settings, settings_in};
+use wellspring::config;
+use wellspring::encode::{Encoder, Ids, PlanError, Planner};
+use wellspring::lsn::Oid;
+use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
+
+/// A title, what the transform is for, and how it is written.
+pub const EXAMPLES: &[(&str, &str, &str)] = &[
+    (
+        "partition-routing",
+        "The partition follows from fields of the envelope, as with Debezium's `PartitionRouting`. `fields` are paths from \
+         the envelope on; `change` is the row before a delete and the row after another change. `hash` is `java` (the \
+         default) or `murmur`, and the sum of the hashes names one of `partitions` partitions. A field that the table does \
+         not have, and one that is NULL, does not count. If none counts, the key decides. A value that is no single one is \
+         refused, as is `before` or `after` for a change that lacks that row. A topic must have the partition, otherwise \
+         the table is refused. A tombstone goes to the partition of its delete, so that compaction finds the row; Debezium \
+         leaves it to the key. The column must be in the replica identity, otherwise the table is refused, because its \
+         deletes would overtake its inserts. With `missing = \"ignore\"` the value that stands for the column counts then, \
+         as with Debezium. Events of a row whose column changes go to two partitions, and have no order there.",
+        "type = \"partition-routing\"\nfields = [\"change.region\"]\npartitions = 12\n\n[[transform]]\ntype = \"unwrap\"\n\n\
+         [[transform]]\ntype = \"replace-field\"\ninclude = [\"id\", \"region\"]",
+    ),
+    (
+        "timezone",
+        "Moments of the rows are moved to a time zone, as with Debezium's `TimezoneConverter`: timestamps with and without \
+         time zone, and times with time zone. `zone` is a name such as `Europe/Berlin` or an offset such as `+02:00`. A \
+         moment with zone stays the same instant with another offset. One without zone is read as a local time of the \
+         zone. `include` and `exclude` have rules: `\"source:table\"` or `\"topic:topic\"`, each with `:field` for one \
+         field. Without either prefix a name is that of a topic or else of a table. The field `source.ts_ms` (and `ts_us`, \
+         `ts_ns`) is moved where a rule names it. The offset is looked up by the value as if it were a local time, as \
+         Debezium does it, so it can be that of some hours before or after where clocks change. A time without date takes \
+         the offset of the commit; Debezium takes that of the day on which it runs. A null is read as the default of its \
+         column.",
+        "type = \"timezone\"\nzone = \"Europe/Berlin\"\ninclude = [\"source:places:seen\"]\n\n[[transform]]\n\
+         type = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\ninclude = [\"id\", \"seen\", \"at\"]",
+    ),
+    (
+        "geometry-format",
+        "Geometries lose the number of their reference system in the binary, as with Debezium's \
+         `GeometryFormatTransformer`. `srid` keeps it. `format` is `wkb` or `ewkb`, and both do the same for the \
+         geometries of PostGIS: Debezium converts from the form that it finds, and PostGIS has the extended one.",
+        "type = \"geometry-format\"\n\n[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\n\
+         include = [\"id\", \"spot\"]",
+    ),
+    (
+        "swap-coordinates",
+        "The first two coordinates of geometries are swapped, as with Debezium's `SwapGeometryCoordinates`, if their \
+         reference system is one of `srids` (4326, 3857 and 4269). Curves and surfaces made of triangles are not swapped \
+         by Debezium either, and halt the stream.",
+        "type = \"swap-coordinates\"\nsrids = [\"4326\"]\n\n[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\n\
+         type = \"replace-field\"\ninclude = [\"id\", \"spot\"]",
+    ),
+    (
+        "vector-to-json",
+        "Vectors become texts of JSON, as with Debezium's `VectorToJsonConverter`.",
+        "type = \"vector-to-json\"\n\n[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\n\
+         include = [\"id\", \"face\"]",
+    ),
+];
+
+pub const HEAD: &str = "
+## The records of the next examples
+
+The table `places` has the columns `id` (the primary key), `region`, `seen` (a timestamp with time zone), `at` (a
+timestamp without), `spot` (a geometry) and `face` (a vector). Its replica identity is FULL. A place is inserted, updated
+and deleted.
+";
+
+const SPOT: &str = "0101000020E6100000000000000000F83F0000000000000440";
+const PLACE: [Option<&str>; 6] = [
+    Some("7"),
+    Some("orange"),
+    Some("2018-06-20 13:37:03.12+00"),
+    Some("2018-06-20 13:37:03.12"),
+    Some(SPOT),
+    Some("[1,2.5]"),
+];
+const SEEN: [Option<&str>; 6] =
+    [Some("7"), Some("orange"), Some("2018-12-20 13:37:03+00"), None, Some(SPOT), None];
+
+fn places(identity: ReplicaIdentity) -> Table {
+    let column = |name: &str, kind| Column {
+        name: name.into(),
+        kind,
+        not_null: name == "id",
+        default: None,
+        source_type: SourceType::default(),
+        serial: false,
+        in_identity: identity == ReplicaIdentity::Full || name == "id",
+    };
+    let columns = vec![
+        column("id", ColumnKind::Int4),
+        column("region", ColumnKind::Text),
+        column("seen", ColumnKind::TimestampTz { precision: 6 }),
+        column("at", ColumnKind::Timestamp { precision: 6 }),
+        column("spot", ColumnKind::Geometry),
+        column("face", ColumnKind::Vector),
+    ];
+    let name = TableName::new("public", "places");
+    Table { oid: Oid(2), name, identity, columns, key: vec![0] }
+}
+
+/// The records of one place's life.
+pub fn records(config: &config::Checked) -> Result<Vec<String>, PlanError> {
+    lines(config, &places(ReplicaIdentity::Full), [&PLACE, &SEEN])
+}
+
+const PARTITION: &str =
+    "type = \"partition-routing\"\nfields = [\"change.region\"]\npartitions = 12";
+const REGISTRY: &str = "\n\n[registry]\nurl = \"http://127.0.0.1:1\"";
+
+#[test]
+fn a_tombstone_has_the_partition_of_its_delete() {
+    let lines = records(&settings(PARTITION)).unwrap();
+    let partitions: Vec<&str> = lines.iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(partitions.len(), 4, "{lines:?}");
+    assert!(partitions.iter().all(|it| it.starts_with("partition=") && *it == partitions[0]));
+}
+
+#[test]
+fn a_column_outside_the_identity_makes_no_partition_unasked() {
+    let of = |more: &str| {
+        let config = settings(&format!("{PARTITION}{more}"));
+        lines(&config, &places(ReplicaIdentity::Default), [&PLACE, &SEEN])
+    };
+    let refused = of("").unwrap_err().to_string();
+    assert!(refused.contains("public.places") && refused.contains("`region`"), "{refused}");
+    assert!(of("\nmissing = \"ignore\"").is_ok());
+}
+
+#[test]
+fn what_makes_no_partition_is_refused_before_a_row() {
+    let refused = |field: &str| {
+        let text = format!("type = \"partition-routing\"\nfields = [\"{field}\"]\npartitions = 3");
+        let refused = records(&settings(&text)).unwrap_err();
+        std::error::Error::source(&refused).map_or_else(|| refused.to_string(), told)
+    };
+    for field in ["change.spot", "source", "ts_ms", "change.spot.srid"] {
+        assert!(refused(field).contains("makes no partition"), "{field}: {}", refused(field));
+    }
+    for field in ["after.region", "before.region"] {
+        assert!(refused(field).contains("write `change`"), "{field}: {}", refused(field));
+    }
+    let none = "type = \"partition-routing\"\nfields = [\"change.no\", \"no\"]\npartitions = 3";
+    let lines = records(&settings(none)).unwrap();
+    assert!(!lines[0].contains("partition="), "a missing field does not count: {lines:?}");
+}
+
+/// An error with its causes.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", told(cause)))
+}
+
+#[test]
+fn values_are_seen_otherwise_and_their_schemas_stay() {
+    let schema = |toml: &str| {
+        let config = settings_in("avro", &format!("{toml}{REGISTRY}"));
+        let planner = Planner::new(config.encode, "app", "run", 1);
+        planner.draft(&places(ReplicaIdentity::Full)).unwrap().value.unwrap().text
+    };
+    let plain = schema("type = \"filter\"\nwhen_tombstone = true");
+    for kind in ["geometry-format\"", "swap-coordinates\"", "timezone\"\nzone = \"+01:00\""] {
+        assert_eq!(schema(&format!("type = \"{kind}")), plain, "{kind}");
+    }
+    let json = schema("type = \"vector-to-json\"");
+    assert_ne!(json, plain);
+    assert!(json.contains("io.debezium.data.Json") && !json.contains("DoubleVector"), "{json}");
+}
+
+#[test]
+fn a_value_is_written_by_row_as_its_zone_has_it() {
+    let zone = "type = \"timezone\"\nzone = \"America/New_York\"\n\n[[transform]]\n\
+                type = \"unwrap\"\ndeletes = \"drop\"\n\n[[transform]]\ntype = \"replace-field\"\n\
+                include = [\"seen\", \"at\"]";
+    let lines = records(&settings(zone)).unwrap();
+    let ends = |line: usize, text: &str| assert!(lines[line].ends_with(text), "{lines:?}");
+    ends(0, r#"{"seen":"2018-06-20T09:37:03.12-04:00","at":1529516223120000}"#);
+    ends(1, r#"{"seen":"2018-12-20T08:37:03-05:00","at":null}"#);
+    let planner = Planner::new(settings(zone).encode, "app", "run", 1);
+    let plan = planner.draft(&places(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
+    let wire = inserted(&[Some("7"), None, Some("infinity"), None, None, None]);
+    // It may be refused, and does not panic.
+    let _ = Encoder::new().row(&plan, &CONTEXT, &row(&wire), 0);
+}
