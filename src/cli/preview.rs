@@ -206,12 +206,14 @@ fn records(
     if let Some(router) = plan.router().cloned() {
         let mut route = String::new();
         match router.of(&row, committed_at, &mut route).map_err(|error| told(&error))? {
-            Route::Found => {}
+            Route::Found => {
+                router.check(&route, std::iter::empty()).map_err(|error| told(&error))?;
+                let draft = planner.routed(&router, &route).map_err(|error| told(&error))?;
+                plan = draft.into_plan(Ids::default());
+            }
+            Route::Own => {}
             Route::Nowhere | Route::Unexpected => return Ok(Vec::new()),
         }
-        router.check(&route, std::iter::empty()).map_err(|error| told(&error))?;
-        let draft = planner.routed(&router, &route).map_err(|error| told(&error))?;
-        plan = draft.into_plan(Ids::default());
     }
     let mut encoder = Encoder::new();
     let nanos = micros.saturating_mul(1000);

@@ -44,7 +44,7 @@ pub(super) fn is_of_rows(transform: &Transform) -> bool {
         | Transform::DecodeMessage(_)
         | Transform::Timed(_)
         | Transform::ContentRouter(_) => true,
-        Transform::Unwrap(unwrap) => unwrap.route.is_some(),
+        Transform::Unwrap(unwrap) => unwrap.route.is_some() || unwrap.dropped.is_some(),
         _ => false,
     }
 }
@@ -56,7 +56,9 @@ pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Optio
     for (number, link) in (1..).zip(links) {
         let (is_by_value, names_topics) = match &link.transform {
             Transform::Outbox(_) => (true, true),
-            Transform::Unwrap(unwrap) => (unwrap.route.is_some(), unwrap.route.is_some()),
+            Transform::Unwrap(unwrap) => {
+                (unwrap.route.is_some() || unwrap.dropped.is_some(), unwrap.route.is_some())
+            }
             Transform::Regex(_) | Transform::Logical(_) | Transform::Timed(_) => (false, true),
             _ => (false, false),
         };

@@ -28,6 +28,7 @@ pub(super) fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
     let topics_max = at.key("topics_max");
     let topics_max = at.reader.or(&topics_max, value::count(1, 10_000), "1000");
     let (time, tombstones) = (at.maybe("timestamp"), at.flag("tombstones", false));
+    let version = at.maybe("schema_version");
     let missing = at.key("placement_missing");
     let words = [("error", false), ("ignore", true)];
     let missing = at.reader.or(&missing, value::one_of(&words), "error");
@@ -69,6 +70,7 @@ pub(super) fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
         payload,
         headers,
         fields,
+        version: version?,
         time: time?,
         partition,
         tombstones: tombstones?,

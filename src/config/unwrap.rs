@@ -3,6 +3,7 @@
 use super::transforms::At;
 use super::value;
 use crate::transform::Transform;
+use crate::transform::dropped::Dropped;
 use crate::transform::unwrap::{Added, Deletes, Missing, RouteBy, Unwrap};
 
 pub(super) fn unwrap(at: &mut At<'_, '_>) -> Option<Transform> {
@@ -18,9 +19,13 @@ pub(super) fn unwrap(at: &mut At<'_, '_>) -> Option<Transform> {
     let fields = added(at, "add_fields");
     let headers = added(at, "add_headers");
     let defaults = at.flag("null_becomes_default", true);
-    let route = route_by(at)?;
+    let (route, dropped) = (route_by(at)?, dropped(at)?);
+    if route.is_some() && dropped.is_some() {
+        at.fault("drop_fields_header", "and `route` do not go together; write one of them");
+        return None;
+    }
     let (deletes, fields, headers, defaults) = (deletes?, fields?, headers?, defaults?);
-    Some(Transform::Unwrap(Unwrap { deletes, fields, headers, route, defaults }))
+    Some(Transform::Unwrap(Unwrap { deletes, fields, headers, route, dropped, defaults }))
 }
 
 /// Reads which column is the topic. The outer option is none for a faulty setting.
@@ -42,6 +47,24 @@ fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
         return Some(None);
     };
     Some(Some(RouteBy { field, missing, topics_max }))
+}
+
+/// Reads which fields are dropped. The outer option is none for a faulty setting.
+fn dropped(at: &mut At<'_, '_>) -> Option<Option<Dropped>> {
+    let header = at.maybe("drop_fields_header");
+    let from_key = at.flag("drop_fields_from_key", false);
+    let compatible = at.flag("drop_fields_compatible", true);
+    let (header, from_key, compatible) = (header?, from_key?, compatible?);
+    let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+        for key in ["drop_fields_from_key", "drop_fields_compatible"] {
+            if at.is_given(key) {
+                at.fault(key, "belongs to `drop_fields_header`, which names the header");
+                return None;
+            }
+        }
+        return Some(None);
+    };
+    Some(Some(Dropped { header, from_key, compatible }))
 }
 
 /// Reads a list of fields of the envelope, and the prefix of their new names.

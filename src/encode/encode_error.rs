@@ -72,6 +72,12 @@ pub enum EncodeError {
          forms; names of fields that are data make a form each; set expand_json = false"
     )]
     OutlinesFull { table: String, column: String, max: usize },
+    /// Updates drop more sets of fields than there may be plans.
+    #[error(
+        "encode an update of {table}: the updates drop more than {max} different sets of fields, \
+         and each set has a schema; drop no fields by a header"
+    )]
+    SetsFull { table: String, max: usize },
     /// The row names a partition that its topic does not have.
     #[error(
         "place a row of {table}: its column for the partition names none of the {partitions} that \

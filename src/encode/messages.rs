@@ -96,7 +96,7 @@ impl Router {
             return Err(EncodeError::ContentField { field: outbox.route.clone() });
         };
         route.clear();
-        write_route(value, &Payload::Document(outline), route);
+        write_route(value, &Payload::Document(outline), None, route);
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod column;
 mod condition;
 mod connect_text;
 mod document;
+mod dropping;
 mod encode_error;
 mod encoder;
 mod envelope;

@@ -1,5 +1,6 @@
 //! Drafts of tables whose records are transformed.
 
+use super::dropping::Dropping;
 use super::filter::Filtered;
 use super::form::Json;
 use super::naming;
@@ -13,7 +14,7 @@ use super::{Config, Format};
 use crate::table::{Table, TableName};
 use crate::transform::content::Probed;
 use crate::transform::shape::{Kind, Part, Shape};
-use crate::transform::{By, Routing};
+use crate::transform::{By, Routing, TransformError};
 use std::sync::Arc;
 
 /// What a table's records are before any transform.
@@ -46,27 +47,18 @@ impl Planner {
             context: self.context(),
         };
         let name = &original.table.table.name;
-        let fault = |transform| PlanError::Transform { table: name.to_string(), transform };
-        let mut router = None;
-        if let (Some(routing), None) = (config.transforms.routing(name, &original.topic), route) {
-            let places = config.transforms.route_places(name, described.shape(Kind::Create));
-            let places = places.map_err(fault)?;
-            // A filter before the router leaves no rows to route, and its time remains.
-            let is_by_content = matches!(routing.by, Some(By::Content(_)));
-            let is_there = places.is_some() || is_by_content;
-            let routing = Routing { by: routing.by.filter(|_| is_there), ..routing };
-            if routing.by.is_some() || !routing.times.is_empty() {
-                let probe = self.probe(&routing, &original, &described)?;
-                router = Some(Router::new(&routing, places, &original, probe)?);
-            }
-        }
+        let fault = fault_of(name);
+        let router = match route {
+            None => self.router(&original, &described)?,
+            Some(_) => None,
+        };
         let mut shapes = Vec::new();
         for kind in Kind::ALL {
             let shape = match is_written(config, kind, original.key.is_some()) {
                 true => config.transforms.apply(name, kind, described.shape(kind), route),
                 false => Ok(None),
             };
-            shapes.push(shape.map_err(fault)?);
+            shapes.push(shape.map_err(&fault)?);
         }
         for (delete, tombstone) in
             [(Kind::Delete, Kind::Tombstone), (Kind::MovedDelete, Kind::MovedTombstone)]
@@ -137,6 +129,35 @@ impl Planner {
         Ok(Some(Box::new(Probe { plan, kinds })))
     }
 
+    /// What finds the plans of rows. None if all rows have the plan of the table.
+    fn router(
+        &self,
+        original: &Original,
+        described: &Described<'_>,
+    ) -> Result<Option<Router>, PlanError> {
+        let transforms = &self.config().transforms;
+        let name = &original.table.table.name;
+        let Some(routing) = transforms.routing(name, &original.topic) else { return Ok(None) };
+        if let Some(By::Dropped(_)) = routing.by {
+            let decisive = transforms.decisive(name, described.shape(Kind::Update));
+            if let Some(decisive) = decisive.map_err(fault_of(name))? {
+                let dropping = Dropping::new(&original.table, decisive);
+                return Ok(Some(Router::of_dropped(&routing, dropping, original)));
+            }
+        }
+        let places = transforms.route_places(name, described.shape(Kind::Create));
+        let places = places.map_err(fault_of(name))?;
+        // A filter before the router leaves no rows to route, and its time remains.
+        let is_by_content = matches!(routing.by, Some(By::Content(_)));
+        let is_there = places.is_some() || is_by_content;
+        let routing = Routing { by: routing.by.filter(|_| is_there), ..routing };
+        if routing.by.is_none() && routing.times.is_empty() {
+            return Ok(None);
+        }
+        let probe = self.probe(&routing, original, described)?;
+        Router::new(&routing, places, original, probe).map(Some)
+    }
+
     /// Whether transforms have made names that Kafka and Avro take.
     pub(super) fn checked<'a>(
         &self,
@@ -167,7 +188,8 @@ impl Config {
     /// Whether the rows of a table name their topics.
     #[must_use]
     pub fn is_routed(&self, table: &TableName) -> bool {
-        self.transforms.routing(table, &self.topic(table)).is_some()
+        let routing = self.transforms.routing(table, &self.topic(table));
+        routing.is_some_and(|routing| routing.names_topics())
     }
 
     /// The topic of a table's records after all transforms.
@@ -175,6 +197,11 @@ impl Config {
     pub fn final_topic(&self, table: &TableName) -> String {
         self.transforms.topic(table, &self.topic(table))
     }
+}
+
+fn fault_of(table: &TableName) -> impl Fn(TransformError) -> PlanError + use<> {
+    let table = table.to_string();
+    move |transform| PlanError::Transform { table: table.clone(), transform }
 }
 
 fn partition_of(shape: &Option<Shape>) -> Option<&Part> {

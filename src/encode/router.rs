@@ -4,6 +4,7 @@
 //! A route is checked when it is seen first. No value is told, because values are data.
 
 use super::document::Document;
+use super::dropping::{Dropping, SETS_MAX};
 use super::encoder::{EncodeError, Encoder};
 use super::messages::MESSAGES;
 use super::naming;
@@ -14,6 +15,7 @@ use crate::change::Row;
 use crate::lsn::PgMicros;
 use crate::pgoutput::{Cell, Tuple};
 use crate::table::{ReplicaIdentity, Table};
+use crate::transform::convert::ConvertFault;
 use crate::transform::outbox::{
     Expand, Outbox, Payload, Places, Updates, topic_value, write_route,
 };
@@ -51,6 +53,8 @@ pub(super) enum RoutedBy {
     Field(RouteBy),
     /// Expressions are, which the probe asks. So many topics there may be.
     Content(usize),
+    /// Nothing. The fields that it drops have a plan of their own.
+    Dropped(Box<Dropping>),
     /// Nothing but the time of its commit.
     Time,
 }
@@ -61,7 +65,7 @@ impl RoutedBy {
             Some(By::Outbox(outbox)) => RoutedBy::Outbox(Box::new(outbox.clone())),
             Some(By::Field(route)) => RoutedBy::Field(route.clone()),
             Some(By::Content(router)) => RoutedBy::Content(router.topics_max),
-            None => RoutedBy::Time,
+            Some(By::Dropped(_)) | None => RoutedBy::Time,
         }
     }
 
@@ -71,7 +75,7 @@ impl RoutedBy {
             RoutedBy::Outbox(outbox) => (&outbox.route, outbox.topics_max),
             RoutedBy::Field(route) => (&route.field, route.topics_max),
             RoutedBy::Content(topics_max) => (BY_EXPRESSION, *topics_max),
-            RoutedBy::Time => ("", 1),
+            RoutedBy::Time | RoutedBy::Dropped(_) => ("", 1),
         }
     }
 }
@@ -90,6 +94,8 @@ pub(super) enum Of {
 pub enum Route {
     /// By the plan of its route.
     Found,
+    /// By the plan of its table.
+    Own,
     /// Nowhere: it is no event.
     Nowhere,
     /// Nowhere, which the operator should know.
@@ -127,6 +133,17 @@ impl Router {
             Places { payload, ..places }
         });
         Ok(Router { of: Of::Rows(table, places), by, times: times(routing), probe })
+    }
+
+    /// A router of updates by the fields that they drop.
+    pub(super) fn of_dropped(
+        routing: &Routing<'_>,
+        dropping: Dropping,
+        original: &Original,
+    ) -> Self {
+        let of = Of::Rows(Box::new(original.described.clone()), None);
+        let by = RoutedBy::Dropped(Box::new(dropping));
+        Router { of, by, times: times(routing), probe: None }
     }
 
     pub(super) fn of_messages(rules: Expand, routing: &Routing<'_>) -> Self {
@@ -178,6 +195,10 @@ impl Router {
         let (outbox, places) = match (&self.by, places) {
             (RoutedBy::Content(_), _) if matches!(row, Row::Truncate) => return Ok(Route::Nowhere),
             (RoutedBy::Time | RoutedBy::Content(_), _) => return Ok(Route::Found),
+            (RoutedBy::Dropped(dropping), _) => {
+                dropping.write(row, route);
+                return Ok(if route.is_empty() { Route::Own } else { Route::Found });
+            }
             (_, None) => unreachable!("the places were found with the router"),
             (RoutedBy::Field(by), Some(places)) => {
                 return self.by_field(by, (table, places.route), row, route);
@@ -195,11 +216,30 @@ impl Router {
         match new.cells().nth(places.route) {
             Some(Cell::Text(value)) => {
                 let value = std::str::from_utf8(value).map_err(|_| self.no_topic())?;
-                write_route(value, &payload(outbox, places, new), route);
+                let version = self.version(outbox, places, new)?;
+                write_route(value, &payload(outbox, places, new), version, route);
                 Ok(Route::Found)
             }
             Some(Cell::Null | Cell::Unchanged | Cell::Binary(_)) | None => Err(self.missing()),
         }
+    }
+
+    /// The version of the schema of an event. None if it has none.
+    fn version(
+        &self,
+        outbox: &Outbox,
+        places: &Places,
+        row: Tuple<'_>,
+    ) -> Result<Option<u32>, EncodeError> {
+        let Some(Cell::Text(text)) = places.version.and_then(|place| cell(row, place)) else {
+            return Ok(None);
+        };
+        let version = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+        version.map(Some).ok_or_else(|| EncodeError::Unconverted {
+            table: self.name(),
+            column: outbox.version.clone().unwrap_or_else(|| outbox.payload.clone()),
+            source: ConvertFault::Range("a schema's version"),
+        })
     }
 
     /// Writes the times of a route, in place of what is there.
@@ -284,6 +324,10 @@ impl Router {
             }
             RoutedBy::Time => return Ok(()),
             RoutedBy::Field(_) | RoutedBy::Content(_) => self.value(route).to_owned(),
+            RoutedBy::Dropped(_) if known.len() < SETS_MAX => return Ok(()),
+            RoutedBy::Dropped(_) => {
+                return Err(EncodeError::SetsFull { table: self.name(), max: SETS_MAX });
+            }
         };
         if topic.len() > TOPIC_LENGTH_MAX || naming::topic(&topic) != topic || is_refused(&topic) {
             return Err(self.no_topic());

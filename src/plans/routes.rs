@@ -109,6 +109,7 @@ impl Active {
         let mut encoder = routes.encoder.borrow_mut();
         match routes.router.of_by(row, committed_at, &mut route, &mut encoder)? {
             Route::Found => {}
+            Route::Own => return Ok(Routed::Own),
             Route::Nowhere => return Ok(Routed::Nowhere),
             Route::Unexpected => return Ok(Routed::Unexpected),
         }

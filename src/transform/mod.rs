@@ -13,6 +13,7 @@
 pub mod compared;
 pub mod content;
 pub mod convert;
+pub mod dropped;
 pub mod expression;
 pub mod fields;
 pub mod filter;
@@ -41,6 +42,7 @@ use crate::table::names::NameList;
 use compared::Compared;
 use content::ContentRouter;
 use convert::ConvertFault;
+use dropped::Dropped;
 use fields::Fields;
 use filter::Filter;
 use headers::Headers;
@@ -93,11 +95,18 @@ pub enum TransformFault {
     OtherTime,
     #[error("field `{field}` is no number of a partition; an integer is one")]
     NotPartition { field: String },
+    #[error("field `{field}` is no version of a schema; an integer is one")]
+    NotVersion { field: String },
     #[error(
         "field `{field}` makes no partition: it is no single value, its hash is another one in \
          each process of Java, or it says when the record was made"
     )]
     NotHashed { field: String },
+    #[error(
+        "header `{header}` holds no names of fields, by which fields are dropped; that of a \
+         transform of type \"changed-fields\" does"
+    )]
+    NotNames { header: String },
     #[error(
         "field `{field}` is of a row that some changes do not have; write `change` in place of \
          `before` and `after`"
@@ -128,9 +137,11 @@ impl TransformFault {
             | TransformFault::NoConversion { field }
             | TransformFault::Unconverted { field, .. }
             | TransformFault::NotHashed { field }
+            | TransformFault::NotVersion { field }
             | TransformFault::NullStruct { field }
             | TransformFault::NotPartition { field } => Some(field),
             TransformFault::NotStruct { .. }
+            | TransformFault::NotNames { .. }
             | TransformFault::NoValue
             | TransformFault::OtherTime
             | TransformFault::NoEnvelope
@@ -355,6 +366,10 @@ impl Chain {
                     found = found.or(Some(By::Content(router)));
                     ANY_ROUTE.to_owned()
                 }
+                Transform::Unwrap(Unwrap { dropped: Some(dropped), .. }) => {
+                    found = found.or(Some(By::Dropped(dropped)));
+                    continue;
+                }
                 Transform::Timed(timed) => timed.topic(&topic, ANY_ROUTE),
                 _ => continue,
             };
@@ -443,6 +458,14 @@ impl Chain {
     }
 }
 
+impl Routing<'_> {
+    /// Whether rows have different topics.
+    #[must_use]
+    pub fn names_topics(&self) -> bool {
+        !self.times.is_empty() || matches!(self.by, Some(By::Outbox(_) | By::Field(_)))
+    }
+}
+
 /// How rows name their topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing<'a> {
@@ -452,7 +475,7 @@ pub struct Routing<'a> {
     pub times: Vec<&'a Pattern>,
 }
 
-/// A transform that names topics by a value of a row.
+/// A transform that finds the plan of a row by values of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By<'a> {
     /// The rows are events.
@@ -461,6 +484,8 @@ pub enum By<'a> {
     Field(&'a RouteBy),
     /// Expressions over the row are.
     Content(&'a ContentRouter),
+    /// The topic is that of the table, and the plan depends on the fields that an update drops.
+    Dropped(&'a Dropped),
 }
 
 fn timed(link: &Link) -> Option<&Timed> {

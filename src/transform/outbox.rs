@@ -10,6 +10,7 @@ use super::outline::{Outline, Source};
 use super::reroute::Replace;
 use super::shape::{Base, Header, Kind, Node, Part, Schema, Shape, Time};
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// The header that has the id of the event.
 const ID_HEADER: &str = "id";
@@ -17,9 +18,17 @@ const ID_HEADER: &str = "id";
 /// The field of the payload in a value that has other fields.
 const PAYLOAD_FIELD: &str = "payload";
 
-/// What stands between the topic's value and the payload's outline in a route. Nothing follows it
-/// if the payload is empty. Postgres has it in no text.
+/// What stands between the topic's value and the rest of a route: the version of the schema, if it
+/// has one, and the payload's outline. Nothing of an outline is there if the payload is empty.
+/// Postgres has it in no text.
 const OUTLINE_FOLLOWS: char = '\0';
+
+/// What stands before and after the version in a route. No outline begins so.
+const VERSION_BEGINS: char = 'v';
+const VERSION_ENDS: char = ';';
+
+/// What stands for the outline of a payload that is not known, where a version stands.
+const UNKNOWN: &str = "*";
 
 /// The settings of `outbox`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +47,8 @@ pub struct Outbox {
     pub headers: Vec<(String, String)>,
     /// Columns that stand beside the payload, with the names of the fields.
     pub fields: Vec<(String, String)>,
+    /// The column with the version of the schema, which a struct has.
+    pub version: Option<String>,
     /// The column of the record's time.
     pub time: Option<String>,
     /// The column with the number of the partition.
@@ -70,6 +81,8 @@ pub(crate) struct Places {
     pub route: usize,
     /// The column of the payload, and whether it is a text. None if the topic alone decides.
     pub payload: Option<(usize, bool)>,
+    /// The column of the schema's version, if schemas have one.
+    pub version: Option<usize>,
 }
 
 /// What a plan knows of the payloads of its rows.
@@ -84,15 +97,40 @@ pub(crate) enum Payload {
 }
 
 /// Writes the route of an event: the value that makes the topic, and what the plan has to know of
-/// the payload.
-pub(crate) fn write_route(value: &str, payload: &Payload, route: &mut String) {
+/// the payload and of the schema's version.
+pub(crate) fn write_route(
+    value: &str,
+    payload: &Payload,
+    version: Option<u32>,
+    route: &mut String,
+) {
     route.push_str(value);
-    if *payload != Payload::Any {
+    if *payload != Payload::Any || version.is_some() {
         route.push(OUTLINE_FOLLOWS);
     }
-    if let Payload::Document(outline) = payload {
-        outline.write(route);
+    if let Some(version) = version {
+        // Writing to memory does not fail.
+        let _ = write!(route, "{VERSION_BEGINS}{version}{VERSION_ENDS}");
     }
+    match payload {
+        Payload::Document(outline) => outline.write(route),
+        Payload::Any if version.is_some() => route.push_str(UNKNOWN),
+        Payload::Any | Payload::Empty => {}
+    }
+}
+
+/// The version in what follows the value in a route, and what follows the version.
+fn split_version(rest: &str) -> (Option<u32>, &str) {
+    let found = rest.strip_prefix(VERSION_BEGINS).and_then(|rest| rest.split_once(VERSION_ENDS));
+    match found {
+        Some((version, rest)) => (version.parse().ok(), rest),
+        None => (None, rest),
+    }
+}
+
+/// The version of the schema in a route.
+fn version_of(route: &str) -> Option<u32> {
+    split_version(route.split_once(OUTLINE_FOLLOWS)?.1).0
 }
 
 /// The value in a route that makes the topic.
@@ -102,10 +140,10 @@ pub(crate) fn topic_value(route: &str) -> &str {
 
 /// The payload in a route.
 pub(crate) fn payload_of(route: &str) -> Payload {
-    match route.split_once(OUTLINE_FOLLOWS) {
-        None => Payload::Any,
-        Some((_, "")) => Payload::Empty,
-        Some((_, text)) => match Outline::read(text) {
+    match route.split_once(OUTLINE_FOLLOWS).map(|(_, rest)| split_version(rest).1) {
+        None | Some(UNKNOWN) => Payload::Any,
+        Some("") => Payload::Empty,
+        Some(text) => match Outline::read(text) {
             Some(outline) => Payload::Document(outline),
             None => unreachable!("a route has the outline that was written to it"),
         },
@@ -167,7 +205,9 @@ impl Outbox {
                 fields.push((name.clone().into(), field(column)?));
             }
             let mut made = row.rebuilt(fields, false);
-            made.schema = Schema { name: named(made.schema.name.as_deref(), value), ..made.schema };
+            let name = named(made.schema.name.as_deref(), value);
+            let version = version_of(route).or(made.schema.version);
+            made.schema = Schema { name, version, ..made.schema };
             Some(made)
         };
         shape.topic = self.topic.apply(value);
@@ -196,7 +236,10 @@ impl Outbox {
             let Node::Column { index, .. } = payload.node else { return None };
             Some((index, payload.schema.base == Base::Text))
         });
-        Ok(Places { route, payload })
+        // Without fields beside the payload there is no struct that could have a version.
+        let version = self.version.as_ref().filter(|_| !self.fields.is_empty());
+        let version = version.map(|column| version_place(column, &row)).transpose()?;
+        Ok(Places { route, payload, version })
     }
 }
 
@@ -216,6 +259,15 @@ fn partition(column: &str, part: Part) -> Result<Part, TransformFault> {
     match part.schema {
         Schema { base: Base::Int32, name: None, .. } => Ok(part),
         _ => Err(TransformFault::NotPartition { field: column.to_owned() }),
+    }
+}
+
+/// The place of the column with the version of schemas.
+fn version_place(column: &str, row: &Part) -> Result<usize, TransformFault> {
+    let found = row.field(column).ok_or_else(|| no_field("row", column, &row.schema))?;
+    match (found.schema, found.node) {
+        (Schema { base: Base::Int32, name: None, .. }, Node::Column { index, .. }) => Ok(index),
+        _ => Err(TransformFault::NotVersion { field: column.to_owned() }),
     }
 }
 

@@ -73,7 +73,14 @@ fn shape(kind: Kind) -> Shape {
 }
 
 fn unwrap(deletes: Deletes) -> Unwrap {
-    Unwrap { deletes, fields: Vec::new(), headers: Vec::new(), route: None, defaults: true }
+    Unwrap {
+        deletes,
+        fields: Vec::new(),
+        headers: Vec::new(),
+        route: None,
+        dropped: None,
+        defaults: true,
+    }
 }
 
 fn names(shape: &Shape) -> Vec<String> {
@@ -263,6 +270,7 @@ fn outbox(fields: &[(&str, &str)]) -> Outbox {
         payload: "v".to_owned(),
         headers: pairs(&[("v", "kind")]),
         fields: pairs(fields),
+        version: None,
         expand: None,
         time: None,
         partition: None,

@@ -1,5 +1,6 @@
 //! `unwrap`: the row in place of its envelope, as Debezium's `ExtractNewRecordState` has it.
 
+use super::dropped::Dropped;
 use super::fields::no_field;
 use super::outbox::{Places, row, text_column};
 use super::shape::{Base, Header, Kind, Literal, Node, Part, Schema, Shape};
@@ -112,7 +113,7 @@ impl RouteBy {
             row.field(&self.field).ok_or_else(|| no_field("row", &self.field, &row.schema))?;
         let route = text_column(&found)
             .ok_or_else(|| TransformFault::NotText { field: self.field.clone() })?;
-        Ok(Places { route, payload: None })
+        Ok(Places { route, payload: None, version: None })
     }
 }
 
@@ -127,6 +128,8 @@ pub struct Unwrap {
     pub headers: Vec<Added>,
     /// The column that is the topic.
     pub route: Option<RouteBy>,
+    /// Which fields are dropped. Not together with `route`.
+    pub dropped: Option<Dropped>,
     /// Whether a rewritten row has the default of a column in place of null.
     pub defaults: bool,
 }
@@ -138,6 +141,9 @@ impl Unwrap {
         mut shape: Shape,
         route: &str,
     ) -> Result<Option<Shape>, TransformFault> {
+        if self.is_of_others(kind, route) {
+            return Ok(None);
+        }
         // Debezium leaves a tombstone in the topic of the table, where nothing is for it to delete.
         let is_routed = kind.operation().is_none() || shape.is_wrapped();
         if self.route.is_some() && is_routed && !route.is_empty() {
@@ -188,7 +194,10 @@ impl Unwrap {
             }
         }
         shape.value = Some(row.rebuilt(fields, false));
-        Ok(Some(shape))
+        match &self.dropped {
+            Some(dropped) => dropped.apply(shape, route).map(Some),
+            None => Ok(Some(shape)),
+        }
     }
 }
 

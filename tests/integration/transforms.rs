@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::path::Path;
 use wellspring::change::{Context, Marker, Position, Row};
 use wellspring::config;
-use wellspring::encode::{EncodeError, Encoder, Ids, PlanError, Planner, Route, Router};
+use wellspring::encode::{EncodeError, Encoder, Ids, PlanError, Planner, Route};
 use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
@@ -39,7 +39,9 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          another struct. `field:name` renames a field. Truncates are dropped. A field that the envelope does not have is left \
          out. `route` names a column whose text is the topic of the row, as `route.by.field` does. A row whose column is NULL or \
          blank halts the stream. With `route_missing = \"own\"` such a row goes to the topic of its table, as with Debezium. \
-         A tombstone goes to the topic of its row. A table makes at most `topics_max` (1000) topics.",
+         A tombstone goes to the topic of its row. A table makes at most `topics_max` (1000) topics. \
+         `drop_fields_header` names a header of `changed-fields`, whose fields an update leaves out, as with \
+         `drop.fields.header.name`: see below.",
         "type = \"unwrap\"\ndeletes = \"rewrite\"\nadd_fields = [\"op\", \"lsn:position\"]\nadd_headers = [\"table\"]",
     ),
     (
@@ -165,7 +167,8 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
          (`\"column:envelope:name\"`); `\"column:partition\"` names an integer that is the number of the partition, and \
          NULL leaves it to the key. A table that lacks such a column is refused, unless `placement_missing = \"ignore\"`. \
          `timestamp` names a column without time zone that is the time of the record. With `tombstones = true` a \
-         payload that is NULL or blank makes a record without value. A delete is no event; neither is an update, which the log tells, or which halts \
+         payload that is NULL or blank makes a record without value. `schema_version` names an integer that is the version \
+         of the schema, where fields stand beside the payload. A delete is no event; neither is an update, which the log tells, or which halts \
          the stream with `updates = \"halt\"`. Topics are made by the rules for topics when the first row goes to them, \
          and no more than `topics_max` (1000) of a table. A route that is NULL or makes no topic's name halts the \
          stream. Events with the same new key stay in order within a topic. `wellspring snapshot` does not copy an \
@@ -230,8 +233,7 @@ one table two topics or two schemas are refused before the first record.
   the reason at a row of another topic. The first copy has no such limit.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
   writes the text `null` there, which a compacted topic would keep.
-- The dropping of fields by a header (`unwrap`),
-  the schema version of the outbox router, and scripts beyond simple expressions have no counterpart.
+- Scripts beyond simple expressions have no counterpart.
 
 ## The records of the examples
 

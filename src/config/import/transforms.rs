@@ -29,8 +29,8 @@ enum As {
     Fields,
     /// The rules of a time zone. A rule without prefix has that of the rule before it.
     Rules,
-    /// A text that must be this one, since ours does nothing else.
-    Only(&'static str),
+    /// An option that Debezium does not read either.
+    Idle,
 }
 
 /// A Java class and our type of transform. An option keeps its Java name with `_` for `.`, unless
@@ -48,6 +48,8 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("", "replace.null.with.default", "null_becomes_default"),
     ("unwrap", "delete.tombstone.handling.mode", "deletes"),
     ("unwrap", "route.by.field", "route"),
+    ("unwrap", "drop.fields.header.name", "drop_fields_header"),
+    ("unwrap", "drop.fields.keep.schema.compatible", "drop_fields_compatible"),
     ("logical-router", "topic.regex", "regex"),
     ("logical-router", "topic.replacement", "replacement"),
     ("logical-router", "key.enforce.uniqueness", "unique_keys"),
@@ -79,6 +81,7 @@ const NAMED: &[(&str, &str, &str)] = &[
     ("outbox", "table.field.event.payload", "payload"),
     ("outbox", "table.fields.additional.placement", "placement"),
     ("outbox", "table.field.event.timestamp", "timestamp"),
+    ("outbox", "table.field.event.schema.version", "schema_version"),
     ("outbox", "table.field.additional.missing", "placement_missing"),
     ("outbox", "table.op.invalid.behavior", "updates"),
     ("outbox", "route.tombstone.on.empty.payload", "tombstones"),
@@ -112,9 +115,9 @@ const CLASSES: &[Class] = &[
             ("add.headers", As::List),
             ("add.headers.prefix", As::Text),
             ("route.by.field", As::Route),
-            ("drop.fields.header.name", As::Only("")),
-            ("drop.fields.from.key", As::Only("false")),
-            ("drop.fields.keep.schema.compatible", As::Only("true")),
+            ("drop.fields.header.name", As::Text),
+            ("drop.fields.from.key", As::Flag),
+            ("drop.fields.keep.schema.compatible", As::Flag),
             DEFAULTS,
         ],
     },
@@ -172,8 +175,10 @@ const CLASSES: &[Class] = &[
             ("table.field.event.id", As::Text),
             ("table.field.event.key", As::Text),
             ("table.field.event.payload", As::Text),
+            ("table.field.event.type", As::Idle),
             ("table.fields.additional.placement", As::List),
             ("table.field.event.timestamp", As::Text),
+            ("table.field.event.schema.version", As::Text),
             ("table.field.additional.missing", As::Text),
             ("table.expand.json.payload", As::Flag),
             ("table.json.payload.null.behavior", As::Text),
@@ -407,6 +412,10 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
             target.refuse(&given.written, format!("is no option of {java} that has a counterpart"));
             continue;
         };
+        let dropping = input.or(&format!("{name}.drop.fields.header.name"), "");
+        if option.starts_with("drop.fields.") && dropping.trim().is_empty() {
+            continue; // Without the header nothing is dropped.
+        }
         let (key, value) = (class.key(option), given.value.trim());
         match form {
             As::Number => match value.parse::<i32>() {
@@ -438,8 +447,8 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
                 Ok(expression) => target.text(&section, &key, &expression, ""),
                 Err(why) => target.refuse(&given.written, why),
             },
-            As::Only(only) if value == *only => {}
-            As::Only(_) | As::Language => target.refuse(&given.written, "has no counterpart"),
+            As::Language => target.refuse(&given.written, "has no counterpart"),
+            As::Idle => target.idle(&given.written, "the transform does not read it"),
         }
     }
     if let Some(alias) = input.value(&format!("{name}.predicate")) {
@@ -553,8 +562,8 @@ mod tests {
         };
         let outbox = "transforms=o\ntransforms.o.type=io.debezium.transforms.outbox.EventRouter\n\
                       transforms.o.table.expand.json.payload=true\n\
-                      transforms.o.table.field.event.schema.version=v";
-        assert_eq!(refused(outbox), ["transforms.o.table.field.event.schema.version"]);
+                      transforms.o.tracing.span.context.field=v";
+        assert_eq!(refused(outbox), ["transforms.o.tracing.span.context.field"]);
         let unwrap =
             "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n";
         assert_eq!(
@@ -614,6 +623,8 @@ mod tests {
              transforms.c.type=io.debezium.transforms.ExtractChangedRecordState\n\
              transforms.c.header.unchanged.name=same\n\
              transforms.u.type=io.debezium.transforms.ExtractNewRecordState\n\
+             transforms.u.drop.fields.header.name=same\n\
+             transforms.u.drop.fields.keep.schema.compatible=false\n\
              transforms.p.type=io.debezium.transforms.partitions.PartitionRouting\n\
              transforms.p.partition.payload.fields=change.region,op\n\
              transforms.p.partition.topic.num=12\n\
@@ -636,6 +647,8 @@ mod tests {
 
             [[transform]]
             type = "unwrap"
+            drop_fields_header = "same"
+            drop_fields_compatible = false
 
             [[transform]]
             type = "partition-routing"
@@ -684,7 +697,13 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_no_numbers_or_words_are_refused() {
+    fn the_drop_options_mean_nothing_without_a_header() {
+        let toml = imported(
+            "transforms=u\ntransforms.u.type=io.debezium.transforms.ExtractNewRecordState\n\
+             transforms.u.drop.fields.from.key=true\n\
+             transforms.u.drop.fields.keep.schema.compatible=true",
+        );
+        assert!(!toml.unwrap().contains("drop_fields"));
         let refused = imported(
             "transforms=p\ntransforms.p.type=io.debezium.transforms.partitions.PartitionRouting\n\
              transforms.p.partition.payload.fields=op\ntransforms.p.partition.topic.num=many\n\
@@ -701,11 +720,7 @@ mod tests {
         for class in CLASSES {
             for (option, form) in class.options {
                 let key = class.key(option);
-                assert!(
-                    matches!(form, As::Only(_)) || !key.contains('.'),
-                    "{} {option}",
-                    class.java
-                );
+                assert!(matches!(form, As::Idle) || !key.contains('.'), "{} {option}", class.java);
             }
         }
     }

@@ -1,10 +1,14 @@
 //! Debezium's transforms of records and of the values in them: the examples of the page, and their
 //! laws from the configuration to the bytes.
 
-use super::{CONTEXT, inserted, lines, row, settings, settings_in};
+use super::{
+    CONTEXT, FIRST, OUTBOX, SECOND, inserted, lines, message, orders, row, settings, settings_in,
+};
+use wellspring::change::Row;
 use wellspring::config;
-use wellspring::encode::{Encoder, Ids, PlanError, Planner};
+use wellspring::encode::{Encoder, Ids, PlanError, Planner, Route};
 use wellspring::lsn::Oid;
+use wellspring::pgoutput::{self, Message};
 use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
 
 /// A title, what the transform is for, and how it is written.
@@ -58,6 +62,16 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
         "Vectors become texts of JSON, as with Debezium's `VectorToJsonConverter`.",
         "type = \"vector-to-json\"\n\n[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\n\
          include = [\"id\", \"face\"]",
+    ),
+    (
+        "unwrap, with fields dropped",
+        "An update leaves out the fields that a header of `changed-fields` names: here those that it does not change. \
+         Fields that are required stay, unless `drop_fields_compatible = false`. `drop_fields_from_key = true` drops them \
+         from the key as well, which then is another key. Nulls of such an update are read as the defaults of their \
+         columns, as Debezium has it. Each set of fields has a schema, which Avro registers as a version, and the updates \
+         of a table have at most 1000 sets. The table needs REPLICA IDENTITY FULL; otherwise nothing is dropped.",
+        "type = \"changed-fields\"\nunchanged = \"same\"\n\n[[transform]]\ntype = \"unwrap\"\n\
+         drop_fields_header = \"same\"\n\n[[transform]]\ntype = \"drop-headers\"\nheaders = [\"same\"]",
     ),
 ];
 
@@ -168,6 +182,91 @@ fn values_are_seen_otherwise_and_their_schemas_stay() {
     let json = schema("type = \"vector-to-json\"");
     assert_ne!(json, plain);
     assert!(json.contains("io.debezium.data.Json") && !json.contains("DoubleVector"), "{json}");
+}
+
+const UNCHANGED: &str = "type = \"changed-fields\"\nunchanged = \"u\"\n\n[[transform]]\n\
+                         type = \"unwrap\"\ndrop_fields_header = \"u\"";
+
+#[test]
+fn an_update_drops_the_optional_fields_that_it_leaves() {
+    let mut full = orders(ReplicaIdentity::Full);
+    full.columns[3].kind = ColumnKind::Int8;
+    let updated = |more: &str, second: &[Option<&str>]| {
+        let lines = lines(&settings(&format!("{UNCHANGED}{more}")), &full, [&FIRST, second]);
+        lines.unwrap()[1].clone()
+    };
+    let [id, customer, note, _] = FIRST;
+    let left = [id, customer, note, Some("9")];
+    let whole = r#"shop.public.orders {"id":7}"#;
+    let names = r#"u=["id","customer","note"]"#;
+    // `id` and `customer` are required.
+    let value = format!(r#"{{"id":7,"customer":"ann","total":9}} {names}"#);
+    assert_eq!(updated("", &left), format!("{whole} {value}"));
+    let all = "\ndrop_fields_compatible = false";
+    assert_eq!(updated(all, &left), format!(r#"{whole} {{"total":9}} {names}"#));
+    let key = format!("{all}\ndrop_fields_from_key = true");
+    assert_eq!(updated(&key, &left), format!(r#"shop.public.orders {{}} {{"total":9}} {names}"#));
+    let changed = updated("", &SECOND);
+    assert!(changed.contains(r#""note":"gift","total":6"#), "{changed}");
+}
+
+#[test]
+fn each_set_of_dropped_fields_has_a_schema() {
+    let config = settings_in("avro", &format!("{UNCHANGED}{REGISTRY}"));
+    let planner = Planner::new(config.encode, "app", "run", 1);
+    let own = planner.draft(&orders(ReplicaIdentity::Full)).unwrap();
+    let text = |draft: &wellspring::encode::Draft| draft.value.as_ref().unwrap().text.clone();
+    let whole = text(&own);
+    let plan = own.into_plan(Ids::default());
+    let router = plan.router().unwrap();
+    let schema = |new: &[Option<&str>]| {
+        let wire = message(b'U', &[(b'O', &FIRST), (b'N', new)]);
+        let Message::Update { old, new, .. } = pgoutput::decode(&wire).unwrap() else { panic!() };
+        let (row, mut route) = (Row::Update { old, new }, String::new());
+        match router.of(&row, CONTEXT.committed_at, &mut route).unwrap() {
+            Route::Own => None,
+            Route::Found => Some(text(&planner.routed(router, &route).unwrap())),
+            other => panic!("{other:?}"),
+        }
+    };
+    let [id, ann, note, total] = FIRST;
+    let total_alone = schema(&[id, Some("bob"), note, Some("9")]).unwrap();
+    assert!(total_alone.contains("\"total\"") && !total_alone.contains("\"note\""));
+    let note_alone = schema(&[id, ann, Some("x"), total]).unwrap();
+    assert!(note_alone != total_alone && note_alone != whole);
+    assert_eq!(schema(&[Some("8"), ann, note, total]), None, "a delete and a create drop nothing");
+}
+
+#[test]
+fn a_header_that_names_no_fields_is_refused() {
+    let text = "type = \"insert-header\"\nheader = \"u\"\nvalue = \"note\"\n\n[[transform]]\n\
+                type = \"unwrap\"\ndrop_fields_header = \"u\"";
+    let refused = super::records(&settings(text), &orders(ReplicaIdentity::Full)).unwrap_err();
+    assert!(told(&refused).contains("header `u` holds no names"), "{}", told(&refused));
+    let none = "type = \"unwrap\"\ndrop_fields_header = \"u\"";
+    let lines = super::records(&settings(none), &orders(ReplicaIdentity::Full)).unwrap();
+    assert!(lines[1].contains("\"customer\""), "a record without the header is whole: {lines:?}");
+}
+
+#[test]
+fn a_schema_has_the_version_of_its_event() {
+    let more = "placement = [\"id:envelope\"]\nschema_version = \"total\"";
+    let config = settings_in("avro", &format!("{OUTBOX}\n{more}{REGISTRY}"));
+    let planner = Planner::new(config.encode, "app", "run", 1);
+    let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
+    let router = plan.router().unwrap();
+    let schema = |version| {
+        let wire = inserted(&[Some("7"), Some("ann"), Some("x"), version]);
+        let mut route = String::new();
+        router.of(&row(&wire), CONTEXT.committed_at, &mut route).map_err(|it| it.to_string())?;
+        let draft = planner.routed(router, &route).unwrap();
+        assert_eq!(draft.topic, "outbox.event.ann");
+        Ok::<_, String>(draft.value.unwrap().text)
+    };
+    assert!(schema(Some("3")).unwrap().contains("\"connect.version\":3"));
+    assert!(!schema(None).unwrap().contains("connect.version"));
+    let refused = schema(Some("-1")).unwrap_err();
+    assert!(refused.contains("`total` of public.orders"), "{refused}");
 }
 
 #[test]

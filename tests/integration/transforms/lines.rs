@@ -40,6 +40,7 @@ pub fn lines(
                 Route::Found => {
                     routed = Some(planner.routed(router, &route)?.into_plan(Ids::default()));
                 }
+                Route::Own => {}
                 Route::Nowhere | Route::Unexpected => continue,
             }
         }
