@@ -249,6 +249,19 @@ fn a_header_that_names_no_fields_is_refused() {
 }
 
 #[test]
+fn what_drops_fields_is_limited_by_the_topic_and_names_none() {
+    for (more, told) in [
+        ("drop_fields_header = \"u\"\nroute = \"customer\"", "transform.1.drop_fields_header"),
+        ("drop_fields_header = \"u\"\nwhen_header = \"u\"", "transform.1.negate"),
+        ("drop_fields_from_key = true", "belongs to `drop_fields_header`"),
+    ] {
+        let text = format!("[[transform]]\ntype = \"unwrap\"\n{more}\n");
+        let faults = config::check("t.toml", &text, &config::Environment::default()).unwrap_err();
+        assert!(faults.to_string().contains(told), "{told} is not in {faults}");
+    }
+}
+
+#[test]
 fn a_schema_has_the_version_of_its_event() {
     let more = "placement = [\"id:envelope\"]\nschema_version = \"total\"";
     let config = settings_in("avro", &format!("{OUTBOX}\n{more}{REGISTRY}"));
