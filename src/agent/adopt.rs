@@ -20,6 +20,8 @@ use crate::plans::keeper::Keeper;
 use crate::postgres::preflight::{self, SlotHolder};
 
 /// The next step while somebody still reads from the slot.
+const OURS_NEXT: &str = "stop that agent, or give this pipeline a slot of its own (postgres.slot)";
+
 const RUNNING_NEXT: &str = "stop Debezium first: PUT /connectors/NAME/stop at Kafka Connect (a \
                             paused connector keeps the slot), or stop Debezium Server; then run \
                             this command again";
@@ -86,7 +88,12 @@ pub async fn look(config: &Config, offset: Offset) -> Result<Fitting, ConsentErr
     let CommandContext { sql, keeper, seen, .. } = connect(config).await?;
     if let Some(pid) = seen.slot().and_then(|slot| slot.active_pid) {
         let holder = preflight::slot_holder(&sql, &config.slot).await?;
-        return refused(&held(config, pid, holder.as_ref()), RUNNING_NEXT);
+        let program = holder.as_ref().and_then(|holder| holder.application.as_deref());
+        let next = match program {
+            Some(program) if program == config.postgres.application_name => OURS_NEXT,
+            _ => RUNNING_NEXT,
+        };
+        return refused(&held(config, pid, holder.as_ref()), next);
     }
     if seen.state.record.is_some() {
         return refused(
@@ -130,15 +137,15 @@ impl Fitting {
     ///
     /// # Errors
     /// `NotAdopted` if the offset has moved. Kafka may refuse as well.
-    pub async fn adopt(self, again: Option<Offset>) -> Result<Adopted, ConsentError> {
+    pub async fn adopt(self, again: Offset) -> Result<Adopted, ConsentError> {
         unmoved(self.adopted.offset, again)?;
         write(&self.keeper, &self.adopted.record).await?;
         Ok(self.adopted)
     }
 }
 
-fn unmoved(read: Offset, again: Option<Offset>) -> Result<(), ConsentError> {
-    if again == Some(read) {
+fn unmoved(read: Offset, again: Offset) -> Result<(), ConsentError> {
+    if again == read {
         return Ok(());
     }
     let why = "the stored offset has moved since it was read: Debezium still runs";
@@ -149,7 +156,7 @@ fn unmoved(read: Offset, again: Option<Offset>) -> Result<(), ConsentError> {
 fn held(config: &Config, pid: i32, holder: Option<&SlotHolder>) -> String {
     let slot = &config.slot;
     let Some(holder) = holder else {
-        return format!("slot `{slot}` is held by pid {pid}: Debezium still runs");
+        return format!("slot `{slot}` was held by pid {pid} a moment ago");
     };
     match holder.application.as_deref() {
         Some(program) if program == config.postgres.application_name => {
@@ -234,9 +241,8 @@ mod tests {
 
     #[test]
     fn an_offset_that_moves_is_refused() {
-        assert!(unmoved(at(120, 100), Some(at(120, 100))).is_ok());
-        assert!(unmoved(at(120, 100), Some(at(121, 100))).is_err());
-        assert!(unmoved(at(120, 100), None).is_err());
+        assert!(unmoved(at(120, 100), at(120, 100)).is_ok());
+        assert!(unmoved(at(120, 100), at(121, 100)).is_err());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::status::WindowStatus;
 /// Number of completed copies that `/status` still shows.
 const FINISHED_MAX: usize = 20;
 
-/// The copies that are complete, as far as somebody still asks for them.
+/// The completed copies that the status shows, and those that the runner has not asked for yet.
 #[derive(Default)]
 pub(super) struct Finished {
     /// The copies that `/status` shows, the newest last.

@@ -50,9 +50,9 @@ pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
         let (place, stored) = stored(checked, arguments).await?;
         let (connector, offset) = find(&stored, prefix, &place)?;
         let fitting = adopt::look(&config, offset).await?;
-        // A Debezium that runs stores its offset once a minute, also while it has lost its slot.
+        // A Debezium that runs and has lost its slot may store its offset between the two reads.
         let (_, again) = self::stored(checked, arguments).await?;
-        let again = find(&again, prefix, &place).ok().map(|(_, offset)| offset);
+        let (_, again) = find(&again, prefix, &place)?;
         let adopted = fitting.adopt(again).await?;
         print(&said(&connector, &place, &config.slot, &adopted));
         Ok(Code::Done)

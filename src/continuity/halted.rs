@@ -294,7 +294,9 @@ impl Halt {
                 let condition = loss.condition(&column_in_sql(column))?;
                 Some(format!(
                     "`SELECT ctid, * FROM {table} WHERE {condition} LIMIT 5` finds rows that \
-                     still have such a value: correct them before the skip"
+                     may still have such a value: correct them before the skip. With REPLICA \
+                     IDENTITY FULL the correction itself carries the old value and halts again: \
+                     skip it too, and then copy the table with `wellspring snapshot`"
                 ))
             }
             _ => None,

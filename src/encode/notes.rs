@@ -84,16 +84,18 @@ impl Loss {
         }
     }
 
-    /// The condition in SQL that finds the rows of a table with such a value. `column` is quoted.
+    /// What follows WHERE in a query that finds the rows of a table with such a value: a condition,
+    /// and an order where the condition takes more rows than those. `column` is quoted.
     /// `None` where the value alone does not show it.
     #[must_use]
     pub fn condition(self, column: &str) -> Option<String> {
         Some(match self {
             Loss::NotANumber => format!("{column} IN ('NaN', 'Infinity', '-Infinity')"),
-            // The unit is not known here. Nanoseconds have the narrowest range.
-            Loss::BeyondUnit => {
-                format!("isfinite({column}) AND {column} NOT BETWEEN '1677-09-22' AND '2262-04-11'")
-            }
+            // The unit is not known here, so the values that are farthest from 1970 come first.
+            Loss::BeyondUnit => format!(
+                "isfinite({column}) AND {column} NOT BETWEEN '1677-09-22' AND '2262-04-11' \
+                 ORDER BY abs(extract(epoch FROM {column})) DESC"
+            ),
             Loss::EmptyBits => format!("length({column}) = 0"),
             Loss::NullElement => {
                 format!("EXISTS (SELECT 1 FROM unnest({column}) AS e(v) WHERE v IS NULL)")

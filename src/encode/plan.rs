@@ -188,12 +188,7 @@ impl Planner {
     /// What heartbeats look like.
     #[must_use]
     pub fn heartbeat_draft(&self) -> Draft {
-        let config = &self.shared.config;
-        let named = config.rules.heartbeat_topic.clone();
-        let topic = named.unwrap_or_else(|| {
-            ["__debezium-heartbeat", &config.prefix].join(&config.rules.delimiter)
-        });
-        self.auxiliary_draft(topic, Auxiliary::Heartbeats)
+        self.auxiliary_draft(self.shared.config.heartbeat_topic(), Auxiliary::Heartbeats)
     }
 
     /// What notifications look like; none where no topic is named for them.

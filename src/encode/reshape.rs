@@ -192,6 +192,13 @@ impl Config {
         routing.is_some_and(|routing| routing.names_topics())
     }
 
+    /// The topic of heartbeats, whether there are any or not.
+    #[must_use]
+    pub fn heartbeat_topic(&self) -> String {
+        let named = self.rules.heartbeat_topic.clone();
+        named.unwrap_or_else(|| ["__debezium-heartbeat", &*self.prefix].join(&self.rules.delimiter))
+    }
+
     /// The topic of a table's records after all transforms.
     #[must_use]
     pub fn final_topic(&self, table: &TableName) -> String {

@@ -365,6 +365,9 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
 }
 
 /// Whether waiting longer cannot help the reader.
+///
+/// librdkafka asks for the coordinator of a group also where partitions are assigned by hand. A
+/// broker that refuses the group serves the partitions, so a refused group is not fatal.
 pub(super) fn is_fatal(error: &RdError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(error, RdError::MessageConsumptionFatal(_))
@@ -372,7 +375,6 @@ pub(super) fn is_fatal(error: &RdError) -> bool {
             error.rdkafka_error_code(),
             Some(
                 Code::TopicAuthorizationFailed
-                    | Code::GroupAuthorizationFailed
                     | Code::UnknownTopicOrPartition
                     | Code::UnknownTopic
                     | Code::UnknownPartition

@@ -79,7 +79,8 @@ impl Tail {
             // librdkafka wants one to assign; nothing is committed to it
             ("group.id", "wellspring-tail"),
             ("enable.auto.commit", "false"),
-            ("auto.offset.reset", "earliest"), // what is not there any more was the beginning
+            // An offset that retention has removed is replaced by the oldest that is left.
+            ("auto.offset.reset", "earliest"),
             ("queued.max.messages.kbytes", AHEAD_KBYTES),
         ];
         let consumer = Asking::consumer(config, &properties)?;
@@ -106,11 +107,15 @@ impl Tail {
     /// Begins to read these topics, each with its number of partitions.
     ///
     /// # Errors
-    /// `Unreachable`, or `Request` where the brokers refuse to say where a partition ends.
+    /// `Unreachable`, or `Request` where the brokers refuse to say where a partition ends. `Missing`
+    /// for a topic without partitions, which is being made or deleted.
     pub fn read(&mut self, topics: &BTreeMap<String, i32>, from: Start) -> Result<(), KafkaError> {
         self.names = topics.keys().cloned().collect::<Vec<_>>().join(", ");
         let mut places = TopicPartitionList::new();
         for (topic, partitions) in topics {
+            if *partitions == 0 {
+                return Err(KafkaError::Missing { topic: topic.clone() });
+            }
             for partition in 0..*partitions {
                 let place = self.place(topic, partition, from)?;
                 let added = places.add_partition_offset(topic, partition, place);
@@ -132,14 +137,14 @@ impl Tail {
                     .consumer
                     .fetch_watermarks(topic, partition, REQUEST_TIMEOUT)
                     .map_err(|source| self.explained("read topic", topic, source))?;
-                Offset::Offset(offset.clamp(low, end))
+                Offset::Offset(offset.min(end).max(low))
             }
         })
     }
 
     /// The next record, if one comes within the time.
     ///
-    /// librdkafka connects and fetches again by itself. What is told of that is in the log.
+    /// librdkafka connects and fetches again by itself, and the log tells of it.
     ///
     /// # Errors
     /// `Request` for what does not pass by waiting: brokers refuse the login or the topic.

@@ -138,4 +138,27 @@ def detach_write_denied_by_an_acl(world):
     repaired(world, pg, agent)
 
 
-SCENARIOS = [detach_topic_made_anew, detach_record_refused_by_the_broker, detach_write_denied_by_an_acl]
+def no_right_on_groups(world):
+    """A login that may use no consumer group: the agent reads its state at a restart, and `tail` reads a topic."""
+    world.kafka = world.ends(servers.Kafka(world.name + "-kafka", settings={
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true"}))
+    world.kafka.wipe()
+    world.kafka.start()
+    admin = AdminClient({"bootstrap.servers": world.kafka.brokers})
+    denied = AclBinding(ResourceType.GROUP, "*", ResourcePatternType.LITERAL, "User:ANONYMOUS", "*",
+                        AclOperation.ALL, AclPermissionType.DENY)
+    for done in admin.create_acls([denied]).values():
+        done.result(30)
+    pg, agent = pipeline(world)
+    assert agent.stop() == 0
+    agent.start()
+    pg.psql("insert into hurt values (3, 'after')", database="shop")
+    world.until_delivered(pg, agent)
+    status, text = agent.command("tail", world.prefix + ".public.hurt", "--from", "beginning", "--max", "3")
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert status == 0 and [line["value"]["after"]["id"] for line in lines] == [1, 2, 3], (status, text)
+    world.say("%d records read", len(lines))
+
+
+SCENARIOS = [no_right_on_groups, detach_topic_made_anew, detach_record_refused_by_the_broker, detach_write_denied_by_an_acl]

@@ -70,7 +70,8 @@ impl Form {
     }
 }
 
-/// `known` has the named types that are complete. A type within itself is plain.
+/// `known` has the named types that are complete. A type that contains itself is shown as plain
+/// JSON.
 fn avro(schema: &Value, around: &str, known: &mut HashMap<String, Form>) -> Form {
     if let Some(branches) = schema.as_array() {
         let branches = branches.iter().map(|branch| avro(branch, around, known)).collect();

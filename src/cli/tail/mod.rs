@@ -34,6 +34,10 @@ const LINES_MAX: usize = 64;
 /// How long one poll waits, which bounds how late the thread notices that nobody reads any more.
 const POLL: Duration = Duration::from_millis(200);
 
+/// The largest offset or number of records that is taken. librdkafka keeps numbers near the ends of
+/// 64 bits for places such as the end.
+const PLACE_MAX: i64 = 1 << 60;
+
 /// The most topics that an error names.
 const NAMED_MAX: usize = 20;
 
@@ -57,13 +61,16 @@ pub(super) struct Arguments {
 
 fn start(text: &str) -> Result<Start, String> {
     let number = |digits: &str| {
-        let number = digits.parse::<i64>().ok().filter(|number| *number >= 0);
+        let number = digits.parse::<i64>().ok().filter(|number| (0..=PLACE_MAX).contains(number));
         number.ok_or("give \"beginning\", \"end\", an offset, or -N".to_owned())
     };
     match text.strip_prefix('-') {
         _ if text == "beginning" => Ok(Start::Beginning),
         _ if text == "end" => Ok(Start::End),
-        Some(count) => Ok(Start::Newest(number(count)?)),
+        Some(count) => Ok(match number(count)? {
+            0 => Start::End,
+            count => Start::Newest(count),
+        }),
         None => Ok(Start::Offset(number(text)?)),
     }
 }
@@ -84,27 +91,21 @@ pub(super) fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Fail
     };
     let decoder = Decoder::new(registry, checked.encode.format, arguments.raw);
     block_on(async {
-        let mut named = arguments.topics.clone();
-        if named.is_empty() {
-            named = recorded(config).await?;
-        }
+        let wanted = match arguments.topics.as_slice() {
+            [] => Wanted::Recorded(recorded(config, &checked.encode.heartbeat_topic()).await?),
+            named => Wanted::Named(named.to_vec()),
+        };
         let (config, from) = (config.as_ref().clone(), arguments.from);
-        let opened = tokio::task::spawn_blocking(move || open(&config, &named, from)).await;
+        let opened = tokio::task::spawn_blocking(move || open(&config, &wanted, from)).await;
         let tail = opened.unwrap_or(Err(KafkaError::Interrupted { call: "read topics" }.into()))?;
         follow(tail, decoder, arguments.max).await
     })?
 }
 
 /// The topics that the pipeline has recorded in its state when it first wrote to them.
-async fn recorded(config: &kafka::Config) -> Result<Vec<String>, Failure> {
-    let none = || Failure {
-        code: Code::Sink,
-        primary: "the pipeline has written to no topic yet".to_owned(),
-        details: Vec::new(),
-        hint: "start it with `wellspring run`, or name a topic".to_owned(),
-    };
+async fn recorded(config: &kafka::Config, heartbeat: &str) -> Result<Vec<String>, Failure> {
     let entries = match read_whole(config, &config.state_topic).await {
-        Err(KafkaError::Missing { .. }) => return Err(none()),
+        Err(KafkaError::Missing { .. }) => return Err(nothing_written()),
         entries => entries?,
     };
     let mut topics = BTreeMap::new();
@@ -114,22 +115,48 @@ async fn recorded(config: &kafka::Config) -> Result<Vec<String>, Failure> {
             topics.insert(topic.to_owned(), value.is_some());
         }
     }
-    let is_of_rows = |topic: &String| !topic.starts_with("__debezium-heartbeat.");
+    let is_of_rows = |topic: &String| topic != heartbeat;
     let topics = topics.into_iter().filter(|(_, is_there)| *is_there).map(|(topic, _)| topic);
     let topics: Vec<String> = topics.filter(is_of_rows).collect();
-    if topics.is_empty() { Err(none()) } else { Ok(topics) }
+    if topics.is_empty() { Err(nothing_written()) } else { Ok(topics) }
+}
+
+fn nothing_written() -> Failure {
+    Failure {
+        code: Code::Sink,
+        primary: "the pipeline has written to no topic yet".to_owned(),
+        details: Vec::new(),
+        hint: "start it with `wellspring run`, or name a topic".to_owned(),
+    }
+}
+
+/// The topics that are read.
+enum Wanted {
+    /// The operator has named these.
+    Named(Vec<String>),
+    /// The state has a record of these. Some may be deleted since then.
+    Recorded(Vec<String>),
 }
 
 /// Begins to read. Blocks.
-fn open(config: &kafka::Config, named: &[String], from: Start) -> Result<Tail, Failure> {
+fn open(config: &kafka::Config, topics: &Wanted, from: Start) -> Result<Tail, Failure> {
     let mut tail = Tail::new(config)?;
     let there = tail.topics()?;
     let mut wanted = BTreeMap::new();
-    for topic in named {
-        match there.get(topic) {
-            Some(partitions) => wanted.insert(topic.clone(), *partitions),
-            None => return Err(unknown(topic, config, &there)),
-        };
+    let (Wanted::Named(names) | Wanted::Recorded(names)) = topics;
+    for topic in names {
+        match (there.get(topic), topics) {
+            (Some(partitions), _) => {
+                wanted.insert(topic.clone(), *partitions);
+            }
+            (None, Wanted::Recorded(_)) => {
+                tracing::warn!(topic, "the topic of this pipeline is not there any more");
+            }
+            (None, Wanted::Named(_)) => return Err(unknown(topic, config, &there)),
+        }
+    }
+    if wanted.is_empty() {
+        return Err(nothing_written());
     }
     tail.read(&wanted, from)?;
     Ok(tail)
@@ -171,19 +198,25 @@ async fn follow(tail: Tail, decoder: Decoder, max: Option<u64>) -> Result<Code, 
     thread("tail").spawn(move || poll(tail, &records)).map_err(failed)?;
     thread("stdout").spawn(move || end.send(print_lines(queue))).map_err(failed)?;
     let pipe = watched();
+    let work = async {
+        let decoded = decode(decoder, read, lines, max).await;
+        // What was decoded before a failure is printed as well.
+        let printed = printed.await;
+        decoded?;
+        match printed {
+            Ok(Ok(())) => Ok(Code::Done),
+            // `wellspring tail | head` ends like this, as it should.
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Code::Done),
+            Ok(Err(error)) => Err(failed(error)),
+            Err(_) => Err(failed(std::io::Error::other("the thread of standard output has ended"))),
+        }
+    };
     tokio::select! {
         biased; // a wish to end goes before further work
-        _ = interrupt.recv() => return Ok(Code::Done),
-        _ = terminate.recv() => return Ok(Code::Done),
-        () = closed(pipe.as_ref()) => return Ok(Code::Done),
-        decoded = decode(decoder, read, lines, max) => decoded?,
-    }
-    match printed.await {
-        Ok(Ok(())) => Ok(Code::Done),
-        // `wellspring tail | head` ends like this, as it should.
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Code::Done),
-        Ok(Err(error)) => Err(failed(error)),
-        Err(_) => Err(failed(std::io::Error::other("the thread of standard output has ended"))),
+        _ = interrupt.recv() => Ok(Code::Done),
+        _ = terminate.recv() => Ok(Code::Done),
+        () = closed(pipe.as_ref()) => Ok(Code::Done),
+        ended = work => ended,
     }
 }
 

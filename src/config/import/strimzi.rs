@@ -22,8 +22,9 @@ const KIND: &str = "KafkaConnector";
 /// True if the text is YAML of a `KafkaConnector`.
 pub(super) fn is_yaml(text: &str) -> bool {
     text.lines().any(|line| {
-        let value = line.strip_prefix("kind:").map(|value| value.trim().trim_matches(['"', '\'']));
-        value == Some(KIND)
+        let Some(value) = line.strip_prefix("kind:") else { return false };
+        let value = value.split_once(" #").map_or(value, |(value, _comment)| value);
+        value.trim().trim_matches(['"', '\'']) == KIND
     })
 }
 
