@@ -110,11 +110,17 @@ package: packages ## image in a chroot, what `make dist` makes, systemd unit, co
 
 # A release's profile. DIST_PROFILE=dev shows the rest of the way without a release build.
 DIST_PROFILE ?= dist
+# With musl and an OpenSSL of its own, the program needs no library of the machine that it runs on.
+DIST_TARGET ?= $(shell uname -m)-unknown-linux-musl
+DIST_FOLDER = $(or $(CARGO_TARGET_DIR),target)/$(DIST_TARGET)/$(if $(filter dev,$(DIST_PROFILE)),debug,$(DIST_PROFILE))
 
 .PHONY: dist
-dist: packages ## the stripped program with its checksum and software bill of materials, in target/dist
-	cargo build --profile $(DIST_PROFILE) --locked --bin wellspring
-	python3 docker/dist.py $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(DIST_PROFILE)),debug,$(DIST_PROFILE))/wellspring target/dist
+dist: PACKAGES += musl-tools
+dist: packages ## the static, stripped program with its checksum and software bill of materials, in target/dist
+	rustup target list --installed | grep -qx $(DIST_TARGET) || rustup target add $(DIST_TARGET)
+	CC_$(subst -,_,$(DIST_TARGET))=musl-gcc cargo build --profile $(DIST_PROFILE) --locked --bin wellspring \
+	  --target $(DIST_TARGET) --features static
+	python3 docker/dist.py $(DIST_FOLDER)/wellspring target/dist $(DIST_TARGET)
 
 .PHONY: adopt
 adopt: packages ## what a Debezium left behind is taken over, or refused with the reason

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Puts together what a release consists of, next to each other in one folder.
 
-    dist.py PROGRAM FOLDER     PROGRAM is built already; `make dist` builds it first
+    dist.py PROGRAM FOLDER [TARGET]     PROGRAM is built already; `make dist` builds it first, for TARGET
 
 `wellspring-VERSION-TARGET`              the program
 `wellspring-VERSION-TARGET.cdx.json`     its software bill of materials, as CycloneDX 1.5
@@ -22,6 +22,8 @@ import sys
 import tomllib
 import uuid
 
+# Crates that only a build script needs, and whose C code becomes a part of the program.
+C_SOURCES = {"openssl_src"}
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -40,12 +42,14 @@ def target():
 
 def graph(target):
     """The packages of the program by id, and the ids that each of them needs."""
-    metadata = json.loads(output("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target))
+    metadata = json.loads(output("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target,
+                                 *(["--features", "static"] if target.endswith("-musl") else [])))
     packages = {package["id"]: package for package in metadata["packages"]}
-    needs = {
-        node["id"]: sorted(dep["pkg"] for dep in node["deps"] if any(kind["kind"] is None for kind in dep["dep_kinds"]))
-        for node in metadata["resolve"]["nodes"]
-    }
+
+    def is_part(dep):
+        return dep["name"] in C_SOURCES or any(kind["kind"] is None for kind in dep["dep_kinds"])
+
+    needs = {node["id"]: sorted(dep["pkg"] for dep in node["deps"] if is_part(dep)) for node in metadata["resolve"]["nodes"]}
     root, found = metadata["resolve"]["root"], {}
     waiting = [root]
     while waiting:
@@ -108,7 +112,9 @@ def bill(program, target):
 
 def main():
     program, folder = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
-    host = target()
+    host = sys.argv[3] if len(sys.argv) > 3 else target()
+    if host.endswith("-musl") and shared_libraries(program):
+        sys.exit("dist: %s is not static, it needs %s" % (program, ", ".join(shared_libraries(program))))
     version = output(program, "--version").split()[1]
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)

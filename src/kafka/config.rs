@@ -12,6 +12,7 @@ use std::fmt;
 use super::error::KafkaError;
 use super::login::Login;
 use crate::ledger::RECORD_OVERHEAD_BYTES;
+use crate::secret::system_authorities;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
@@ -430,6 +431,9 @@ impl Config {
             // A broker that is back is found within two seconds; ten (the default) would be visible
             // as lag.
             .set("reconnect.backoff.max.ms", "2000");
+        if let Some(place) = system_authorities() {
+            config.set("ssl.ca.location", place.to_string_lossy());
+        }
         config
     }
 

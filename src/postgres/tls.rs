@@ -136,6 +136,11 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
         let store = X509StoreBuilder::new().map_err(setup(&name))?;
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;
+    } else if let Some(place) = secret::system_authorities() {
+        let name = format!("the system's authorities in {}", place.display());
+        let place = place.as_path();
+        let (file, folder) = if place.is_dir() { (None, Some(place)) } else { (Some(place), None) };
+        builder.load_verify_locations(file, folder).map_err(setup(&name))?;
     }
     if let Some((certificate, path)) = &config.tls.client_certificate {
         let unreadable = |source| PgError::TlsFile { path: certificate.clone(), source };

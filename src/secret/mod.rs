@@ -3,12 +3,15 @@
 //! `Secret` has no Debug of its content, no Display and no Serialize, so no log line, error, status
 //! page or panic can show one. `postgres`, `encode::registry`, `kafka` and `admin` read a `Source`
 //! again each time they need it. So a rotated file is picked up, and a token of a cloud is fresh.
-//! Only `read` and `key` of this room do IO.
+//! Only `read`, `key` and
+//! `authorities` of this room do IO.
 
+mod authorities;
 mod key;
 mod read;
 mod token;
 
+pub use authorities::system_authorities;
 pub use key::{KeyError, read_key};
 pub use read::{Kept, SourceError, fetch, read};
 pub use token::Token;
