@@ -98,8 +98,6 @@ pub struct Copies {
     numbers: Numbers,
     /// Epoch of the checkpoint.
     epoch: u64,
-    /// The server's timeline at the newest connect.
-    timeline: u32,
     /// The standstill under way. There is at most one.
     standstill: Option<standstill::UnderWay>,
     pace: Pace,
@@ -124,7 +122,6 @@ impl Copies {
             unwritten: Unwritten::new(slot_name),
             numbers: Numbers::default(),
             epoch: 0,
-            timeline: 0,
             standstill: None,
             pace: Pace::free(),
             queried: BTreeSet::new(),
@@ -150,9 +147,9 @@ impl Copies {
         let is_consented = self.epoch != record.epoch;
         self.numbers.begin_term(record.term);
         // A transaction that a failover undid never ends on the new timeline.
-        let is_undone = is_consented && self.timeline != record.timeline;
+        let is_undone = is_consented && self.stream.timeline != record.timeline;
         self.epoch = record.epoch;
-        self.timeline = record.timeline;
+        self.stream.timeline = record.timeline;
         if first || is_undone {
             let pending: Vec<FullXid> =
                 record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();

@@ -6,6 +6,8 @@ use crate::lsn::Lsn;
 /// The place of the stream on this connection. A new connection begins with the empty one.
 #[derive(Default)]
 pub(super) struct StreamPlace {
+    /// The server's timeline at the newest connect.
+    pub timeline: u32,
     /// Position where the stream last was outside of a transaction, or zero.
     pub stands: Lsn,
     /// Start of the commit record of the open transaction. `None` outside of a transaction.

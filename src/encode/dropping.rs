@@ -29,6 +29,9 @@ pub(super) struct Dropping {
 
 impl Dropping {
     pub(super) fn new(table: &Filtered, decisive: Decisive) -> Self {
+        assert_eq!(table.table.columns.len(), table.fields.len(), "each column has its rule");
+        let is_there = |place: &usize| *place < table.fields.len();
+        assert!(decisive.columns.iter().all(is_there), "a name is that of a column");
         Dropping { table: table.clone(), decisive }
     }
 

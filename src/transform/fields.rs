@@ -5,8 +5,8 @@
 //! Connect passes over it, and is a fault where Connect would stop at the first record.
 
 use super::convert::{Conversion, Origin, Target, Times};
+use super::fault::{TransformFault, known};
 use super::shape::{Base, Converted, Field, Literal, Node, Part, Schema, Shape};
-use super::{TransformFault, known};
 use std::borrow::Cow;
 
 /// The part of a record that a transform works on.

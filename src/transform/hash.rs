@@ -100,11 +100,13 @@ impl Class {
     }
 }
 
-/// The partition of a record whose values have these hashes together.
+/// The partition of a record whose values have these hashes together. The configuration has at
+/// least one partition.
 pub(crate) fn partition(sum: i32, partitions: i32) -> i32 {
     let positive = sum & i32::MAX;
     let positive = if positive == i32::MAX { 0 } else { positive };
-    positive % partitions.max(1)
+    assert!(partitions > 0, "a topic has partitions");
+    positive % partitions
 }
 
 /// The lower half of a number, mixed with the upper half.

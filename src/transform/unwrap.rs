@@ -1,10 +1,10 @@
 //! `unwrap`: the row in place of its envelope, as Debezium's `ExtractNewRecordState` has it.
 
 use super::dropped::Dropped;
+use super::fault::{TransformFault, known};
 use super::fields::no_field;
 use super::outbox::{Places, row, text_column};
 use super::shape::{Base, Header, Kind, Literal, Node, Part, Schema, Shape};
-use super::{TransformFault, known};
 use std::borrow::Cow;
 
 /// The field that says whether a rewritten record is of a delete.

@@ -15,6 +15,7 @@ mod database;
 mod kafka;
 mod masks;
 mod properties;
+mod predicates;
 mod scripts;
 mod signals;
 mod source;

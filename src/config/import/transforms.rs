@@ -5,6 +5,7 @@
 
 use super::Input;
 use super::capture::expressions;
+use super::predicates;
 use super::scripts;
 use super::source::Given;
 use super::target::Target;
@@ -360,14 +361,6 @@ impl Class {
     }
 }
 
-/// The options of a predicate by its Java class: our key, and the option that holds its value.
-const PREDICATES: &[(&str, &str, &str)] = &[
-    ("TopicNameMatches", "when_topic", "pattern"),
-    ("HasHeaderKey", "when_header", "name"),
-    ("RecordIsTombstone", "when_tombstone", ""),
-];
-const PREDICATE_PACKAGE: &str = "org.apache.kafka.connect.transforms.predicates.";
-
 /// Translates the list of transforms, each with its options.
 pub(super) fn transforms(input: Input<'_>, given: &Given, target: &mut Target) {
     for (number, alias) in (1..).zip(expressions(&given.value)) {
@@ -453,7 +446,7 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
     }
     if let Some(alias) = input.value(&format!("{name}.predicate")) {
         let negate = input.is(&format!("{name}.negate"), "true");
-        predicate(input, alias.trim(), (&section, negate), target);
+        predicates::predicate(input, alias.trim(), (&section, negate), target);
     }
 }
 
@@ -486,22 +479,6 @@ fn rules(list: &str) -> Option<Vec<String>> {
         rules.push(heeded.map_or(rest.clone(), |prefix| format!("{prefix}:{rest}")));
     }
     Some(rules)
-}
-
-fn predicate(input: Input<'_>, alias: &str, (section, negate): (&str, bool), target: &mut Target) {
-    let name = format!("predicates.{alias}");
-    let java = input.or(&format!("{name}.type"), "");
-    let short = java.strip_prefix(PREDICATE_PACKAGE).unwrap_or("");
-    let Some((_, key, option)) = PREDICATES.iter().find(|(class, ..)| *class == short) else {
-        return target.refuse(&format!("{name}.type"), "names no predicate that has a counterpart");
-    };
-    match *option {
-        "" => target.flag(section, key, true, ""),
-        option => target.text(section, key, input.or(&format!("{name}.{option}"), ""), ""),
-    }
-    if negate {
-        target.flag(section, "negate", true, "");
-    }
 }
 
 #[cfg(test)]
