@@ -149,7 +149,8 @@ impl Writer {
     fn field_default(&mut self, schema: &Schema) {
         match &schema.default {
             Some(Literal::Float4(value)) => {
-                // Avro's library keeps a field's default as a double, whose digits it prints.
+                // Java's Avro library keeps a default as a double. The text has the digits of that
+                // double.
                 self.raw(",\"default\":");
                 push_float(f64::from(*value), &mut self.out);
             }

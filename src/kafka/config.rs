@@ -232,7 +232,7 @@ pub enum PropertyFault {
     Pinned {
         /// The property as written.
         property: String,
-        /// Why it is ours, or what to set instead.
+        /// Why the program sets the property itself, or which key to set instead.
         reason: &'static str,
     },
     /// librdkafka does not know it, or does not take the value; the text is librdkafka's, without

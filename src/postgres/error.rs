@@ -98,7 +98,7 @@ pub enum PgError {
     #[error("read the password of `{user}`")]
     PasswordSource {
         user: String,
-        /// The file or command, and what became of it.
+        /// Names the file or command that holds the password, and says why it failed.
         #[source]
         source: SourceError,
     },
