@@ -418,6 +418,44 @@ impl Part {
 }
 
 impl Node {
+    /// Whether `is` holds for the node, or for a node that its value is made of.
+    pub(crate) fn any(&self, is: &mut dyn FnMut(&Node) -> bool) -> bool {
+        if is(self) {
+            return true;
+        }
+        match self {
+            Node::Struct(nodes) => nodes.iter().any(|node| node.any(is)),
+            Node::Compared { fields, .. } => {
+                fields.iter().any(|(_, parts)| parts.iter().any(|part| part.node.any(is)))
+            }
+            Node::Masked(node, _) | Node::Viewed(node, _) => node.any(is),
+            Node::Hashed(hashed) => hashed.values.iter().any(|(_, part)| part.node.any(is)),
+            Node::Converted(converted) => converted.part.node.any(is),
+            Node::Null
+            | Node::Literal(_)
+            | Node::Column { .. }
+            | Node::Document { .. }
+            | Node::Meta(_) => false,
+        }
+    }
+
+    /// Whether the value depends on the time of the sending, which a replay has not.
+    pub(crate) fn reads_clock(&self) -> bool {
+        self.any(&mut |node| {
+            matches!(node, Node::Meta(Meta::NowMillis | Meta::NowMicros | Meta::NowNanos))
+        })
+    }
+
+    /// Whether the value depends on what is not known before the topic of a row is: on all of
+    /// `source` and `transaction` but the times of the commit.
+    pub(crate) fn reads_context(&self) -> bool {
+        self.any(&mut |node| match node {
+            Node::Meta(Meta::CommitMillis | Meta::CommitMicros | Meta::CommitNanos) => false,
+            Node::Meta(_) => true,
+            _ => false,
+        })
+    }
+
     /// The node with the default of its schema where it would be null.
     pub(crate) fn with_defaults(self, schema: &Schema) -> Self {
         match (self, &schema.default) {

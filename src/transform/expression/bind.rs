@@ -8,7 +8,7 @@ use super::compare::{Order, Type, Value};
 use super::names::{Found, found};
 use super::run::{Absent, Bound, Program, RunFault};
 use super::{Compute, Expression, Fixed, Named, Op, To, Tree};
-use crate::transform::shape::{Base, Literal, Meta, Node, Part, Schema, Shape};
+use crate::transform::shape::{Base, Literal, Node, Part, Schema, Shape};
 
 /// The schema of a decimal with a scale of its own.
 pub(crate) const VARIABLE: &str = "io.debezium.data.VariableScaleDecimal";
@@ -54,6 +54,7 @@ pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Faul
             });
         }
     });
+    assert!(operands.len() <= binder.operands.len(), "no field is added by working out");
     Ok(Ready { program, of, operands })
 }
 
@@ -168,18 +169,19 @@ impl Binder<'_> {
             }
             Op::If(parts) => return self.choice(parts),
             Op::Compare(order, sides) => {
-                let (left, right) = self.compared(*order, &sides[0], &sides[1])?;
-                (Op::Compare(*order, Box::new([left, right])), Type::Bool)
+                let (mut left, right) = (self.side(&sides[0])?, self.side(&sides[1])?);
+                let right = comparable(*order, &mut left, right)?;
+                (Op::Compare(*order, Box::new([left.program, right])), Type::Bool)
             }
             Op::In(value, items) => {
                 let mut bound = Vec::new();
-                let mut found = self.bind(value)?.0;
+                // Once, since each of the two can hold an `in` of its own.
+                let mut found = self.side(value)?;
                 for item in items {
-                    let (left, right) = self.compared(Order::Equal, value, item)?;
-                    found = left;
-                    bound.push(right);
+                    let item = comparable(Order::Equal, &mut found, self.side(item)?)?;
+                    bound.push(item);
                 }
-                (Op::In(Box::new(found), bound), Type::Bool)
+                (Op::In(Box::new(found.program), bound), Type::Bool)
             }
             Op::Compute(compute, sides) => self.computed(*compute, sides)?,
             Op::Test(test, sides) => {
@@ -235,58 +237,9 @@ impl Binder<'_> {
         Ok((program, of))
     }
 
-    /// Two values that a comparison may have.
-    fn compared(
-        &mut self,
-        order: Order,
-        left: &Tree,
-        right: &Tree,
-    ) -> Result<(Program, Program), Fault> {
-        let (mut one, of_one) = self.bind(left)?;
-        let (mut other, of_other) = self.bind(right)?;
-        let mismatch = |more: &str| {
-            Err(format!(
-                "`{left}` is {} and `{right}` is {}, which `{}` does not compare{more}",
-                of_one.name(),
-                of_other.name(),
-                order.sign()
-            ))
-        };
-        match (of_one, of_other) {
-            (Type::Any, _) | (_, Type::Any) => {}
-            (Type::Null, _) | (_, Type::Null) if order.is_of_equality() => {}
-            (Type::Null, _) | (_, Type::Null) => {
-                return mismatch("; ask whether a value is null by `==` or `!=`");
-            }
-            (Type::Opaque, _) | (_, Type::Opaque) => {
-                return mismatch(
-                    "; of structs, lists and bytes an expression asks only whether they are null",
-                );
-            }
-            (Type::Decimal, Type::Double) => decimal(&mut other, left, right)?,
-            (Type::Double, Type::Decimal) => decimal(&mut one, right, left)?,
-            (one, other) if one.is_number() && other.is_number() => {}
-            (Type::TimeText, other) | (other, Type::TimeText)
-                if other.is_text() && !order.is_of_equality() =>
-            {
-                return mismatch(
-                    "; such texts have no order of time, so take the time from a column of type \
-                     timestamp or bigint",
-                );
-            }
-            (one, other) if one.is_text() && other.is_text() => {}
-            (Type::Bool, Type::Bool) if order.is_of_equality() => {}
-            (one, other) if one.is_number() && other.is_text() => {
-                return mismatch(
-                    "; write a number without quotes, or string(...) around the number",
-                );
-            }
-            (one, other) if one.is_text() && other.is_number() => {
-                return mismatch("; write a text in quotes, or double(...) around the text");
-            }
-            _ => return mismatch(""),
-        }
-        Ok((one, other))
+    fn side<'t>(&mut self, tree: &'t Tree) -> Result<Side<'t>, Fault> {
+        let (program, of) = self.bind(tree)?;
+        Ok(Side { tree, program, of })
     }
 
     fn computed(&mut self, compute: Compute, sides: &[Tree; 2]) -> Step {
@@ -351,7 +304,7 @@ impl Binder<'_> {
             Node::Null => Bound::Value(Fixed::Null),
             Node::Literal(literal) => Bound::Value(fixed(literal)),
             Node::Struct(_) => Bound::Value(Fixed::Opaque),
-            Node::Meta(Meta::NowMillis | Meta::NowMicros | Meta::NowNanos) => {
+            node if node.reads_clock() => {
                 return Err(format!(
                     "`{name}` is the time of the sending, which is another one in a replay; \
                      source.ts_ms is that of the commit"
@@ -374,6 +327,62 @@ impl Binder<'_> {
         };
         Ok((program, Type::Bool))
     }
+}
+
+/// One side of a comparison.
+struct Side<'t> {
+    tree: &'t Tree,
+    program: Program,
+    of: Type,
+}
+
+/// The right side of a comparison, if it may be compared with the left one. A fixed number beside a
+/// decimal becomes one.
+fn comparable(order: Order, left: &mut Side<'_>, mut right: Side<'_>) -> Result<Program, Fault> {
+    let (one, other) = (left.of, right.of);
+    let mismatch = |more: &str| {
+        Err(format!(
+            "`{}` is {} and `{}` is {}, which `{}` does not compare{more}",
+            left.tree,
+            one.name(),
+            right.tree,
+            other.name(),
+            order.sign()
+        ))
+    };
+    match (one, other) {
+        (Type::Any, _) | (_, Type::Any) => {}
+        (Type::Null, _) | (_, Type::Null) if order.is_of_equality() => {}
+        (Type::Null, _) | (_, Type::Null) => {
+            return mismatch("; ask whether a value is null by `==` or `!=`");
+        }
+        (Type::Opaque, _) | (_, Type::Opaque) => {
+            return mismatch(
+                "; of structs, lists and bytes an expression asks only whether they are null",
+            );
+        }
+        (Type::Decimal, Type::Double) => decimal(&mut right, left.tree)?,
+        (Type::Double, Type::Decimal) => decimal(left, right.tree)?,
+        (one, other) if one.is_number() && other.is_number() => {}
+        (Type::TimeText, other) | (other, Type::TimeText)
+            if other.is_text() && !order.is_of_equality() =>
+        {
+            return mismatch(
+                "; such texts have no order of time, so take the time from a column of type \
+                 timestamp or bigint",
+            );
+        }
+        (one, other) if one.is_text() && other.is_text() => {}
+        (Type::Bool, Type::Bool) if order.is_of_equality() => {}
+        (one, other) if one.is_number() && other.is_text() => {
+            return mismatch("; write a number without quotes, or string(...) around the number");
+        }
+        (one, other) if one.is_text() && other.is_number() => {
+            return mismatch("; write a text in quotes, or double(...) around the text");
+        }
+        _ => return mismatch(""),
+    }
+    Ok(right.program)
 }
 
 /// `&&` or `||` of two sides, if one of them does not decide it in each record.
@@ -403,19 +412,31 @@ fn worked_out(program: Program, tree: &Tree) -> Result<Program, Fault> {
     }
 }
 
-/// A fixed number becomes a decimal, since a decimal is compared with it.
-fn decimal(number: &mut Program, decimal: &Tree, double: &Tree) -> Result<(), Fault> {
-    match number {
-        Op::Leaf(Bound::Value(fixed @ Fixed::Double(_))) => {
-            if let Fixed::Double(value) = fixed {
-                *fixed = Fixed::Decimal(value.to_string());
-            }
-            Ok(())
+/// A number that stands in the expression becomes a decimal, since a decimal is compared with it. A
+/// number that was worked out is rounded, so it does not.
+fn decimal(number: &mut Side<'_>, decimal: &Tree) -> Result<(), Fault> {
+    if let (Some(value), Op::Leaf(Bound::Value(fixed))) =
+        (number.tree.written(), &mut number.program)
+    {
+        *fixed = Fixed::Decimal(value.to_string());
+        number.of = Type::Decimal;
+        return Ok(());
+    }
+    Err(format!(
+        "`{decimal}` is a decimal and `{}` is a double, which is not exact; write \
+         double({decimal})",
+        number.tree
+    ))
+}
+
+impl Tree {
+    /// The double that is written there, with its sign.
+    fn written(&self) -> Option<f64> {
+        match self {
+            Op::Leaf(Named::Value(Fixed::Double(value))) if value.is_finite() => Some(*value),
+            Op::Negate(inner) => inner.written().map(|value| -value),
+            _ => None,
         }
-        _ => Err(format!(
-            "`{decimal}` is a decimal and `{double}` is a double, which is not exact; write \
-             double({decimal})"
-        )),
     }
 }
 

@@ -18,6 +18,9 @@ type Parsed = Result<Tree, ExpressionFault>;
 
 pub(super) fn parse(text: &str) -> Parsed {
     let size = Size::of(text);
+    if let Some(what) = size.foreign {
+        return fault(what);
+    }
     if text.len() > BYTES_MAX || size.tokens > TOKENS_MAX {
         return fault(format!(
             "is too large: an expression has at most {TOKENS_MAX} names, signs and brackets; use \
@@ -58,24 +61,46 @@ struct Size {
     brackets: usize,
     /// How often `?` stands there.
     choices: usize,
-    /// The most digits of a number with a point.
+    /// The most digits of a number with a point or an exponent.
     digits: usize,
+    /// What the parser would read in another way than this.
+    foreign: Option<&'static str>,
 }
+
+/// What may stand after a backslash. The lexer passes over a text with another one, and reads what
+/// is in it.
+const ESCAPES: &str = "\\'\"`?abfnrtv";
 
 impl Size {
     fn of(text: &str) -> Self {
         let (mut size, mut open) = (Size::default(), 0_usize);
         let (mut quote, mut escaped, mut in_word) = (None, false, false);
         let (mut digits, mut has_point) = (0_usize, false);
+        let mut before = None;
         for char in text.chars() {
+            let last = before.replace(char);
             if let Some(end) = quote {
                 match char {
+                    '\n' | '\r' => size.is_foreign("has a line that ends within a text"),
+                    _ if escaped && !ESCAPES.contains(char) => {
+                        size.is_foreign("has a rare escape in a text; write the character itself");
+                    }
                     _ if escaped => escaped = false,
                     '\\' => escaped = true,
                     _ if char == end => quote = None,
                     _ => {}
                 }
                 continue;
+            }
+            match (last, char) {
+                (Some('\'' | '"'), '\'' | '"') => size.is_foreign("has quotes beside quotes"),
+                (Some(_), '\'' | '"') if in_word => {
+                    size.is_foreign(
+                        "has a letter before a quote: raw texts and bytes are not read",
+                    );
+                }
+                (Some('/'), '/') => size.is_foreign("has a comment"),
+                _ => {}
             }
             let is_word = char.is_alphanumeric() || char == '_';
             match char {
@@ -91,12 +116,21 @@ impl Size {
             match char {
                 '0'..='9' => digits += 1,
                 '.' => has_point = true,
+                'e' | 'E' if digits > 0 => has_point = true,
                 _ => (digits, has_point) = (0, false),
             }
             size.digits = size.digits.max(if has_point { digits } else { 0 });
             in_word = is_word;
         }
+        assert!(size.tokens <= text.len(), "a token has a byte at least");
+        if quote.is_some() {
+            size.is_foreign("has a text without its closing quote");
+        }
         size
+    }
+
+    fn is_foreign(&mut self, what: &'static str) {
+        self.foreign.get_or_insert(what);
     }
 }
 

@@ -220,6 +220,48 @@ fn what_has_no_meaning_is_refused_with_what_to_write() {
 }
 
 #[test]
+fn an_operand_is_bound_once() {
+    // Each `in` that binds its left side twice would double the time.
+    let text = "true".to_owned() + &" in [true]".repeat(90);
+    assert_eq!(ask(&text, &a_row()), Ok(Value::Bool(true)));
+    assert_eq!(ask("after.price in [1, 10.5, 2]", &a_row()), Ok(Value::Bool(true)));
+    assert_eq!(ask("10.5 in [after.price, 11]", &a_row()), Ok(Value::Bool(true)));
+    assert!(ask("10.5 in [after.price, after.rate]", &a_row()).unwrap_err().contains("double("));
+}
+
+#[test]
+fn a_decimal_is_compared_with_what_is_written() {
+    assert_eq!(ask("after.price > -10.5", &a_row()), Ok(Value::Bool(true)));
+    for computed in ["0.1 + 0.2", "1.0 / 0.0", "double('10.5')", "-(0.1 * 3.0)"] {
+        let told = ask(&format!("after.price > {computed}"), &a_row()).unwrap_err();
+        assert!(told.contains("write double(after.price)"), "{computed}: {told}");
+    }
+}
+
+#[test]
+fn what_is_counted_is_what_is_parsed() {
+    let deep = "+a".repeat(8000);
+    for (text, told) in [
+        (format!("r'\\'{deep}+'"), "a letter before a quote"),
+        (format!("b'x'{deep}"), "a letter before a quote"),
+        (format!("'''{deep}'''"), "quotes beside quotes"),
+        (format!("\"\"\"{deep}\"\"\""), "quotes beside quotes"),
+        (format!("a // '\n{deep}"), "a comment"),
+        (format!("'\n{deep}'"), "a line that ends within a text"),
+        (format!("'\\q{deep}'"), "a rare escape"),
+        (format!("'{deep}"), "without its closing quote"),
+        ("after.price == 12345678901234567e0".to_owned(), "more than 15 digits"),
+        ("after.price == 1234567890123456E-3".to_owned(), "more than 15 digits"),
+    ] {
+        let found = Expression::read(&text).unwrap_err().to_string();
+        assert!(found.contains(told), "{found}");
+    }
+    for fits in ["after.name == ''", "after.name == '\\'\\n'", "'a' + 'b' == \"'\"", "1e3 > 1.0"] {
+        assert!(Expression::read(fits).is_ok(), "{fits}");
+    }
+}
+
+#[test]
 fn what_a_kind_of_record_settles_is_no_work_for_a_row() {
     let ready = |condition: &str, op: &str| {
         bind(&Expression::read(condition).unwrap(), &shape(op)).unwrap()
