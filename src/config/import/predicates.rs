@@ -1,6 +1,7 @@
-//! Imports `predicates`: each becomes a condition of the transform that names it.
+//! Imports `predicates`: each limits the transform that names it.
 
 use super::Input;
+use super::source::Given;
 use super::target::Target;
 
 /// The options of a predicate by its Java class: our key, and the option that holds its value.
@@ -11,13 +12,28 @@ const PREDICATES: &[(&str, &str, &str)] = &[
 ];
 const PREDICATE_PACKAGE: &str = "org.apache.kafka.connect.transforms.predicates.";
 
-/// Writes the condition into a section of the transform.
-pub(super) fn predicate(
+/// Predicates are read by the transforms that name them.
+pub(super) fn predicates(_: Input<'_>, _: &Given, _: &mut Target) {}
+
+/// The predicate of a transform, if it names one. `has_regex` says whether its own option limits it.
+pub(super) fn of_transform(
     input: Input<'_>,
-    alias: &str,
-    (section, negate): (&str, bool),
+    transform: &str,
+    (section, has_regex): (&str, bool),
     target: &mut Target,
 ) {
+    let by = format!("{transform}.predicate");
+    let Some(alias) = input.value(&by) else { return };
+    if has_regex {
+        let what = "limits the transform as topic.regex does, and one of the two is heeded here; \
+                    write one expression for both";
+        return target.refuse(&by, what);
+    }
+    let negate = input.is(&format!("{transform}.negate"), "true");
+    predicate(input, alias.trim(), (section, negate), target);
+}
+
+fn predicate(input: Input<'_>, alias: &str, (section, negate): (&str, bool), target: &mut Target) {
     let name = format!("predicates.{alias}");
     let java = input.or(&format!("{name}.type"), "");
     let short = java.strip_prefix(PREDICATE_PACKAGE).unwrap_or("");

@@ -4,6 +4,13 @@
 //! Comparisons, `&&`, `||`, `!`, `?:` and a few methods of texts mean the same there. All else is
 //! refused with what to write instead. The names and types are checked when the tables are known.
 
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use crate::transform::expression::Expression;
+use tokens::{Token, tokens};
+
 /// The names that a script has in Debezium and that are here too.
 const ROOTS: [&str; 4] = ["value", "key", "topic", "headers"];
 
@@ -21,11 +28,17 @@ const GETTERS: [&str; 10] = [
     "getStruct",
 ];
 
+/// The language in which a null is less than every value. In the others it is the number 0.
+const GROOVY: &str = "jsr223.groovy";
+
 /// The languages whose simple expressions are the same.
-const LANGUAGES: [&str; 3] = ["jsr223.groovy", "jsr223.graal.js", "jsr223.graaljs"];
+const LANGUAGES: [&str; 3] = [GROOVY, "jsr223.graal.js", "jsr223.graaljs"];
 
 /// The deepest brackets of a script that is translated.
 const DEPTH_MAX: usize = 32;
+
+/// The longest part that stands twice in a translation.
+const TWICE_MAX: usize = 1024;
 
 /// Whether scripts of a language are translated.
 pub(super) fn is_translated(language: &str) -> bool {
@@ -33,13 +46,18 @@ pub(super) fn is_translated(language: &str) -> bool {
 }
 
 /// The same expression in CEL, or why there is none.
-pub(super) fn translated(script: &str) -> Result<String, String> {
+pub(super) fn translated(language: &str, script: &str) -> Result<String, String> {
     let tokens = tokens(script.trim().trim_end_matches(';').trim_end())?;
-    let mut reader = Reader { tokens: &tokens, at: 0, depth: 0 };
-    let expression = reader.choice()?;
-    match reader.peek() {
-        None => Ok(expression),
-        Some(token) => Err(refused(&format!("`{}`", token.written()))),
+    let is_groovy = language == GROOVY;
+    let mut reader = Reader { tokens: &tokens, at: 0, depth: 0, is_groovy };
+    let part = reader.choice()?;
+    if let Some(token) = reader.peek() {
+        return Err(refused(&format!("`{}`", token.written())));
+    }
+    // What a script has room for can be too large or too deep here.
+    match Expression::read(&part.cel) {
+        Ok(_) => Ok(part.cel),
+        Err(fault) => Err(format!("would be `{}` in CEL, which {fault}", part.cel)),
     }
 }
 
@@ -50,95 +68,86 @@ fn refused(what: &str) -> String {
     )
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Name(String),
-    /// Digits, and what belongs to them.
-    Number(String),
-    Text(String),
-    Sign(&'static str),
-}
-
-impl Token {
-    fn written(&self) -> &str {
-        match self {
-            Token::Name(text) | Token::Number(text) | Token::Text(text) => text,
-            Token::Sign(sign) => sign,
-        }
-    }
-}
-
-/// Signs, the longest first.
-const SIGNS: [&str; 31] = [
-    "===", "!==", "==~", "<=>", "?.", "?:", "==", "!=", "<=", ">=", "&&", "||", "=~", "->", "(",
-    ")", "[", "]", ",", ".", "<", ">", "!", "?", ":", "+", "-", "*", "%", "/", "=",
-];
-
-fn tokens(script: &str) -> Result<Vec<Token>, String> {
-    let (mut found, mut rest) = (Vec::new(), script);
-    while let Some(char) = rest.chars().next() {
-        if char.is_whitespace() {
-            rest = rest.trim_start();
-        } else if char.is_alphabetic() || char == '_' {
-            let (name, after) = rest.split_at(length(rest, |c| c.is_alphanumeric() || c == '_'));
-            rest = after;
-            found.push(Token::Name(name.to_owned()));
-        } else if char.is_ascii_digit() {
-            let (number, after) = rest.split_at(length(rest, |c| c.is_alphanumeric() || c == '.'));
-            rest = after;
-            found.push(Token::Number(number.to_owned()));
-        } else if char == '\'' || char == '"' {
-            let (text, after) = text(rest, char)?;
-            rest = after;
-            found.push(Token::Text(text));
-        } else {
-            let sign = SIGNS.into_iter().find(|sign| rest.starts_with(sign));
-            let sign = sign.ok_or_else(|| refused(&format!("`{char}`")))?;
-            rest = rest.split_at(sign.len()).1;
-            found.push(Token::Sign(sign));
-        }
-    }
-    Ok(found)
-}
-
-/// How many bytes of a text are of this kind, from its beginning.
-fn length(text: &str, is_of: impl Fn(char) -> bool) -> usize {
-    text.find(|c: char| !is_of(c)).unwrap_or(text.len())
-}
-
-/// A text in quotes, and what follows it.
-fn text(rest: &str, quote: char) -> Result<(String, &str), String> {
-    let mut text = String::new();
-    let mut chars = rest.chars();
-    chars.next();
-    loop {
-        match chars.next() {
-            None => return Err("has a text without its closing quote".to_owned()),
-            Some('\\') => match chars.next() {
-                Some(escaped @ ('\\' | '\'' | '"' | '$')) => text.push(escaped),
-                Some('n') => text.push('\n'),
-                Some('t') => text.push('\t'),
-                _ => return Err(refused("a text with a rare escape")),
-            },
-            Some('$') if quote == '"' => return Err(refused("a text with a `$` in it")),
-            Some(char) if char == quote => return Ok((text, chars.as_str())),
-            Some(char) => text.push(char),
-        }
-    }
-}
-
 fn quoted(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('\'', "\\'");
     format!("'{}'", text.replace('\n', "\\n").replace('\t', "\\t"))
+}
+
+/// A part of a script in CEL.
+struct Part {
+    cel: String,
+    of: Of,
+    form: Form,
+}
+
+/// What a part is worth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// A number or text that stands in the script.
+    Literal,
+    /// A value that is null where the script's is.
+    Value,
+    /// A bool that is never null.
+    Bool,
+    /// A bool that is null for some records for which the script's is false.
+    NullForFalse,
+}
+
+/// How a part is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// So that no sign beside it takes a piece of it.
+    Single,
+    Joined,
+    /// With `? :`, which takes all that stands behind it.
+    Choice,
+}
+
+impl Part {
+    fn new(cel: String, of: Of) -> Self {
+        Part { cel, of, form: Form::Single }
+    }
+
+    fn joined(cel: String, of: Of) -> Self {
+        Part { cel, of, form: Form::Joined }
+    }
+
+    fn single(self) -> String {
+        match self.form {
+            Form::Single => self.cel,
+            Form::Joined | Form::Choice => format!("({})", self.cel),
+        }
+    }
+
+    /// Where a condition is turned around or decides: a null is false in a script.
+    fn asked(self) -> String {
+        match self.of {
+            Of::Bool => self.cel,
+            Of::Literal | Of::Value | Of::NullForFalse => format!("{} == true", self.single()),
+        }
+    }
+
+    /// Where it is compared with another value.
+    fn value(self) -> String {
+        match self.of {
+            Of::NullForFalse => format!("({})", self.asked()),
+            Of::Literal | Of::Value | Of::Bool => self.cel,
+        }
+    }
+
+    fn is_condition(&self) -> bool {
+        matches!(self.of, Of::Bool | Of::NullForFalse)
+    }
 }
 
 struct Reader<'a> {
     tokens: &'a [Token],
     at: usize,
     depth: usize,
+    is_groovy: bool,
 }
 
-type Read = Result<String, String>;
+type Read = Result<Part, String>;
 
 impl Reader<'_> {
     fn peek(&self) -> Option<&Token> {
@@ -176,7 +185,17 @@ impl Reader<'_> {
             true => {
                 let yes = self.choice()?;
                 self.wants(":")?;
-                format!("{condition} ? {yes} : {}", self.choice()?)
+                let no = self.choice()?;
+                let of = match (yes.of, no.of) {
+                    (Of::Bool, Of::Bool) => Of::Bool,
+                    _ => Of::Value,
+                };
+                let yes = match yes.form {
+                    Form::Choice => yes.single(),
+                    Form::Single | Form::Joined => yes.value(),
+                };
+                let cel = format!("{} ? {yes} : {}", condition.asked(), no.value());
+                Part { cel, of, form: Form::Choice }
             }
         };
         self.depth -= 1;
@@ -186,7 +205,7 @@ impl Reader<'_> {
     fn either(&mut self) -> Read {
         let mut read = self.both()?;
         while self.takes("||") {
-            read = format!("{read} || {}", self.both()?);
+            read = either_of(" || ", read, self.both()?);
         }
         Ok(read)
     }
@@ -194,7 +213,7 @@ impl Reader<'_> {
     fn both(&mut self) -> Read {
         let mut read = self.relation()?;
         while self.takes("&&") {
-            read = format!("{read} && {}", self.relation()?);
+            read = either_of(" && ", read, self.relation()?);
         }
         Ok(read)
     }
@@ -202,42 +221,90 @@ impl Reader<'_> {
     fn relation(&mut self) -> Read {
         let left = self.sum()?;
         if self.peek() == Some(&Token::Name("in".to_owned())) {
+            if !self.is_groovy {
+                return Err(refused("`in`, which asks JavaScript for a place of a list"));
+            }
             self.at += 1;
             self.wants("[")?;
-            let mut items = vec![self.sum()?];
+            let mut items = vec![self.sum()?.value()];
             while self.takes(",") {
-                items.push(self.sum()?);
+                items.push(self.sum()?.value());
             }
             self.wants("]")?;
-            return Ok(format!("{left} in [{}]", items.join(", ")));
+            let cel = format!("{} in [{}]", left.value(), items.join(", "));
+            return Ok(Part::joined(cel, Of::Bool));
         }
-        let Some(sign) = self.takes_one(&["===", "!==", "==", "!=", "<=", ">=", "<", ">"]) else {
-            return Ok(left);
+        if let Some(sign) = self.takes_one(&["===", "!==", "==", "!="]) {
+            let sign = sign.get(..2).unwrap_or(sign);
+            let cel = format!("{} {sign} {}", left.value(), self.sum()?.value());
+            return Ok(Part::joined(cel, Of::Bool));
+        }
+        match self.takes_one(&["<=", ">=", "<", ">"]) {
+            Some(sign) => {
+                let right = self.sum()?;
+                self.ordered(sign, &left, &right)
+            }
+            None => Ok(left),
+        }
+    }
+
+    /// A comparison by order. CEL has no answer for a null, and a script has one.
+    fn ordered(&self, sign: &str, left: &Part, right: &Part) -> Read {
+        if left.is_condition() || right.is_condition() {
+            return Err(refused("an order of conditions"));
+        }
+        if left.cel.len() + right.cel.len() > TWICE_MAX {
+            return Err(refused("a long text beside a sign of order"));
+        }
+        let holds_for = match self.is_groovy {
+            true => null_is_least(sign, left, right),
+            false => null_is_zero(sign, left, right)?,
         };
-        let sign = sign.get(..2).unwrap_or(sign);
-        Ok(format!("{left} {sign} {}", self.sum()?))
+        let (left, right) = (&left.cel, &right.cel);
+        Ok(match holds_for {
+            Some(null) => Part::new(format!("({null} || {left} {sign} {right})"), Of::NullForFalse),
+            None => Part::joined(format!("{left} {sign} {right}"), Of::NullForFalse),
+        })
     }
 
     /// A division is none here: Groovy's gives a fraction, and CEL's of whole numbers does not.
     fn sum(&mut self) -> Read {
         let mut read = self.unary()?;
         while let Some(sign) = self.takes_one(&["+", "-", "*", "%"]) {
-            read = format!("{read} {sign} {}", self.unary()?);
+            let next = self.unary()?;
+            self.fails_for_null([&read, &next])?;
+            read = Part::joined(format!("{} {sign} {}", read.value(), next.value()), Of::Value);
         }
         Ok(read)
     }
 
+    /// Groovy computes with no null, and JavaScript takes it as 0.
+    fn fails_for_null<const N: usize>(&self, parts: [&Part; N]) -> Result<(), String> {
+        match self.is_groovy || parts.iter().all(|part| part.of == Of::Literal) {
+            true => Ok(()),
+            false => Err(refused("a sum in JavaScript, which takes a null as 0")),
+        }
+    }
+
     fn unary(&mut self) -> Read {
         if self.takes("!") {
-            return Ok(format!("!{}", self.operand_in_brackets()?));
+            let inner = self.operand()?;
+            let cel = match inner.of {
+                Of::Bool => format!("!{}", inner.cel),
+                Of::Literal | Of::Value | Of::NullForFalse => format!("!({})", inner.asked()),
+            };
+            return Ok(Part::joined(cel, Of::Bool));
         }
         if self.takes("-") {
-            return Ok(format!("-{}", self.operand_in_brackets()?));
+            let inner = self.operand()?;
+            self.fails_for_null([&inner])?;
+            let of = if inner.of == Of::Literal { Of::Literal } else { Of::Value };
+            return Ok(Part::joined(format!("-{}", inner.value()), of));
         }
         self.postfix()
     }
 
-    fn operand_in_brackets(&mut self) -> Read {
+    fn operand(&mut self) -> Read {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(refused("signs before signs"));
@@ -251,7 +318,10 @@ impl Reader<'_> {
         let (mut read, mut nulls) = (self.primary()?, Vec::new());
         loop {
             if self.takes("?.") {
-                nulls.push(read.clone());
+                if read.cel.len() > TWICE_MAX {
+                    return Err(refused("a long text before `?.`"));
+                }
+                nulls.push(read.cel.clone());
                 read = self.member(read)?;
             } else if self.takes(".") {
                 read = self.member(read)?;
@@ -261,25 +331,27 @@ impl Reader<'_> {
                 };
                 self.at += 1;
                 self.wants("]")?;
-                read = format!("{read}[{}]", quoted(&name));
+                read = Part::new(format!("{}[{}]", read.cel, quoted(&name)), Of::Value);
             } else {
                 break;
             }
         }
         // A struct that may be null gives null for its fields.
         for null in nulls.iter().rev() {
-            read = format!("({null} != null ? {read} : null)");
+            let cel = format!("({null} != null ? {} : null)", read.cel);
+            read = Part::new(cel, Of::Value);
         }
         Ok(read)
     }
 
-    fn member(&mut self, of: String) -> Read {
+    fn member(&mut self, of: Part) -> Read {
         let Some(Token::Name(name)) = self.peek().cloned() else {
             return Err(refused("a point without a name after it"));
         };
         self.at += 1;
+        let of = of.value();
         if !self.takes("(") {
-            return Ok(format!("{of}.{name}"));
+            return Ok(Part::new(format!("{of}.{name}"), Of::Value));
         }
         let argument = match self.takes(")") {
             true => None,
@@ -290,22 +362,26 @@ impl Reader<'_> {
                 };
                 let argument = self.choice()?;
                 self.wants(")")?;
-                Some((argument, literal))
+                Some((argument.value(), literal))
             }
         };
         match (name.as_str(), argument) {
             (getter, Some((_, Some(field)))) if GETTERS.contains(&getter) => {
-                Ok(format!("{of}[{}]", quoted(&field)))
+                Ok(Part::new(format!("{of}[{}]", quoted(&field)), Of::Value))
             }
-            ("equals", Some((other, _))) => Ok(format!("({of} == {other})")),
+            ("equals", Some((other, _))) => Ok(Part::new(format!("({of} == {other})"), Of::Bool)),
             ("startsWith" | "endsWith" | "contains", Some((part, _))) => {
-                Ok(format!("{of}.{name}({part})"))
+                Ok(Part::new(format!("{of}.{name}({part})"), Of::NullForFalse))
+            }
+            ("matches", Some((_, Some(pattern)))) if is_possessive(&pattern) => {
+                Err(refused("a regular expression with a possessive `+`"))
             }
             // Java's fits the whole text, and CEL's is found anywhere.
             ("matches", Some((_, Some(pattern)))) => {
-                Ok(format!("{of}.matches({})", quoted(&format!("^(?:{pattern})$"))))
+                let cel = format!("{of}.matches({})", quoted(&format!("^(?:{pattern})$")));
+                Ok(Part::new(cel, Of::NullForFalse))
             }
-            ("length" | "size", None) => Ok(format!("size({of})")),
+            ("length" | "size", None) => Ok(Part::new(format!("size({of})"), Of::Value)),
             _ => Err(refused(&format!("a call of `{name}`"))),
         }
     }
@@ -317,19 +393,27 @@ impl Reader<'_> {
             Token::Sign("(") => {
                 let inner = self.choice()?;
                 self.wants(")")?;
-                Ok(format!("({inner})"))
+                Ok(Part::new(format!("({})", inner.cel), inner.of))
             }
-            Token::Text(text) => Ok(quoted(&text)),
+            Token::Text(text) => Ok(Part::new(quoted(&text), Of::Literal)),
             Token::Number(number) => {
                 let digits = number.strip_suffix(['L', 'l']).unwrap_or(&number);
                 let is_plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-                match is_plain && digits.matches('.').count() < 2 {
-                    true => Ok(digits.to_owned()),
+                // Digits after a zero are of another base.
+                let is_of_ten = digits
+                    .strip_prefix('0')
+                    .is_none_or(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
+                match is_plain && is_of_ten && digits.matches('.').count() < 2 {
+                    true => Ok(Part::new(digits.to_owned(), Of::Literal)),
                     false => Err(refused(&format!("the number `{number}`"))),
                 }
             }
-            Token::Name(name) if matches!(&*name, "true" | "false" | "null") => Ok(name),
-            Token::Name(name) if ROOTS.contains(&&*name) => Ok(name),
+            Token::Name(name) if matches!(&*name, "true" | "false") => {
+                Ok(Part::new(name, Of::Bool))
+            }
+            Token::Name(name) if name == "null" || ROOTS.contains(&&*name) => {
+                Ok(Part::new(name, Of::Value))
+            }
             Token::Name(name) => {
                 Err(refused(&format!("`{name}`, where there are {}", ROOTS.join(", "))))
             }
@@ -338,133 +422,51 @@ impl Reader<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::{ImportError, Loss, import};
-    use super::*;
-    use crate::transform::expression::Expression;
-    use expect_test::expect;
-    use proptest::prelude::*;
+/// Two conditions with `&&` or `||` between them. Where one is null for false, so is the answer.
+fn either_of(sign: &str, left: Part, right: Part) -> Part {
+    let of = match (left.of, right.of) {
+        (Of::Bool, Of::Bool) => Of::Bool,
+        _ => Of::NullForFalse,
+    };
+    Part::joined(format!("{}{sign}{}", left.cel, right.cel), of)
+}
 
-    #[test]
-    fn simple_scripts_mean_the_same_in_cel() {
-        for (script, cel) in [
-            ("value.op != 'd' || value.before.id != 2", "value.op != 'd' || value.before.id != 2"),
-            ("value.op == \"u\" && !(value.after.done)", "value.op == 'u' && !(value.after.done)"),
-            ("topic.startsWith('dummy')", "topic.startsWith('dummy')"),
-            ("headers.idh.value == 1L", "headers.idh.value == 1"),
-            ("value.after.id === 2;", "value.after.id == 2"),
-            ("value.get('op').equals('c')", "(value['op'] == 'c')"),
-            ("value.after.name in ['a', 'b']", "value.after.name in ['a', 'b']"),
-            ("value.op.matches('c|u')", "value.op.matches('^(?:c|u)$')"),
-            ("value.after.name.length() > 3", "size(value.after.name) > 3"),
-            (
-                "value.after?.country == 'UK' ? 'uk' : null",
-                "(value.after != null ? value.after.country : null) == 'UK' ? 'uk' : null",
-            ),
-            ("value.after.id % 2 == 1", "value.after.id % 2 == 1"),
-            ("'it\\'s' == value.after.name", "'it\\'s' == value.after.name"),
-        ] {
-            assert_eq!(translated(script).as_deref(), Ok(cel), "{script}");
-            Expression::read(cel).unwrap_or_else(|fault| panic!("{cel}: {fault}"));
-        }
+/// The condition for which an order holds because of a null, where null is less than every value.
+fn null_is_least(sign: &str, left: &Part, right: &Part) -> Option<String> {
+    let (less, more) = match sign {
+        "<" | "<=" => (left, right),
+        _ => (right, left),
+    };
+    if less.of == Of::Literal {
+        return None;
     }
+    Some(match matches!(sign, "<" | ">") && more.of != Of::Literal {
+        true => format!("{} == null && {} != null", less.cel, more.cel),
+        false => format!("{} == null", less.cel),
+    })
+}
 
-    const CONNECTOR: &str = "connector.class=io.debezium.connector.postgresql.PostgresConnector
-plugin.name=pgoutput
-topic.prefix=shop
-database.hostname=db
-database.port=5432
-database.user=u
-database.dbname=app
-database.sslmode=disable
-bootstrap.servers=k:9092
-snapshot.mode=initial
-value.converter=org.apache.kafka.connect.json.JsonConverter
-key.converter=org.apache.kafka.connect.json.JsonConverter
-transforms=f,r
-transforms.f.type=io.debezium.transforms.Filter
-transforms.f.language=jsr223.groovy
-transforms.f.condition=value.op == 'u' && value.before.status != value.after.status
-transforms.f.topic.regex=shop.public.*
-transforms.f.null.handling.mode=drop
-transforms.r.type=io.debezium.transforms.ContentBasedRouter
-transforms.r.language=jsr223.groovy
-transforms.r.topic.expression=value.op == 'u' ? 'updates' : null
-";
+/// The same where a null is the number 0.
+fn null_is_zero(sign: &str, left: &Part, right: &Part) -> Result<Option<String>, String> {
+    let number = |part: &Part| part.cel.parse::<f64>().ok();
+    let (field, sides) = match (left.of == Of::Literal, right.of == Of::Literal) {
+        (true, true) => return Ok(None),
+        (false, true) => (left, (Some(0.0), number(right))),
+        (true, false) => (right, (number(left), Some(0.0))),
+        (false, false) => return Err(refused("an order of two fields, of which one can be null")),
+    };
+    // A text is no number, and has no order beside one.
+    let (Some(one), Some(other)) = sides else { return Ok(None) };
+    let holds = match sign {
+        "<" => one < other,
+        "<=" => one <= other,
+        ">" => one > other,
+        _ => one >= other,
+    };
+    Ok(holds.then(|| format!("{} == null", field.cel)))
+}
 
-    fn imported(text: &str) -> Result<String, ImportError> {
-        Ok(import(&[("c.properties".to_owned(), text.to_owned())], Loss::Refused)?.toml)
-    }
-
-    #[test]
-    fn debeziums_scripting_transforms_are_translated() {
-        let toml = imported(CONNECTOR).unwrap();
-        let chain = toml.split_once("[[transform]]").unwrap().1.split("\n# Not").next().unwrap();
-        expect![[r#"
-
-            type = "filter"
-            condition = "value.op == 'u' && value.before.status != value.after.status"
-            when_topic = "shop.public.*"
-            nulls = "drop"
-
-            [[transform]]
-            type = "content-router"
-            topic = "value.op == 'u' ? 'updates' : null"
-        "#]]
-        .assert_eq(chain);
-    }
-
-    #[test]
-    fn other_languages_and_scripts_are_refused_by_their_option() {
-        for (theirs, other, option) in [
-            ("f.language=jsr223.groovy", "f.language=wasm.chicory", "transforms.f.language"),
-            ("value.op == 'u' &&", "value.after.tags.any { it } &&", "transforms.f.condition"),
-            ("'updates'", "topic.replace('a', 'b')", "transforms.r.topic.expression"),
-        ] {
-            match imported(&CONNECTOR.replace(theirs, other)) {
-                Err(ImportError::Refused { refused }) => {
-                    let names: Vec<&str> = refused.iter().map(|(name, _)| &**name).collect();
-                    assert_eq!(names, [option]);
-                }
-                other => panic!("{option}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn what_only_a_script_can_do_is_refused() {
-        for script in [
-            "value.after.id / 2 == 1",
-            "value.after.name =~ 'a'",
-            "valueSchema.name == 'x'",
-            "import java.util.*; true",
-            "value.after.name.toLowerCase() == 'a'",
-            "{ -> true }",
-            "value.op == 'c' ?: true",
-            "\"${value.op}\" == 'c'",
-            "value.after.id == 1e3",
-            "value.after.id == ",
-            "(value.op == 'c'",
-            "value.op == 'c' value",
-            "value.op = 'c'",
-            "",
-        ] {
-            assert!(translated(script).is_err(), "{script}");
-        }
-        let deep = format!("{}1{}", "(".repeat(10_000), ")".repeat(10_000));
-        assert!(translated(&deep).is_err());
-        assert!(translated(&format!("{}value", "!".repeat(10_000))).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_translated_is_an_expression(
-            script in "(value|topic|'a'|1|==|&&|!|\\(|\\)|\\.|\\?|:|after| |in|\\[|\\]|,|\\+){1,14}"
-        ) {
-            if let Ok(cel) = translated(&script) {
-                prop_assert!(Expression::read(&cel).is_ok(), "{} became {}", script, cel);
-            }
-        }
-    }
+/// Whether a repetition takes what it has and gives nothing back. RE2 repeats it instead.
+fn is_possessive(pattern: &str) -> bool {
+    ["*+", "++", "?+", "}+"].into_iter().any(|sign| pattern.contains(sign))
 }

@@ -5,7 +5,10 @@
 
 use super::source::Given;
 use super::target::Target;
-use super::{Input, capture, connect, copies, database, kafka, masks, signals, topics, transforms};
+use super::{
+    Input, capture, connect, copies, database, kafka, masks, predicates, signals, topics,
+    transforms,
+};
 use Fate::{By, Idle, Refused};
 
 /// A translation. It is called with all properties, the one to translate, and the result so far.
@@ -244,7 +247,7 @@ const TABLE: &[(&str, Fate)] = &[
     ),
     ("transforms", By("transform", transforms::transforms)),
     ("transforms.*", By("transform", transforms::option)),
-    ("predicates", By("transform", transforms::predicates)),
+    ("predicates", By("transform", predicates::predicates)),
     ("predicates.*", By("transform", transforms::option)),
     ("reselect.*", Refused("see post.processors")),
     ("large.message.*", Refused("see post.processors")),

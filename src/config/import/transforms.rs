@@ -3,12 +3,10 @@
 //!
 //! An option that has no counterpart is refused by its name, unless it says what ours does anyway.
 
-use super::Input;
 use super::capture::expressions;
-use super::predicates;
-use super::scripts;
 use super::source::Given;
 use super::target::Target;
+use super::{Input, predicates, scripts};
 
 /// How the value of an option is written here.
 #[derive(Clone, Copy)]
@@ -380,9 +378,6 @@ pub(super) fn option(input: Input<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Predicates are read by the transforms that name them.
-pub(super) fn predicates(_: Input<'_>, _: &Given, _: &mut Target) {}
-
 fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
     let type_of = format!("{name}.type");
     let Some(java) = input.value(&type_of) else {
@@ -397,6 +392,7 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
         target.text(&section, "of", side, "");
     }
     let under = format!("{name}.");
+    let language = input.or(&format!("{name}.language"), "").trim();
     let given = input.0.iter().filter_map(|given| Some((given, given.name.strip_prefix(&under)?)));
     for (given, option) in
         given.filter(|(_, option)| !matches!(*option, "type" | "predicate" | "negate"))
@@ -436,7 +432,7 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
                 target.text(&section, "route_missing", "own", "");
             }
             As::Language if scripts::is_translated(value) => {}
-            As::Script => match scripts::translated(value) {
+            As::Script => match scripts::translated(language, value) {
                 Ok(expression) => target.text(&section, &key, &expression, ""),
                 Err(why) => target.refuse(&given.written, why),
             },
@@ -444,10 +440,9 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
             As::Idle => target.idle(&given.written, "the transform does not read it"),
         }
     }
-    if let Some(alias) = input.value(&format!("{name}.predicate")) {
-        let negate = input.is(&format!("{name}.negate"), "true");
-        predicates::predicate(input, alias.trim(), (&section, negate), target);
-    }
+    let has_regex = class.key("topic.regex") == "when_topic"
+        && input.value(&format!("{name}.topic.regex")).is_some();
+    predicates::of_transform(input, name, (&section, has_regex), target);
 }
 
 /// The rules of a time zone, each with its own prefix. Debezium takes three parts in the first one
