@@ -75,11 +75,16 @@ impl Compiler<'_> {
 
     /// The column of an operand that old rows do not hold.
     fn outside_identity(&self, operand: &Operand) -> Option<String> {
-        let Node::Column { index, side: Side::Old, .. } = operand.part.node else { return None };
-        let of = self.table?;
-        let column = of.table.columns.get(index)?;
-        let is_held = column.in_identity || of.table.identity == ReplicaIdentity::Full;
-        (!is_held).then(|| column.name.to_string())
+        let of = self.table.filter(|of| of.table.identity != ReplicaIdentity::Full)?;
+        let mut lacking = None;
+        operand.part.node.any(&mut |node| {
+            if let Node::Column { index, side: Side::Old, .. } = node {
+                let column = of.table.columns.get(*index).filter(|column| !column.in_identity);
+                lacking = column.map(|column| column.name.to_string());
+            }
+            lacking.is_some()
+        });
+        lacking
     }
 
     fn field(&self, operand: &Operand) -> Result<Field, PlanError> {
@@ -104,10 +109,13 @@ impl<F: Form> Writer<'_, F> {
         images: Images<'_, '_>,
     ) -> Result<bool, EncodeError> {
         for asked in conditions {
+            let notes = self.tools.notes.len();
             // A null does not hold.
             if !self.asked(asked, images, |value| value == Value::Bool(true))? {
+                // The notes stay: no record will say what the condition read less exactly.
                 return Ok(false);
             }
+            self.tools.notes.truncate(notes);
         }
         Ok(true)
     }
@@ -119,7 +127,7 @@ impl<F: Form> Writer<'_, F> {
         images: Images<'_, '_>,
         take: impl FnOnce(Value<'_>) -> T,
     ) -> Result<T, EncodeError> {
-        let (start, notes) = (self.out.len(), self.tools.notes.len());
+        let start = self.out.len();
         let mut spans = std::mem::take(&mut self.tools.operands);
         spans.clear();
         for field in &asked.fields {
@@ -143,8 +151,6 @@ impl<F: Form> Writer<'_, F> {
         });
         self.tools.operands = spans;
         self.out.truncate(start);
-        // The record itself notes what it says less exactly.
-        self.tools.notes.truncate(notes);
         taken
     }
 }

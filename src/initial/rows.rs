@@ -230,6 +230,10 @@ impl Copying {
             }
             Err(error) => return Err(error),
         }
+        if records.is_empty() {
+            records.count_notes(active);
+            return Ok(RowOutcome::Yes);
+        }
         records.send(active, context.position, tools)?;
         records.count(active, &read);
         shared.sent_row();

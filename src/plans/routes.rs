@@ -110,7 +110,10 @@ impl Active {
         match routes.router.of_by(row, committed_at, &mut route, &mut encoder)? {
             Route::Found => {}
             Route::Own => return Ok(Routed::Own),
-            Route::Nowhere => return Ok(Routed::Nowhere),
+            Route::Nowhere => {
+                self.count_notes(&encoder);
+                return Ok(Routed::Nowhere);
+            }
             Route::Unexpected => return Ok(Routed::Unexpected),
         }
         routes.found(&route)
@@ -127,6 +130,15 @@ impl Active {
         let mut route = routes.route.borrow_mut();
         routes.router.of_message(content, &mut route)?;
         routes.found(&route)
+    }
+
+    /// Counts what the row written last says less exactly, or what dropped the row saw so.
+    #[inline]
+    pub fn count_notes(&self, encoder: &Encoder) {
+        let notes = encoder.notes().len();
+        if notes > 0 {
+            self.metrics.unrepresentable.inc_by(notes as u64);
+        }
     }
 
     /// Whether the rows are events of an outbox.

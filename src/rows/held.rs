@@ -136,6 +136,8 @@ impl CopiedRows {
             }
             self.records.count(active, &row);
             self.records.send(active, context.position, tools)?;
+        } else {
+            self.records.count_notes(active);
         }
         tools.copies.emitted_row(copy, self.records.size_bytes());
         Ok(())

@@ -173,7 +173,10 @@ impl RowPlans {
             let active = ready.active();
             auxiliary.count(records, &active.table);
             match records.encode(active, context, row, tools.now_unix_nanos) {
-                Ok(()) if records.is_empty() => ready.published = Published::No,
+                Ok(()) if records.is_empty() => {
+                    records.count_notes(active);
+                    ready.published = Published::No;
+                }
                 Ok(()) => {
                     if let Err(error) = records.check(active, position, tools.core) {
                         return refused(error);

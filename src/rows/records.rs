@@ -57,7 +57,7 @@ impl Records {
     }
 
     /// True if the configuration leaves the change out, so that it has no records.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.encoder.record_count() == 0
     }
 
@@ -147,10 +147,13 @@ impl Records {
             Row::Truncate => (Operation::Truncate, 0),
         };
         active.metrics.count(operation, 1, bytes as u64);
-        let notes = self.encoder.notes().len();
-        if notes > 0 {
-            active.metrics.unrepresentable.inc_by(notes as u64);
-        }
+        self.count_notes(active);
+    }
+
+    /// Counts what the records say less exactly, or what the condition that dropped them saw so.
+    #[inline]
+    pub fn count_notes(&self, active: &Active) {
+        active.count_notes(&self.encoder);
     }
 
     /// Bytes of all records.
