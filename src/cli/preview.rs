@@ -10,8 +10,8 @@ use crate::change::{Context, Marker, Position, Row};
 use crate::config::Checked;
 use crate::continuity::Chain;
 use crate::encode::{Config, Encoder, Format, Ids, Planner, Route};
-use crate::lsn::{Lsn, PgMicros};
-use crate::pgoutput::{CopyRow, OldTuple, Tuple};
+use crate::lsn::{Lsn, PgMicros, Xid};
+use crate::pgoutput::{Cell, CopyRow, OldTuple, Tuple};
 use crate::postgres::{PgError, Sql, publication};
 use crate::table::{ReplicaIdentity, Table};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
@@ -21,6 +21,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The most rows that are shown. A person reads them.
 const ROWS_MAX: u64 = 100;
+
+/// What stands for the place of a row in the WAL, and for its transaction. No record has a null
+/// there, which a condition could ask for.
+const INVENTED_LSN: Lsn = Lsn::new(1);
+const INVENTED_XID: Xid = Xid(1);
 
 /// Which rows are shown, and as what.
 #[derive(Debug, clap::Args)]
@@ -83,6 +88,7 @@ pub(super) fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Fail
             print(&format!("row {number} of {}", arguments.table));
             print(&shown(checked, sql.database(), &table, (op, row))?);
         }
+        print("the times, source.lsn, source.sequence and source.txId are invented");
         Ok(Code::Done)
     })?
 }
@@ -157,6 +163,11 @@ fn shown(
         .read(row, table.columns.len())
         .map_err(|error| Failure::of(Code::Failed, &error, ""))?;
     let mut text = String::new();
+    if let Some(column) = lacking(table, op, tuple) {
+        return Ok(format!(
+            "  column `{column}` was not given, and takes no NULL; add it to --row"
+        ));
+    }
     for (title, config) in [("before", plain), ("after", config)] {
         let planner = Planner::new(config, database, "preview", 1);
         match records(&planner, table, (op, tuple)) {
@@ -174,6 +185,17 @@ fn shown(
         }
     }
     Ok(text.trim_end().to_owned())
+}
+
+/// A column that a row has to have and was not given. The old row of a delete has its key alone,
+/// unless it is whole.
+fn lacking<'t>(table: &'t Table, op: Op, tuple: Tuple<'_>) -> Option<&'t str> {
+    let is_whole = op != Op::Delete || table.identity == ReplicaIdentity::Full;
+    let mut cells = table.columns.iter().zip(tuple.cells());
+    let found = cells.find(|(column, cell)| {
+        column.not_null && *cell == Cell::Null && (is_whole || column.in_identity)
+    });
+    found.map(|(column, _)| &*column.name)
 }
 
 /// The records of a row, or why the row has none.
@@ -194,13 +216,16 @@ fn records(
     let committed_at = PgMicros::from_unix_micros(micros);
     let context = Context {
         position: Position::default(),
-        lsn: Lsn::ZERO,
+        lsn: INVENTED_LSN,
         last_commit: None,
-        xid: None,
+        xid: Some(INVENTED_XID),
         committed_at,
         origin: None,
         xmin: None,
-        marker: Marker::Streamed,
+        marker: match op {
+            Op::Read => Marker::Inside,
+            Op::Insert | Op::Delete => Marker::Streamed,
+        },
     };
     let mut plan = planner.draft(table).map_err(|error| told(&error))?.into_plan(Ids::default());
     if let Some(router) = plan.router().cloned() {

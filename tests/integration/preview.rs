@@ -78,6 +78,10 @@ fn a_preview_shows_rows_before_and_after_and_sends_nothing() {
     assert!(enough.contains("\"op\":\"c\"") && !enough.contains("it's"), "{enough}");
     let deleted = shown(folder.path(), &["--table", "public.a", "--row", given, "--op", "delete"]);
     assert!(deleted.contains("\"op\":\"d\"") && deleted.contains("value    none"), "{deleted}");
+    assert!(third.contains("\"snapshot\":\"true\"") && third.contains("\"txId\":1"), "{third}");
+    assert!(less.contains("\"snapshot\":\"false\""), "{less}");
+    let lacking = shown(folder.path(), &["--table", "public.a", "--row", r#"{"price": 1}"#]);
+    assert!(lacking.contains("column `id` was not given"), "{lacking}");
     let missing = preview(folder.path(), &["--table", "public.b"]);
     assert_eq!(missing.status.code(), Some(2));
     let traces = "select (select count(*) from pg_replication_slots) + (select count(*) from pg_publication)";
