@@ -52,6 +52,8 @@ impl Planner {
             None => self.router(&original, &described)?,
             Some(_) => None,
         };
+        // The table's own topic, if rows have it beside the topics that they name.
+        let route = route.or(router.as_ref().filter(|it| it.has_own()).map(|_| ""));
         let mut shapes = Vec::new();
         for kind in Kind::ALL {
             let shape = match is_written(config, kind, original.key.is_some()) {

@@ -194,6 +194,7 @@ impl Router {
         }
         let (outbox, places) = match (&self.by, places) {
             (RoutedBy::Content(_), _) if matches!(row, Row::Truncate) => return Ok(Route::Nowhere),
+            (RoutedBy::Content(_), _) if route.is_empty() => return Ok(Route::Own),
             (RoutedBy::Time | RoutedBy::Content(_), _) => return Ok(Route::Found),
             (RoutedBy::Dropped(dropping), _) => {
                 dropping.write(row, route);
@@ -352,6 +353,13 @@ impl Router {
     pub fn times_of<'r>(&self, route: &'r str) -> &'r str {
         let rest = self.without_times(route);
         route.strip_suffix(rest).unwrap_or(route)
+    }
+
+    /// Whether there are rows with the plan of their table, which is complete then.
+    #[must_use]
+    pub fn has_own(&self) -> bool {
+        let has_own = matches!(self.by, RoutedBy::Content(_) | RoutedBy::Dropped(_));
+        has_own && self.times.is_empty()
     }
 
     /// Whether so many plans are forgotten, because those of a past time are not needed again.

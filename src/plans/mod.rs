@@ -352,7 +352,7 @@ impl PlanMaker {
             Failure::OfTable(trouble.or_next(error.next()))
         })?;
         let mut warnings = Vec::new();
-        if draft.router.is_some() {
+        if draft.router.as_ref().is_some_and(|router| !router.has_own()) {
             // Each topic is looked up and has its schemas registered once a row goes to it.
             let given = Given { unproven: Vec::new(), replaced: Vec::new() };
             let (name, plan) = (name.to_owned(), draft.into_plan(Ids::default()));

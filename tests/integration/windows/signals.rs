@@ -50,6 +50,23 @@ fn a_signal_copies_its_tables_where_its_conditions_hold() {
 }
 
 #[test]
+fn a_copy_goes_to_the_own_topic_of_a_table_that_names_topics() {
+    let world = World::new(TABLES, &["t", "u", "signals"]);
+    let router = "[[transform]]\ntype = \"content-router\"\ntables = [\"public.u\"]\n\
+                  topic = \"op in ['c', 'r'] && after.id == 9 ? 'p.public.t' : null\"";
+    let agent = world.agent(&format!("{MORE}\n{router}\n"));
+    agent.streams();
+    // No streamed row has gone there before.
+    signal(&world, "s", "execute-snapshot", r#"{"data-collections": ["public.u"]}"#);
+    state(&agent, "public.u", "done");
+    let rows = world.records("u", 1);
+    assert_eq!(rows[0].value["op"], "r");
+    world.sql("insert into u values (9)");
+    assert_eq!(world.records("t", 1)[0].value["source"]["table"], "u");
+    agent.stop();
+}
+
+#[test]
 fn a_copy_by_signal_is_notified_from_its_start_to_its_end() {
     let world = World::new(TABLES, &["t", "u", "signals", "notes"]);
     let more = format!("{MORE}\n[topics]\nprefix = \"p\"\nnotifications = \"p.public.notes\"\n");
