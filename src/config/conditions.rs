@@ -5,8 +5,9 @@ use super::transforms::{At, SECTION};
 use super::value;
 use crate::transform::content::ContentRouter;
 use crate::transform::expression::Expression;
+use crate::transform::fields::Edit;
 use crate::transform::filter::{Filter, Nulls};
-use crate::transform::{Link, Transform};
+use crate::transform::{Condition, Link, Transform};
 
 /// `filter`: with a condition, or of every record that it applies to.
 pub(super) fn filter(at: &mut At<'_, '_>) -> Option<Transform> {
@@ -53,6 +54,7 @@ pub(super) fn is_of_rows(transform: &Transform) -> bool {
 pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
     let is_by_content = |link: &Link| matches!(link.transform, Transform::ContentRouter(_));
     let mut between = None;
+    let last = links.iter().rposition(is_by_content).map_or(0, |last| last + 1);
     for (number, link) in (1..).zip(links) {
         let (is_by_value, names_topics) = match &link.transform {
             Transform::Outbox(_) => (true, true),
@@ -62,7 +64,12 @@ pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Optio
             Transform::Regex(_) | Transform::Logical(_) | Transform::Timed(_) => (false, true),
             _ => (false, false),
         };
-        if is_by_value && links.iter().any(is_by_content) {
+        // Whether other lists name one table is seen when the table is planned.
+        let shares = |other: &Link| {
+            let (one, other) = (&link.tables, &other.tables);
+            one.is_empty() || other.is_empty() || one == other
+        };
+        if is_by_value && links.iter().any(|other| is_by_content(other) && shares(other)) {
             return fault(
                 reader,
                 number,
@@ -88,6 +95,13 @@ pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Optio
                 );
             }
             between = Some(false);
+        } else if between.is_some() && number < last && sees_topic(link) {
+            return fault(
+                reader,
+                number,
+                "the topic is named by the content-router before it, so neither `topic` nor \
+                 when_topic is known; put it behind the last content-router",
+            );
         } else if names_topics && between.is_some() {
             between = Some(true);
         }
@@ -98,8 +112,15 @@ pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Optio
 fn names_topic(link: &Link) -> bool {
     match &link.transform {
         Transform::ContentRouter(router) => router.topic.names("topic"),
+        Transform::FilterBy(filter) => filter.condition.names("topic"),
+        Transform::Fields(fields) => matches!(fields.edit, Edit::Insert { topic: Some(_), .. }),
         _ => false,
     }
+}
+
+/// Whether what it does depends on the topic.
+fn sees_topic(link: &Link) -> bool {
+    matches!(link.when, Some((Condition::Topic(_), _))) || names_topic(link)
 }
 
 fn fault(reader: &mut Reader<'_>, number: usize, what: &str) -> Option<()> {

@@ -57,6 +57,14 @@ pub enum EncodeError {
          DELETE and an INSERT"
     )]
     RouteMoved { table: String, column: String },
+    /// An update changes the key, and an expression names two topics for its records.
+    #[error(
+        "route a row of {table}: an update changes its key, and content-router names one topic for \
+         the delete of the old key and another one for the row of the new key, but the records of \
+         a row go to one topic; name the topic by what both have, or make such a change a DELETE \
+         and an INSERT"
+    )]
+    RouteDivided { table: String },
     /// The column that makes the topic has a value that Kafka takes in no topic's name.
     #[error("route a row of {table}: the value of column `{column}` makes no name of a topic")]
     RouteNoTopic { table: String, column: String },

@@ -149,8 +149,7 @@ impl Asking<'_> {
             match &self.found {
                 // One row has one topic, so the records of an old key would miss their own.
                 Some(found) if *found != topic => {
-                    let (table, column) = (self.table(), BY_EXPRESSION.to_owned());
-                    return Err(EncodeError::RouteMoved { table, column });
+                    return Err(EncodeError::RouteDivided { table: self.table() });
                 }
                 _ => self.found = Some(topic),
             }

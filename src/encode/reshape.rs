@@ -13,6 +13,7 @@ use super::shapes::Described;
 use super::{Config, Format};
 use crate::table::{Table, TableName};
 use crate::transform::content::Probed;
+use crate::transform::filter::Guard;
 use crate::transform::shape::{Kind, Part, Shape};
 use crate::transform::{By, Routing, TransformError};
 use std::sync::Arc;
@@ -62,9 +63,9 @@ impl Planner {
             };
             shapes.push(shape.map_err(&fault)?);
         }
-        for (delete, tombstone) in
-            [(Kind::Delete, Kind::Tombstone), (Kind::MovedDelete, Kind::MovedTombstone)]
-        {
+        let of_deletes = self.guards_of_deletes(&original, &described)?;
+        go_with_deletes(&mut shapes, &of_deletes, |shape| &mut shape.guards);
+        for (delete, tombstone) in TOMBSTONES {
             let partition = shapes.get(delete as usize).and_then(partition_of).cloned();
             if let Some(Some(tombstone)) = shapes.get_mut(tombstone as usize) {
                 tombstone.partition = tombstone.partition.take().or(partition);
@@ -103,16 +104,20 @@ impl Planner {
         let config = self.config();
         let name = &original.table.table.name;
         let compiler = Compiler { config, table: Some(&original.table) };
-        let mut kinds = Vec::new();
+        let mut all = Vec::new();
         for kind in Kind::ALL {
             let probed = match is_written(config, kind, original.key.is_some()) {
                 true => config.transforms.probed(name, kind, described.shape(kind)),
                 false => Ok(None),
             };
-            let probed = probed
-                .map_err(|transform| PlanError::Transform { table: name.to_string(), transform })?;
             // A truncate names no topic and is not sent.
-            kinds.push(match probed.filter(|_| kind != Kind::Truncate) {
+            all.push(probed.map_err(fault_of(name))?.filter(|_| kind != Kind::Truncate));
+        }
+        let of_deletes = self.guards_of_deletes(original, described)?;
+        go_with_deletes(&mut all, &of_deletes, |probed| &mut probed.conditions);
+        let mut kinds = Vec::new();
+        for probed in all {
+            kinds.push(match probed {
                 None => None,
                 Some(Probed { conditions, topics }) => Some(Asks {
                     conditions: compiler.all_asked(&conditions)?,
@@ -131,6 +136,26 @@ impl Planner {
         Ok(Some(Box::new(Probe { plan, kinds })))
     }
 
+    /// What the deletes before tombstones are asked, in the order of [`TOMBSTONES`]. Empty where
+    /// no expression names topics. None in place of deletes that are dropped.
+    fn guards_of_deletes(
+        &self,
+        original: &Original,
+        described: &Described<'_>,
+    ) -> Result<Vec<Option<Vec<Guard>>>, PlanError> {
+        let transforms = &self.config().transforms;
+        let name = &original.table.table.name;
+        let routing = transforms.routing(name, &original.topic);
+        if !routing.is_some_and(|routing| matches!(routing.by, Some(By::Content(_)))) {
+            return Ok(Vec::new());
+        }
+        let guards = |(delete, _)| {
+            let probed = transforms.probed(name, delete, described.shape(delete));
+            Ok(probed.map_err(fault_of(name))?.map(|probed| probed.conditions))
+        };
+        TOMBSTONES.into_iter().map(guards).collect()
+    }
+
     /// What finds the plans of rows. None if all rows have the plan of the table.
     fn router(
         &self,
@@ -139,6 +164,7 @@ impl Planner {
     ) -> Result<Option<Router>, PlanError> {
         let transforms = &self.config().transforms;
         let name = &original.table.table.name;
+        transforms.one_names_topics(name).map_err(fault_of(name))?;
         let Some(routing) = transforms.routing(name, &original.topic) else { return Ok(None) };
         if let Some(By::Dropped(_)) = routing.by {
             let decisive = transforms.decisive(name, described.shape(Kind::Update));
@@ -211,6 +237,26 @@ impl Config {
 fn fault_of(table: &TableName) -> impl Fn(TransformError) -> PlanError + use<> {
     let table = table.to_string();
     move |transform| PlanError::Transform { table: table.clone(), transform }
+}
+
+/// Kinds of deletes, each with the tombstone that follows it.
+const TOMBSTONES: [(Kind, Kind); 2] =
+    [(Kind::Delete, Kind::Tombstone), (Kind::MovedDelete, Kind::MovedTombstone)];
+
+/// Lets a tombstone be where its delete is. It has no row of its own to name its topic by, so it
+/// would be in a topic that has nothing for it to delete.
+fn go_with_deletes<T>(
+    kinds: &mut [Option<T>],
+    deletes: &[Option<Vec<Guard>>],
+    guards_of: fn(&mut T) -> &mut Vec<Guard>,
+) {
+    for ((_, tombstone), guards) in TOMBSTONES.into_iter().zip(deletes) {
+        let Some(place) = kinds.get_mut(tombstone as usize) else { continue };
+        match (place.as_mut(), guards) {
+            (Some(known), Some(guards)) => guards_of(known).extend(guards.iter().cloned()),
+            _ => *place = None,
+        }
+    }
 }
 
 fn partition_of(shape: &Option<Shape>) -> Option<&Part> {

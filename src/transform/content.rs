@@ -8,9 +8,9 @@ use super::expression::bind::{Ready, bind};
 use super::expression::compare::Type;
 use super::expression::{Expression, Fixed};
 use super::filter::{Guard, Nulls};
-use super::shape::{Kind, Meta, Node, Part, Shape};
+use super::shape::{Kind, Part, Shape};
 use super::unwrap::Unwrap;
-use super::{Chain, Link, Transform, TransformError, TransformFault};
+use super::{By, Chain, Link, Routing, Transform, TransformError, TransformFault};
 use crate::table::TableName;
 
 /// The transform's type in the configuration.
@@ -47,6 +47,15 @@ impl ContentRouter {
         Some(shape)
     }
 
+    /// The fault of a chain that leaves a delete no row to name its topic by.
+    fn without_row(&self) -> TransformFault {
+        let what = "a transform before it takes the row of a delete away, so that the delete would \
+                    go to another topic than its row; put content-router before `unwrap`, write \
+                    deletes = \"rewrite\" in `unwrap`, or write nulls = \"drop\" here to drop \
+                    deletes";
+        TransformFault::Expression { text: self.topic.text().to_owned(), what: what.to_owned() }
+    }
+
     /// The expression for the records of a kind. None if it is null for each of them.
     fn asked(&self, kind: Kind, shape: &Shape) -> Result<Option<Guard>, TransformFault> {
         let text = self.topic.text().to_owned();
@@ -60,19 +69,27 @@ impl ContentRouter {
                 return Err(TransformFault::Expression { text, what });
             }
         }
-        for operand in &ready.operands {
-            let is_known = match operand.part.node {
-                Node::Meta(Meta::CommitMillis | Meta::CommitMicros | Meta::CommitNanos) => true,
-                Node::Meta(_) => false,
-                _ => true,
-            };
-            if !is_known {
-                let what = "a topic is named by columns, by `op` and by source.ts_ms; the rest of \
-                            `source` and `transaction` are not known by then";
-                return Err(TransformFault::Expression { text, what: what.to_owned() });
-            }
+        if ready.reads_context() {
+            let what = "a topic is named by columns, by `op` and by source.ts_ms; the rest of \
+                        `source` and `transaction` are not known by then";
+            return Err(TransformFault::Expression { text, what: what.to_owned() });
         }
         Ok(Some(Guard { number: 0, name: NAME, text, kind, ready }))
+    }
+}
+
+impl Ready {
+    /// Whether it asks for what is not known before the topic of a row is.
+    fn reads_context(&self) -> bool {
+        self.operands.iter().any(|operand| operand.part.node.reads_context())
+    }
+}
+
+impl Routing<'_> {
+    /// Whether rows have different topics.
+    #[must_use]
+    pub fn names_topics(&self) -> bool {
+        !self.times.is_empty() || !matches!(self.by, None | Some(By::Dropped(_)))
     }
 }
 
@@ -90,6 +107,29 @@ fn names_topics(link: &Link) -> bool {
 }
 
 impl Chain {
+    /// Refuses two transforms that name the topics of one table, each by a value of its own.
+    pub(crate) fn one_names_topics(&self, table: &TableName) -> Result<(), TransformError> {
+        let links = || (1..).zip(&self.links).filter(|(_, link)| link.is_for(table));
+        let content = links().find_map(|(_, link)| match &link.transform {
+            Transform::ContentRouter(router) => Some(router),
+            _ => None,
+        });
+        let is_other = |link: &Link| match &link.transform {
+            Transform::Outbox(_) => true,
+            Transform::Unwrap(unwrap) => unwrap.route.is_some() || unwrap.dropped.is_some(),
+            _ => false,
+        };
+        match (content, links().find(|(_, link)| is_other(link))) {
+            (Some(router), Some((number, link))) => {
+                let text = router.topic.text().to_owned();
+                let what = "names topics of the table too; use one of them for a table".to_owned();
+                let source = TransformFault::Expression { text, what };
+                Err(TransformError { number, name: link.name, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What is asked of the records of one kind before the topic of a row is known. `shape` is what
     /// they are without transforms. None if the transforms drop them.
     pub(crate) fn probed(
@@ -113,6 +153,10 @@ impl Chain {
                     if has_no_value(&shape) {
                         match router.nulls {
                             Nulls::Drop => return Ok(None),
+                            // The row that names the topic is gone.
+                            _ if kind.operation().is_some() => {
+                                return Err(at(router.without_row()));
+                            }
                             Nulls::Keep | Nulls::Evaluate => continue,
                         }
                     }
@@ -127,6 +171,18 @@ impl Chain {
                 },
             }
         }
+        // These are asked before the change is known as a record is, and would be wrong.
+        if let Some(guard) = shape.guards.iter().find(|guard| guard.ready.reads_context()) {
+            let what = "it is asked before the topic of a row is known, and so are `source` and \
+                        `transaction`, except source.ts_ms; put it behind the transform that \
+                        names the topic, or ask for columns and `op`";
+            let (number, name) = (guard.number, guard.name);
+            let (text, what) = (guard.text.clone(), what.to_owned());
+            let source = TransformFault::Expression { text, what };
+            return Err(TransformError { number, name, source });
+        }
+        assert!(shape.guards.iter().all(|guard| guard.number > 0), "the chain numbers its links");
+        assert!(topics.len() <= self.links.len(), "a router names one topic of a record");
         Ok(Some(Probed { conditions: shape.guards, topics }))
     }
 }

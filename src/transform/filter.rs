@@ -64,11 +64,8 @@ impl Filter {
         };
         match (ready.of, ready.fixed()) {
             (Type::Bool, Some(Fixed::Bool(true))) => return Ok(Some(shape)),
-            (Type::Bool, Some(Fixed::Bool(false))) => return Ok(None),
-            (Type::Bool, Some(_)) => {
-                let what = "it is null in each record, so nothing would be left".to_owned();
-                return Err(TransformFault::Expression { text, what });
-            }
+            // A null does not hold.
+            (Type::Bool, Some(_)) => return Ok(None),
             (Type::Bool | Type::Any, _) => {}
             (of, _) => {
                 let what =

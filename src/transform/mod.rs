@@ -357,14 +357,6 @@ impl Chain {
     }
 }
 
-impl Routing<'_> {
-    /// Whether rows have different topics.
-    #[must_use]
-    pub fn names_topics(&self) -> bool {
-        !self.times.is_empty() || matches!(self.by, Some(By::Outbox(_) | By::Field(_)))
-    }
-}
-
 /// How rows name their topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing<'a> {

@@ -1,5 +1,7 @@
 //! Conditions of `filter` and topics of `content-router`, from the configuration to the records.
 
+mod routing;
+
 use super::transforms::{
     CONTEXT, FIRST, Letters, SECOND, message, orders, records, settings, topic_of,
 };
@@ -20,11 +22,13 @@ pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "content-router",
         "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. A null leaves \
-         the topic as it is. A tombstone goes to the topic of its row, or is dropped by `nulls = \"drop\"`. An update that \
-         changes the key and the topic halts the stream. Of `source`, only what is the same in each record and the times of the \
-         commit are known. The last of several content-routers counts that is not null. A table makes at most `topics_max` \
+         the topic as it is. A tombstone goes to the topic of its row, and is dropped with a delete that a filter before this \
+         drops; `nulls = \"drop\"` drops all of them. Of `source`, only what is the same in each record and the times of the \
+         commit are known, here and in a filter before this. An update that changes the key is a delete and an insert, and both \
+         go to one topic: an expression that gives them two topics, such as one that asks for `op`, halts the stream there. The last of several content-routers counts that is not null. The table's own topic is made before its first row, as that \
+         of any table. A table makes at most `topics_max` \
          (1000) topics.",
-        "type = \"content-router\"\ntopic = \"op == 'd' ? 'gone' : op != 't' && after.total > 5 ? 'large' : null\"",
+        "type = \"content-router\"\ntopic = \"(op == 't' ? null : op == 'd' ? before.total : after.total) > 5 ? 'large' : null\"",
     ),
 ];
 
@@ -62,7 +66,11 @@ one step for a record at most.
   insert, and of either in a truncate. Write `op == 'd' || ...` to keep such records, or `op != 'd' && ...` to drop
   them. Columns of `before`, except those of the key, need REPLICA IDENTITY FULL.
 - A number that leaves its range, a division by zero, and a large value that the server did not send because it did not
-  change halt the stream at the row, unless the other side of `&&` or `||` decides.
+  change halt the stream at the row, unless the other side of `&&` or `||` decides. A field that another transform cannot
+  convert halts it in any case. `in` of a null gives false, unless the list has a null.
+- A value that its field cannot hold, such as NaN in a `numeric`, is null in an expression too. If the record is dropped,
+  `wellspring_unrepresentable_values_total` counts the value.
+- A text stands in single or double quotes, without a letter before them. There are no comments.
 - `config import` translates simple conditions in Groovy and JavaScript, and refuses others.
 - `wellspring preview --table public.orders` shows rows before and after the transforms, and sends nothing. `--rows 5`
   takes five rows of the table, `--row '{\"id\": 7}'` takes a row that need not be there, and `--op delete` shows what
@@ -285,6 +293,15 @@ fn it_is_never_open_which_transform_names_a_topic() {
     let regex = "type = \"regex-router\"\nregex = \"(.*)\"\nreplacement = \"x.$1\"";
     let between = told(&format!("{regex}\n\n[[transform]]\n{ROUTER}topic = \"null\""));
     assert!(between.contains("transform.3.type: a transform before it"), "{between}");
+    for link in [
+        "type = \"filter\"\ncondition = \"topic == 'shop.public.orders'\"",
+        "type = \"filter\"\nwhen_topic = \"x\"",
+        "type = \"insert-field\"\ntopic_field = \"topic\"",
+    ] {
+        let between = told(&format!("{link}\n\n[[transform]]\n{ROUTER}topic = \"null\""));
+        assert!(between.contains("transform.2.type: the topic is named"), "{between}");
+        assert!(between.contains("put it behind the last"), "{between}");
+    }
     let topic = told(&format!("{ROUTER}topic = \"topic\""));
     assert!(topic.contains("transform.2.type: the topic is named"), "{topic}");
     let evaluate = told(&format!("{ROUTER}topic = \"null\"\nnulls = \"evaluate\""));

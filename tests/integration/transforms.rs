@@ -200,7 +200,8 @@ Each `[[transform]]` in the configuration is applied in turn. `tables` limits it
 `when_tombstone = true`. With `negate = true` the transform applies where the condition does not hold.
 
 Transforms are applied once to the description of a table, and each row is then encoded in the resulting form. So a
-transform adds no work for a row. A field that is not there, a name that Kafka or Avro does not take, and transforms that give the records of
+transform adds no work for a row, unless it needs a value of the row: an expression, a conversion or a route is worked
+out for each. A field that is not there, a name that Kafka or Avro does not take, and transforms that give the records of
 one table two topics or two schemas are refused before the first record.
 
 - Transforms work on the records of tables. Heartbeats, transaction records and notifications stay as they are.
@@ -422,7 +423,9 @@ pub(super) fn topic_of(
     };
     let mut route = String::new();
     let found = router.of(&row, CONTEXT.committed_at, &mut route);
-    assert_eq!(found.map_err(|error| error.to_string())?, Route::Found);
+    if found.map_err(|error| error.to_string())? == Route::Own {
+        return Ok((plan.topic().to_owned(), route));
+    }
     router.check(&route, [].into_iter()).map_err(|error| error.to_string())?;
     Ok((planner.routed(router, &route).map_err(told)?.topic, route))
 }

@@ -1,0 +1,201 @@
+//! Conditions before transforms that name topics, values that have no form, and kinds of records.
+
+use super::super::transforms::{CONTEXT, FIRST, Letters, SECOND, message, orders, settings};
+use super::{ROUTER, left, named, planned};
+use wellspring::change::Row;
+use wellspring::encode::{Encoder, Ids, Planner, Route};
+use wellspring::pgoutput::{self, Message};
+use wellspring::table::{ColumnKind, ReplicaIdentity};
+
+/// What planning says of a chain for the orders.
+fn refusal(chain: &[&str], identity: ReplicaIdentity) -> Option<String> {
+    let toml = chain.join("\n\n[[transform]]\n");
+    let planner = Planner::new(settings(&toml).encode, "app", "run", 1);
+    planner.draft(&orders(identity)).err().map(|error| error.to_string())
+}
+
+#[test]
+fn before_a_router_nothing_asks_for_the_context() {
+    let (full, route) = (ReplicaIdentity::Full, format!("{ROUTER}topic = \"'a'\""));
+    let (outbox, unwrap) = (OUTBOX, UNWRAP_ROUTE);
+    for condition in [
+        "source.lsn > 1000",
+        "source.txId != null",
+        "source.origin == 'b'",
+        "source.snapshot in ['true']",
+        "op != 'd' && source.sequence != null",
+    ] {
+        let filter = format!("type = \"filter\"\ncondition = \"{condition}\"");
+        for router in [&*route, unwrap, outbox] {
+            let told = refusal(&[&filter, router], full).unwrap_or_default();
+            assert!(told.contains("transform 1 (filter): `"), "{router}: {told}");
+            assert!(told.contains("put it behind the transform"), "{router}: {told}");
+        }
+        assert_eq!(refusal(&[&route, &filter], full), None, "the topic is known by then");
+        assert_eq!(refusal(&[&filter], full), None);
+    }
+    let time = "type = \"filter\"\ncondition = \"source.ts_ms > 0\"";
+    assert_eq!(refusal(&[time, &route], full), None);
+    let cast = "type = \"cast\"\nspec = [\"__lsn:string\"]";
+    let unwrap = "type = \"unwrap\"\ndeletes = \"drop\"\nadd_fields = [\"lsn\"]";
+    let by_lsn = format!("{ROUTER}topic = \"value.__lsn\"");
+    let told = refusal(&[unwrap, cast, &by_lsn], full).unwrap_or_default();
+    assert!(told.contains("transform 3 (content-router)") && told.contains("by then"), "{told}");
+}
+
+const OUTBOX: &str =
+    "type = \"outbox\"\nroute = \"customer\"\nevent_key = \"id\"\npayload = \"note\"";
+const UNWRAP_ROUTE: &str = "type = \"unwrap\"\nroute = \"customer\"";
+
+#[test]
+fn a_field_that_is_converted_is_what_it_was() {
+    let (full, default) = (ReplicaIdentity::Full, ReplicaIdentity::Default);
+    let cast = |field: &str| format!("type = \"cast\"\nspec = [\"{field}:string\"]");
+    let filter = |of: &str| format!("type = \"filter\"\ncondition = \"{of}\"");
+    let told = refusal(&[&cast("ts_us"), &filter("value.ts_us != 'x'")], full).unwrap_or_default();
+    assert!(told.contains("another one in a replay"), "{told}");
+    let unwrap = "type = \"unwrap\"\ndeletes = \"rewrite\"";
+    let chain = [unwrap, &cast("total"), &filter("value.total != '5'")];
+    let told = refusal(&chain, default).unwrap_or_default();
+    assert!(told.contains("column `total` only with REPLICA IDENTITY FULL"), "{told}");
+    assert_eq!(refusal(&chain, full), None);
+}
+
+#[test]
+fn a_delete_without_its_row_names_no_topic() {
+    let full = ReplicaIdentity::Full;
+    let router = format!("{ROUTER}topic = \"value.customer\"");
+    for (deletes, nulls, is_refused) in [
+        ("tombstone", "keep", true),
+        ("delete-to-tombstone", "keep", true),
+        ("tombstone", "drop", false),
+        ("drop", "keep", false),
+        ("rewrite", "keep", false),
+        ("rewrite-with-tombstone", "keep", false),
+    ] {
+        let unwrap = format!("type = \"unwrap\"\ndeletes = \"{deletes}\"");
+        let router = format!("{router}\nnulls = \"{nulls}\"");
+        let told = refusal(&[&unwrap, &router], full);
+        let is_told = told.as_ref().is_some_and(|told| {
+            told.contains("transform 2 (content-router)")
+                && told.contains("put content-router before `unwrap`")
+        });
+        assert_eq!((told.is_some(), is_told), (is_refused, is_refused), "{deletes}: {told:?}");
+    }
+}
+
+/// The records of a change, each as its topic and the letter of its `op`.
+fn sent(chain: &[&str], (letter, tuples): Letters<'_>) -> Vec<String> {
+    let toml = chain.join("\n\n[[transform]]\n");
+    let planner = Planner::new(settings(&toml).encode, "app", "run", 1);
+    let own = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
+    let wire = message(letter, tuples);
+    let row = match pgoutput::decode(&wire).unwrap() {
+        Message::Insert { new, .. } => Row::Insert { new },
+        Message::Update { old, new, .. } => Row::Update { old, new },
+        Message::Delete { old, .. } => Row::Delete { old },
+        other => panic!("{other:?}"),
+    };
+    let (router, mut route) = (own.router().unwrap(), String::new());
+    let plan = match router.of(&row, CONTEXT.committed_at, &mut route).unwrap() {
+        Route::Own => own,
+        Route::Found => planner.routed(router, &route).unwrap().into_plan(Ids::default()),
+        Route::Nowhere | Route::Unexpected => return Vec::new(),
+    };
+    let mut encoder = Encoder::new();
+    encoder.row(&plan, &CONTEXT, &row, 0).unwrap();
+    let told = |value: Option<&[u8]>| {
+        let value = String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+        value.split_once("\"op\":\"").map_or('-', |(_, rest)| rest.chars().next().unwrap())
+    };
+    encoder.records().map(|record| format!("{} {}", plan.topic(), told(record.value))).collect()
+}
+
+#[test]
+fn a_tombstone_goes_with_its_delete() {
+    let router = format!("{ROUTER}topic = \"op == 't' ? null : op == 'd' ? 'd' : 'x'\"");
+    let moved = [Some("8"), Some("ann"), None, Some("9")];
+    let change: Letters<'_> = (b'U', &[(b'O', &FIRST), (b'N', &moved)]);
+    let delete: Letters<'_> = (b'D', &[(b'O', &FIRST)]);
+    let sent_by = |condition: &str, change| {
+        sent(&[&format!("type = \"filter\"\ncondition = \"{condition}\""), &router], change)
+    };
+    for never in ["op != 'd' && op != 't' && after.total > 5", "op == 'u' || op == 'c'"] {
+        assert_eq!(sent_by(never, delete), [""; 0], "{never}");
+        assert_eq!(sent_by(never, change), ["x c"], "{never}");
+    }
+    let by_row = "op == 't' || (op == 'd' ? before.total : after.total) > 5";
+    assert_eq!(sent_by(by_row, delete), [""; 0], "a condition of the row");
+    assert_eq!(sent_by(by_row, change), ["x c"]);
+    let large: Letters<'_> = (b'D', &[(b'O', &SECOND)]);
+    assert_eq!(sent_by(by_row, large), ["d d", "d -"]);
+}
+
+#[test]
+fn a_row_without_a_named_topic_has_the_plan_of_its_table() {
+    let full = orders(ReplicaIdentity::Full);
+    let by = "op == 't' ? null : op == 'd' ? null : after.total > 5 ? 'large' : null";
+    let chain = format!("{ROUTER}topic = \"{by}\"");
+    let plan = planned(&chain, &full);
+    assert_eq!(plan.topic(), "shop.public.orders");
+    assert!(plan.router().unwrap().has_own());
+    assert_eq!(sent(&[&chain], (b'I', &[(b'N', &FIRST)])), ["shop.public.orders c"]);
+    assert_eq!(sent(&[&chain], (b'I', &[(b'N', &SECOND)])), ["large c"]);
+    let timed = "type = \"timestamp-router\"";
+    let timed = planned(&format!("{chain}\n\n[[transform]]\n{timed}"), &full);
+    assert!(!timed.router().unwrap().has_own(), "each time has a topic");
+    let field = planned(UNWRAP_ROUTE, &full);
+    assert!(!field.router().unwrap().has_own());
+}
+
+#[test]
+fn an_expression_that_divides_the_records_of_a_row_says_so() {
+    let moved = [Some("8"), Some("ann"), None, Some("5")];
+    let change: Letters<'_> = (b'U', &[(b'O', &FIRST), (b'N', &moved)]);
+    let told = named("op == 't' ? null : op == 'd' ? 'gone' : null", change).unwrap_err();
+    assert!(told.contains("one topic for the delete of the old key"), "{told}");
+}
+
+#[test]
+fn a_row_that_is_dropped_for_a_value_without_form_is_told() {
+    let mut table = orders(ReplicaIdentity::Full);
+    table.columns[3].kind = ColumnKind::Numeric { precision: 9, scale: 2 };
+    let toml = "type = \"filter\"\ncondition = \"op != 'c' || after.total > 5\"";
+    let (plan, mut encoder) = (planned(toml, &table), Encoder::new());
+    let mut notes = |total: &str| {
+        let row = [Some("7"), Some("ann"), None, Some(total)];
+        let wire = message(b'I', &[(b'N', &row)]);
+        let Message::Insert { new, .. } = pgoutput::decode(&wire).unwrap() else { panic!() };
+        encoder.row(&plan, &CONTEXT, &Row::Insert { new }, 0).unwrap();
+        (encoder.record_count(), encoder.notes().len())
+    };
+    assert_eq!(notes("NaN"), (0, 1));
+    assert_eq!(notes("4.00"), (0, 0));
+    assert_eq!(notes("6.00"), (1, 0));
+    let kept = planned("type = \"filter\"\ncondition = \"op == 't' || true\"", &table);
+    let row = [Some("7"), Some("ann"), None, Some("NaN")];
+    let wire = message(b'I', &[(b'N', &row)]);
+    let Message::Insert { new, .. } = pgoutput::decode(&wire).unwrap() else { panic!() };
+    encoder.row(&kept, &CONTEXT, &Row::Insert { new }, 0).unwrap();
+    assert_eq!((encoder.record_count(), encoder.notes().len()), (1, 1), "told once");
+}
+
+#[test]
+fn a_condition_that_is_null_for_a_kind_drops_it() {
+    let condition = "(value.after != null ? value.after.total : null) > 5";
+    assert_eq!(left(&format!("type = \"filter\"\ncondition = \"{condition}\"")), "u-");
+}
+
+#[test]
+fn routers_of_two_tables_are_none_of_one() {
+    let full = ReplicaIdentity::Full;
+    let of = |what: &str, tables: &str| format!("{what}\ntables = [\"{tables}\"]");
+    let content = format!("{ROUTER}topic = \"null\"");
+    let own = of(&content, "public.orders");
+    assert_eq!(refusal(&[&own, &of(OUTBOX, "public.outbox")], full), None);
+    assert_eq!(refusal(&[&of(UNWRAP_ROUTE, "public.other"), &own], full), None);
+    for other in [OUTBOX, UNWRAP_ROUTE] {
+        let told = refusal(&[&own, &of(other, "public.*")], full).unwrap_or_default();
+        assert!(told.contains("transform 2") && told.contains("one of them for a table"), "{told}");
+    }
+}
