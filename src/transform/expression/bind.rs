@@ -363,6 +363,14 @@ fn comparable(order: Order, left: &mut Side<'_>, mut right: Side<'_>) -> Result<
         }
         (Type::Decimal, Type::Double) => decimal(&mut right, left.tree)?,
         (Type::Double, Type::Decimal) => decimal(left, right.tree)?,
+        // Written once, and not for each row.
+        (Type::Decimal, Type::Int) => {
+            if let Op::Leaf(Bound::Value(fixed)) = &mut right.program
+                && let Fixed::Int(value) = fixed
+            {
+                *fixed = Fixed::Decimal(value.to_string());
+            }
+        }
         (one, other) if one.is_number() && other.is_number() => {}
         (Type::TimeText, other) | (other, Type::TimeText)
             if other.is_text() && !order.is_of_equality() =>

@@ -232,6 +232,8 @@ fn an_operand_is_bound_once() {
 #[test]
 fn a_decimal_is_compared_with_what_is_written() {
     assert_eq!(ask("after.price > -10.5", &a_row()), Ok(Value::Bool(true)));
+    let whole = bind(&Expression::read("after.price > 5").unwrap(), &shape("c")).unwrap();
+    assert!(format!("{:?}", whole.program).contains("Decimal(\"5\")"), "no work for a row");
     for computed in ["0.1 + 0.2", "1.0 / 0.0", "double('10.5')", "-(0.1 * 3.0)"] {
         let told = ask(&format!("after.price > {computed}"), &a_row()).unwrap_err();
         assert!(told.contains("write double(after.price)"), "{computed}: {told}");
