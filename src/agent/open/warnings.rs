@@ -35,8 +35,8 @@ pub(super) async fn of(
     let published = seen.observed.published.as_ref();
     if let Some(record) = published.and_then(|published| published.unplaced.as_ref()) {
         warnings.push(format!(
-            "after the failover {record} could not be placed in the WAL, so that a change which the \
-             failover undid may be in the topics: events.identity_headers = true would show it"
+            "after the failover {record} could not be placed in the WAL, so that a change which \
+             the failover undid may be in the topics: events.identity_headers = true would show it"
         ));
     }
     let Some(publication) = &seen.publication else { return Ok(warnings) };
