@@ -92,3 +92,18 @@ fn a_restart_asks_about_known_topics_once() {
     assert!(catalog_reads(&world) - before <= 5, "{}", catalog_reads(&world) - before);
     again.stop();
 }
+
+#[test]
+fn the_own_topic_of_a_table_that_names_topics_has_its_schemas() {
+    let tables = "create table t0 (id int primary key, v text); insert into t0 values (1, 'a')";
+    let world = World::with(&[], tables, &[]);
+    let registry = Registry::start(([127, 0, 0, 1], 0).into(), "BACKWARD").unwrap();
+    let agent = world.agent(&format!(
+        "[events]\nformat = \"avro\"\n[registry]\nurl = \"{}\"\n[snapshot]\nmode = \"initial\"\n\
+         [[transform]]\ntype = \"content-router\"\ntopic = \"op == 'r' ? null : 'others'\"",
+        registry.url()
+    ));
+    delivers(&agent, 1);
+    assert_eq!(asked(&agent, "registry"), 2, "key and value");
+    agent.stop();
+}
