@@ -39,7 +39,7 @@ impl Published {
     pub fn note(&mut self, placed: Placed) {
         match placed {
             Placed::Commit { epoch, commit } if epoch == self.epoch => self.reach(commit),
-            Placed::Commit { .. } | Placed::Copied => {}
+            Placed::Commit { .. } | Placed::Copied | Placed::Foreign => {}
             Placed::Change { lsn, .. } if lsn >= self.switch => self.reach(lsn),
             Placed::Change { xid, .. } => {
                 self.undecided.extend(xid.map(|xid| xid.0));

@@ -28,7 +28,12 @@ pub enum Placed {
     },
     /// The record is a copied row, which is no change.
     Copied,
+    /// Another pipeline, whose positions do not compare, sent the record.
+    Foreign,
 }
+
+/// The ordinals of copied rows begin here: their upper bits are the term, which begins with 1.
+const COPIED_FROM: u64 = 1 << 40;
 
 /// Reads the identity headers. `None` if the record has none.
 #[must_use]
@@ -39,14 +44,23 @@ pub fn by_headers(headers: &[(&str, Option<&[u8]>)]) -> Option<Placed> {
     };
     let commit = text("wellspring.commit_lsn")?;
     let commit = commit.parse().ok().or_else(|| commit.parse().ok().map(Lsn::new))?;
+    let ordinal = text("wellspring.ordinal").and_then(|ordinal| ordinal.parse::<u64>().ok());
+    if ordinal.is_some_and(|ordinal| ordinal >= COPIED_FROM) {
+        return Some(Placed::Copied);
+    }
     Some(Placed::Commit { epoch: text("wellspring.epoch")?.parse().ok()?, commit })
 }
 
-/// Reads the source block of a value in JSON, with or without its schema beside it.
+/// Reads the source block of a value in JSON, with or without its schema beside it. `pipeline` is
+/// the prefix of our topics, which the source block names.
 #[must_use]
-pub fn by_json(value: &[u8]) -> Option<Placed> {
+pub fn by_json(value: &[u8], pipeline: &str) -> Option<Placed> {
     let value: Json = serde_json::from_slice(value).ok()?;
     let source = value.get("payload").unwrap_or(&value).get("source")?;
+    let name = source.get("name").and_then(Json::as_str);
+    if name.is_some_and(|name| name != pipeline) {
+        return Some(Placed::Foreign);
+    }
     if source.get("snapshot").is_some_and(|is| !matches!(is.as_str(), None | Some("false"))) {
         return Some(Placed::Copied);
     }
@@ -62,12 +76,18 @@ pub fn framed(value: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_be_bytes(id.try_into().ok()?), body))
 }
 
-/// Reads the source block of a value in Avro, whose frame is removed.
+/// Reads the source block of a value in Avro, whose frame is removed. `pipeline` is the prefix of
+/// our topics, which the source block names.
 #[must_use]
-pub fn by_avro(schema: &Schema, mut body: &[u8]) -> Option<Placed> {
+pub fn by_avro(schema: &Schema, mut body: &[u8], pipeline: &str) -> Option<Placed> {
     let reader = GenericDatumReader::builder(schema).build().ok()?;
     let value = reader.read_value(&mut body).ok()?;
     let source = field(&value, "source")?;
+    if let Some(Value::String(name)) = field(source, "name")
+        && name != pipeline
+    {
+        return Some(Placed::Foreign);
+    }
     if let Some(Value::String(is)) = field(source, "snapshot")
         && is != "false"
     {
@@ -119,15 +139,15 @@ mod tests {
     #[test]
     fn a_source_block_names_the_change() {
         let bare = br#"{"op":"c","source":{"snapshot":"false","lsn":1100,"txId":7}}"#;
-        assert_eq!(by_json(bare), Some(CHANGE));
+        assert_eq!(by_json(bare, "shop"), Some(CHANGE));
         let beside = br#"{"schema":{},"payload":{"source":{"lsn":1100,"txId":7}}}"#;
-        assert_eq!(by_json(beside), Some(CHANGE));
+        assert_eq!(by_json(beside, "shop"), Some(CHANGE));
         let copied = br#"{"source":{"snapshot":"last","lsn":1100,"txId":7}}"#;
-        assert_eq!(by_json(copied), Some(Placed::Copied));
+        assert_eq!(by_json(copied, "shop"), Some(Placed::Copied));
         let message = Some(Placed::Change { lsn: Lsn::new(5), xid: None });
-        assert_eq!(by_json(br#"{"source":{"lsn":5,"txId":null}}"#), message);
+        assert_eq!(by_json(br#"{"source":{"lsn":5,"txId":null}}"#, "shop"), message);
         for unplaced in [&b"{\"id\":1}"[..], b"not json", b"", b"{\"source\":{}}"] {
-            assert_eq!(by_json(unplaced), None);
+            assert_eq!(by_json(unplaced, "shop"), None);
         }
     }
 
@@ -141,9 +161,39 @@ mod tests {
         // The fields of the source are "false", 7 and 1100.
         let value = b"\0\0\0\0\x09\0\x0afalse\x02\x0e\x02\x98\x11";
         let (id, body) = framed(value).unwrap();
-        assert_eq!((id, by_avro(&schema, body)), (9, Some(CHANGE)));
-        assert_eq!(by_avro(&schema, b"\0\x08true\x02\x0e\x02\x98\x11"), Some(Placed::Copied));
-        assert_eq!(by_avro(&schema, b"\0"), None, "it is cut off");
+        assert_eq!((id, by_avro(&schema, body, "shop")), (9, Some(CHANGE)));
+        assert_eq!(
+            by_avro(&schema, b"\0\x08true\x02\x0e\x02\x98\x11", "shop"),
+            Some(Placed::Copied)
+        );
+        assert_eq!(by_avro(&schema, b"\0", "shop"), None, "it is cut off");
         assert_eq!(framed(b"\x01\0\0\0\x09"), None);
+    }
+
+    #[test]
+    fn a_record_of_another_pipeline_has_no_place() {
+        let own = br#"{"source":{"name":"shop","lsn":1100,"txId":7}}"#;
+        assert_eq!(by_json(own, "shop"), Some(CHANGE));
+        assert_eq!(by_json(own, "bank"), Some(Placed::Foreign));
+        let text = r#"{"type":"record","name":"Envelope","fields":[
+            {"name":"source","type":{"type":"record","name":"Source","fields":[
+              {"name":"name","type":"string"},
+              {"name":"txId","type":"long"},{"name":"lsn","type":"long"}]}}]}"#;
+        let schema = Schema::parse_str(text).unwrap();
+        let value = b"\x08shop\x0e\x98\x11";
+        assert_eq!(by_avro(&schema, value, "shop"), Some(CHANGE));
+        assert_eq!(by_avro(&schema, value, "bank"), Some(Placed::Foreign));
+    }
+
+    #[test]
+    fn the_ordinal_of_a_copied_row_says_that_it_is_one() {
+        let headers = |ordinal: &'static [u8]| {
+            let epoch = ("wellspring.epoch", Some(&b"1"[..]));
+            let commit = ("wellspring.commit_lsn", Some(&b"0/10"[..]));
+            by_headers(&[epoch, commit, ("wellspring.ordinal", Some(ordinal))])
+        };
+        assert_eq!(headers(b"1099511627776"), Some(Placed::Copied));
+        let commit = Placed::Commit { epoch: 1, commit: Lsn::new(16) };
+        assert_eq!(headers(b"1099511627775"), Some(commit));
     }
 }

@@ -20,9 +20,8 @@ use super::topics::{Asker, Topics, is_mock};
 /// How long one poll waits.
 const READ_POLL: Duration = Duration::from_millis(100);
 
-/// How long the whole reading may take. It holds up a failover, and it reads what was sent within
-/// seconds.
-const WITHIN: Duration = Duration::from_secs(60);
+/// How long the whole reading may take. A failover waits for it.
+const WITHIN: Duration = Duration::from_secs(30);
 
 /// How much earlier than the record of progress a record may be timed: brokers whose topics carry
 /// their own time have clocks of their own.

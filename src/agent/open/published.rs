@@ -3,25 +3,30 @@
 
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
-use crate::continuity::Published;
 use crate::continuity::checkpoint::{Checkpoint, State};
+use crate::continuity::{Published, Trouble};
+
 use crate::encode::placed::{self, Placed};
-use crate::encode::registry::Registry;
+use crate::encode::registry::{Registry, RegistryError};
 use crate::encode::{Format, Planner};
-use crate::kafka::{RecentRecord, Topics};
+use crate::kafka::{KafkaError, RecentRecord, Topics};
 use crate::lsn::Lsn;
 use crate::plans::SinkConfig;
 use crate::postgres::Sql;
+use crate::reason::TroubleReason;
 use apache_avro::Schema;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::runtime::Handle;
 
 /// Finds up to where changes were published on a timeline that `history` says has ended. `None` if
-/// the timeline is the recorded one, if the checkpoint is of a clean stop and says it all, or if
-/// the sink is no Kafka.
+/// the timeline is the recorded one, if the checkpoint is of a clean stop and says it all, if a
+/// halt stands, which says more, or if the sink is no Kafka.
+///
+/// Topics that this login may not read, and topics that are not read in time, do not hold up a
+/// failover: the answer then has a record without a place, which a warning tells.
 ///
 /// # Errors
-/// The topics cannot be read to their ends, or the server cannot be asked.
+/// Kafka, the registry or the server cannot be asked now.
 pub(super) async fn upto(
     config: &Config,
     state: &State,
@@ -31,23 +36,37 @@ pub(super) async fn upto(
     let (SinkConfig::Kafka(kafka), Some(record)) = (&config.sink, &state.record) else {
         return Ok(None);
     };
-    let Some(&switch) = history.get(&record.timeline).filter(|_| !record.clean) else {
+    let is_told = record.clean || state.halt.is_some();
+    let Some(&switch) = history.get(&record.timeline).filter(|_| !is_told) else {
         return Ok(None);
     };
     let reading = Reading {
         published: Published::new(record.epoch, switch),
         format: config.encode.format,
+        pipeline: config.encode.prefix.to_string(),
         registry: config.registry.as_ref().and_then(|config| Registry::new(config).ok()),
+        unanswered: None,
         runtime: Handle::current(),
         schemas: HashMap::new(),
     };
     let key = Checkpoint::key(&record.slot, record.term);
     let places = places(config, &state.partitions);
-    let Some(reading) =
-        Topics::new(kafka).recent_records(&key, places, reading, Reading::note).await?
-    else {
-        return Ok(None);
+    let read = Topics::new(kafka).recent_records(&key, places, reading, Reading::note).await;
+    let reading = match read {
+        Ok(Some(reading)) => reading,
+        Ok(None) => return Ok(None),
+        Err(error) if matches!(error, KafkaError::Timeout { .. }) || error.is_of_topic() => {
+            let mut published = Published::new(record.epoch, switch);
+            published.note_unplaced(|| format!("what was sent after the checkpoint ({error})"));
+            return Ok(Some(published));
+        }
+        Err(error) => return Err(error.into()),
     };
+    if let Some(error) = reading.unanswered {
+        let what = "after a failover, the schemas of the newest records".to_owned();
+        let reason = TroubleReason::RegistryUnavailable;
+        return Err(PipelineError::Trouble(Trouble::new(reason, what, &error)));
+    }
     let mut published = reading.published;
     if published.upto <= switch && is_any_undone(sql, &published.undecided).await? {
         published.undone();
@@ -80,7 +99,11 @@ fn places(config: &Config, partitions: &BTreeMap<String, i32>) -> Vec<(String, i
 struct Reading {
     published: Published,
     format: Format,
+    /// Prefix of our topics, which a source block names.
+    pipeline: String,
     registry: Option<Registry>,
+    /// The first failure of the registry. The registry is not asked again.
+    unanswered: Option<RegistryError>,
     /// Runs the registry's calls from the thread that reads the topics.
     runtime: Handle,
     /// Schemas by id. `None` for one that the registry does not give.
@@ -91,10 +114,12 @@ impl Reading {
     fn note(&mut self, record: &RecentRecord<'_>) {
         let by_headers = placed::by_headers(&record.headers);
         // A tombstone follows the delete of its key.
-        let Some(value) = record.value.filter(|_| by_headers.is_none()) else {
+        let Some(value) = record.value else {
             return by_headers.into_iter().for_each(|placed| self.published.note(placed));
         };
-        match self.by_value(value) {
+        // Headers alone do not say which pipeline sent the record.
+        let by_value = self.by_value(value);
+        match by_headers.filter(|_| by_value != Some(Placed::Foreign)).or(by_value) {
             Some(placed) => self.published.note(placed),
             None if record.is_later => self.published.note_unplaced(|| {
                 format!("offset {} of {}[{}]", record.offset, record.topic, record.partition)
@@ -105,15 +130,21 @@ impl Reading {
 
     fn by_value(&mut self, value: &[u8]) -> Option<Placed> {
         if self.format != Format::Avro {
-            return placed::by_json(value);
+            return placed::by_json(value, &self.pipeline);
         }
         let (id, body) = placed::framed(value)?;
-        let (registry, runtime) = (&self.registry, &self.runtime);
+        let Reading { registry, runtime, unanswered, .. } = self;
         let schema = self.schemas.entry(id).or_insert_with(|| {
-            let text = runtime.block_on(registry.as_ref()?.schema(id)).ok()??;
-            Schema::parse_str(&text).ok()
+            let registry = registry.as_ref().filter(|_| unanswered.is_none())?;
+            match runtime.block_on(registry.schema(id)) {
+                Ok(text) => Schema::parse_str(&text?).ok(),
+                Err(error) => {
+                    *unanswered = Some(error);
+                    None
+                }
+            }
         });
-        placed::by_avro(schema.as_ref()?, body)
+        placed::by_avro(schema.as_ref()?, body, &self.pipeline)
     }
 }
 
