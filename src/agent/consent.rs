@@ -387,6 +387,7 @@ pub(super) fn consented(
         last_commit: None,
         server_seen: seen.server(),
         pending_xids: Vec::new(),
+        pending_upto: None,
         sequence: None,
         // The floor of an earlier epoch means nothing in this one. If a hold is open, the
         // checkpoint is not clean, and the next start opens a new hold.

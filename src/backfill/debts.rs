@@ -59,7 +59,7 @@ impl Copies {
                 "the backfill that was to bring the rows was cancelled",
                 format!("wellspring snapshot {}", in_shell(&copy.name)),
             );
-            let epoch = copy.owed.unwrap_or(self.epoch);
+            let epoch = copy.owed.unwrap_or(self.history.epoch);
             self.debts.tables.entry(copy.name.clone()).or_insert((epoch, left));
         }
     }

@@ -35,7 +35,7 @@ pub use signals::{Origin, Wanted};
 use copy::{Copy, Known, Stage};
 use news::CopyNews;
 use pace::Pace;
-use place::{Numbers, StreamPlace};
+use place::{History, Numbers, StreamPlace};
 use shape::key_names;
 use unwritten::Unwritten;
 
@@ -96,8 +96,7 @@ pub struct Copies {
     stream: StreamPlace,
     unwritten: Unwritten,
     numbers: Numbers,
-    /// Epoch of the checkpoint.
-    epoch: u64,
+    history: History,
     /// The standstill under way. There is at most one.
     standstill: Option<standstill::UnderWay>,
     pace: Pace,
@@ -121,7 +120,7 @@ impl Copies {
             stream: StreamPlace::default(),
             unwritten: Unwritten::new(slot_name),
             numbers: Numbers::default(),
-            epoch: 0,
+            history: History::default(),
             standstill: None,
             pace: Pace::free(),
             queried: BTreeSet::new(),
@@ -144,12 +143,11 @@ impl Copies {
         snapshot: &PgSnapshot,
         first: bool,
     ) {
-        let is_consented = self.epoch != record.epoch;
+        let is_consented = self.history.epoch != record.epoch;
         self.numbers.begin_term(record.term);
         // A transaction that a failover undid never ends on the new timeline.
-        let is_undone = is_consented && self.stream.timeline != record.timeline;
-        self.epoch = record.epoch;
-        self.stream.timeline = record.timeline;
+        let is_undone = is_consented && self.history.timeline != record.timeline;
+        self.history = History { epoch: record.epoch, timeline: record.timeline };
         if first || is_undone {
             let pending: Vec<FullXid> =
                 record.pending_xids.iter().map(|xid| FullXid(*xid)).collect();

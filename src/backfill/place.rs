@@ -6,14 +6,21 @@ use crate::lsn::Lsn;
 /// The place of the stream on this connection. A new connection begins with the empty one.
 #[derive(Default)]
 pub(super) struct StreamPlace {
-    /// The server's timeline at the newest connect.
-    pub timeline: u32,
     /// Position where the stream last was outside of a transaction, or zero.
     pub stands: Lsn,
     /// Start of the commit record of the open transaction. `None` outside of a transaction.
     pub open: Option<Lsn>,
     /// Since when the stream has been held before a change. `None` while it is not held.
     pub held: Option<Moment>,
+}
+
+/// The history that the newest connect has proven. A lost connection does not end it.
+#[derive(Default)]
+pub(super) struct History {
+    /// Epoch of the checkpoint.
+    pub epoch: u64,
+    /// The server's timeline at that connect.
+    pub timeline: u32,
 }
 
 /// Numbers that are used once.

@@ -157,7 +157,7 @@ impl Copies {
                 Journal { fresh: copy.window.journal.fresh, ..Journal::default() };
             copy.windows = None;
         }
-        if !copy.is_published_as_before(&table, self.epoch) {
+        if !copy.is_published_as_before(&table, self.history.epoch) {
             // Writers are looked up again, because this survey may have been taken before the
             // publication changed.
             copy.stage = Stage::Unsurveyed;

@@ -139,6 +139,7 @@ mod tests {
             let (none, snapshot) = (BTreeMap::new(), "10:10:".parse().unwrap());
             copies.opened(&record, &none, &snapshot, true);
             copies.emitted(Some(crate::lsn::Xid(11)));
+            copies.lost();
             copies.opened(&Checkpoint { epoch, timeline, ..record }, &none, &snapshot, false);
             copies.pending().0
         };
