@@ -5,11 +5,7 @@ use super::java::Short;
 use super::notes::Loss;
 use super::transcode::{Fault, Tools};
 use crate::table::value::{Days, Interval, IntervalParts, MICROS_PER_DAY, Moment, civil_of};
-
-/// What Debezium writes for `infinity` in a timestamp, in microseconds: the JDBC driver's sentinel.
-const INFINITY_MICROS: i64 = 9_223_372_036_825_200_000;
-/// What it writes for `-infinity`.
-const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
+use crate::transform::times::{INFINITY_MICROS, NEGATIVE_INFINITY_MICROS};
 
 /// Infinite dates are the ends of 32 bits: they sort after and before every date Postgres has.
 /// (Debezium's numbers for them differ between snapshot and stream and lie in the past both.)

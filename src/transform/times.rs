@@ -4,6 +4,12 @@ use super::convert::{ConvertFault, MILLIS_PER_DAY, Made, Origin};
 use super::pattern::Pattern;
 use super::shape::Temporal;
 
+/// What Debezium writes for `infinity` in a timestamp, in microseconds: the JDBC driver's sentinel.
+pub(crate) const INFINITY_MICROS: i64 = 9_223_372_036_825_200_000;
+
+/// What Debezium writes for `-infinity` in a timestamp, in microseconds.
+pub(crate) const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
+
 /// What becomes of moments: the settings of Connect's `TimestampConverter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Times {

@@ -8,6 +8,7 @@
 
 use super::convert::{ConvertFault, Made, Origin};
 use super::shape::Temporal;
+use super::times::{INFINITY_MICROS, NEGATIVE_INFINITY_MICROS};
 use crate::table::value::{civil_of, days_of};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 use std::fmt::Write as _;
@@ -131,6 +132,20 @@ impl Zoned {
             seconds.checked_mul(units).and_then(|by| number.checked_add(by)).ok_or(OUT_OF_RANGE)
         };
         match (self.form, origin) {
+            (Form::Number(units) | Form::Instant(units), Origin::Int)
+                if is_infinite(number()?, units) =>
+            {
+                number().map(Made::Int)
+            }
+            (Form::Connect, Origin::Moment(Temporal::Timestamp))
+                if is_infinite(number()?, 1000) =>
+            {
+                Ok(Made::Moment(Temporal::Timestamp, number()?))
+            }
+            (Form::Text, Origin::Text) if matches!(text, "infinity" | "-infinity") => {
+                buffer.push_str(text);
+                Ok(Made::Text(buffer))
+            }
             (Form::Number(units), Origin::Int) => {
                 let number = number()?;
                 let offset = self.zone.local(number.div_euclid(units));
@@ -160,6 +175,16 @@ impl Zoned {
             }
             _ => Err(ConvertFault::Foreign),
         }
+    }
+}
+
+/// True if a number of so many units a second stands for `infinity` or `-infinity`, which have no
+/// offset.
+fn is_infinite(number: i64, units: i64) -> bool {
+    match units {
+        1000 => [INFINITY_MICROS / 1000, NEGATIVE_INFINITY_MICROS / 1000].contains(&number),
+        1_000_000 => [INFINITY_MICROS, NEGATIVE_INFINITY_MICROS].contains(&number),
+        _ => [i64::MAX, i64::MIN].contains(&number),
     }
 }
 
@@ -260,4 +285,37 @@ fn date_of(date: &str) -> Option<i64> {
         return None;
     }
     days_of(sign * year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted(form: Form, origin: Origin, text: &str) -> String {
+        let zoned = Zoned { zone: Zone::read("America/New_York").unwrap(), form };
+        let mut buffer = String::new();
+        match zoned.convert(origin, text, None, &mut buffer).unwrap() {
+            Made::Int(number) | Made::Moment(_, number) => number.to_string(),
+            Made::Text(text) => text.to_owned(),
+            _ => panic!("a moment is a number or a text"),
+        }
+    }
+
+    #[test]
+    fn an_infinite_moment_stays_as_it_is() {
+        for text in ["infinity", "-infinity"] {
+            assert_eq!(converted(Form::Text, Origin::Text, text), text);
+        }
+        for (units, text) in [
+            (1_000_000, "9223372036825200000"),
+            (1_000_000, "-9223372036832400000"),
+            (1000, "9223372036825200"),
+            (1_000_000_000, "9223372036854775807"),
+        ] {
+            assert_eq!(converted(Form::Number(units), Origin::Int, text), text);
+        }
+        let timestamp = Origin::Moment(Temporal::Timestamp);
+        assert_eq!(converted(Form::Connect, timestamp, "-9223372036832400"), "-9223372036832400");
+        assert_eq!(converted(Form::Number(1000), Origin::Int, "0"), "18000000");
+    }
 }

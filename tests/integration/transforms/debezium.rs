@@ -19,11 +19,11 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
          the envelope on; `change` is the row before a delete and the row after another change. `hash` is `java` (the \
          default) or `murmur`, and the sum of the hashes names one of `partitions` partitions. A field that the table does \
          not have, and one that is NULL, does not count. If none counts, the key decides. A value that is no single one is \
-         refused, as is `before` or `after` for a change that lacks that row. A topic must have the partition, otherwise \
-         the table is refused. A tombstone goes to the partition of its delete, so that compaction finds the row; Debezium \
+         refused, as is `before` or `after` for a change that lacks that row. The stream halts at a \
+         row whose partition its topic does not have. A tombstone goes to the partition of its delete, so that compaction finds the row; Debezium \
          leaves it to the key. The column must be in the replica identity, otherwise the table is refused, because its \
          deletes would overtake its inserts. With `missing = \"ignore\"` the value that stands for the column counts then, \
-         as with Debezium. Events of a row whose column changes go to two partitions, and have no order there.",
+         and the placeholder of a large value that an update leaves as it was, as with Debezium. Events of a row whose column changes go to two partitions, and have no order there.",
         "type = \"partition-routing\"\nfields = [\"change.region\"]\npartitions = 12\n\n[[transform]]\ntype = \"unwrap\"\n\n\
          [[transform]]\ntype = \"replace-field\"\ninclude = [\"id\", \"region\"]",
     ),
@@ -36,7 +36,7 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
          field. Without either prefix a name is that of a topic or else of a table. The field `source.ts_ms` (and `ts_us`, \
          `ts_ns`) is moved where a rule names it. The offset is looked up by the value as if it were a local time, as \
          Debezium does it, so it can be that of some hours before or after where clocks change. A time without date takes \
-         the offset of the commit; Debezium takes that of the day on which it runs. A null is read as the default of its \
+         the offset of the commit; Debezium takes that of the day on which it runs. Infinite moments stay as they are. A null is read as the default of its \
          column.",
         "type = \"timezone\"\nzone = \"Europe/Berlin\"\ninclude = [\"source:places:seen\"]\n\n[[transform]]\n\
          type = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\ninclude = [\"id\", \"seen\", \"at\"]",
@@ -69,7 +69,7 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
          Fields that are required stay, unless `drop_fields_compatible = false`. `drop_fields_from_key = true` drops them \
          from the key as well, which then is another key. Nulls of such an update are read as the defaults of their \
          columns, as Debezium has it. Each set of fields has a schema, which Avro registers as a version, and the updates \
-         of a table have at most 1000 sets. The table needs REPLICA IDENTITY FULL; otherwise nothing is dropped.",
+         of a table have at most 1000 sets; the stream halts at one more. The table needs REPLICA IDENTITY FULL; otherwise nothing is dropped.",
         "type = \"changed-fields\"\nunchanged = \"same\"\n\n[[transform]]\ntype = \"unwrap\"\n\
          drop_fields_header = \"same\"\n\n[[transform]]\ntype = \"drop-headers\"\nheaders = [\"same\"]",
     ),
