@@ -11,6 +11,7 @@ import decode
 import observer
 import scenarios
 import servers
+from agent import lsn
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 # From the moment the slot is free to the other replica's first turn with it: the bound.
@@ -257,6 +258,9 @@ def lag_by_other_clocks(world):
     lorises = [half_asked(agent.port) for _ in range(400)]
     arrivals = Arrivals(world.kafka.brokers, world.prefix + ".public.wide", 3)
     arrivals.start()
+    # `until_delivered` switches to a new segment of the log, a jump of megabytes in no time, which the agent learns a little later.
+    end = lsn(pg.psql("select pg_current_wal_lsn()"))
+    world.until("the server's end is known", lambda: agent.metrics().get("wellspring_server_lsn_bytes", 0) >= end, 30)
     scraper = Scraper(pg, world.slot, agent)
     scraper.start()
     before = agent.metrics()
