@@ -47,7 +47,7 @@ pub struct Outbox {
     pub headers: Vec<(String, String)>,
     /// Columns that stand beside the payload, with the names of the fields.
     pub fields: Vec<(String, String)>,
-    /// The column with the version of the schema, which a struct has.
+    /// Column that holds the version of an event's schema. Only the schema of a struct has one.
     pub version: Option<String>,
     /// The column of the record's time.
     pub time: Option<String>,

@@ -5,7 +5,8 @@ use crate::transform::shape::{Base, Node, Part, Schema, Shape};
 
 /// A place in a record.
 pub(super) enum Found {
-    /// A value, with the names of the struct that is null in each record, if one leads to it.
+    /// A value of the record. The text names the struct around the value if this struct is null in
+    /// each record of the kind.
     Part(Part, Option<String>),
     /// Nothing, which is null.
     Nothing,

@@ -8,7 +8,8 @@ use super::{
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel::parser::Parser;
 
-/// How deep the parser may go. [`Size`] has looked before, since the parser counts too late.
+/// How deep the parser may recurse. [`Size`] refuses a deeper text before the parser runs, because
+/// the parser checks its own depth after it has used the stack.
 const DEPTH_MAX: u16 = 32;
 
 /// The size that a compiled regular expression may have.
