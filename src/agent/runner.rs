@@ -259,7 +259,9 @@ impl Runner {
             .into_iter()
             .chain(piece)
             .fold(copying::next_tick(core, copying.as_ref()), std::cmp::min);
-        let timer = Duration::from_micros(tick.since(now()).max(1000)).min(checks.heartbeat.rest());
+        let timer = Duration::from_micros(tick.since(now()).max(1000))
+            .min(checks.heartbeat.rest())
+            .min(sink.as_ref().map_or(Duration::MAX, Sink::rest));
         let (mut sentinel, mut stream) = (None, None);
         if let Some(live) = live {
             sentinel = Some(&live.sql);

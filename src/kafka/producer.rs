@@ -267,11 +267,17 @@ impl Producer {
         Ok(())
     }
 
-    /// Whether no record is parked, so that a further one is librdkafka's at once. Hands parked
-    /// ones over first.
+    /// Whether no record is parked, after the parked ones were handed over as far as there are
+    /// places. librdkafka frees the places of a batch after the last report of the batch.
     #[inline]
     pub fn has_room(&mut self) -> bool {
         self.parked.is_empty() || self.hand_over_parked()
+    }
+
+    /// Whether a record is parked. [`Producer::has_room`] has to be asked again and again then.
+    #[must_use]
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
     }
 
     #[cold]

@@ -45,6 +45,9 @@ const LINES_MAX: usize = 10_000;
 /// The most records of one change: delete, tombstone, create.
 const CHANGE_LINES_MAX: usize = 3;
 
+/// Spacing of the attempts to hand over a record for which librdkafka had no place.
+const PARKED_RETRY: Duration = Duration::from_millis(50);
+
 /// Lines have no offsets. A counter of lines would begin again with each producer, and would mix
 /// the topics of several tables. The core compares nothing if a report has no offset.
 const NO_OFFSET: i64 = -1;
@@ -205,6 +208,16 @@ impl Sink {
             Sink::Stdout(Lines { lines, .. }) => {
                 lines.capacity() >= CHANGE_LINES_MAX && !lines.is_closed()
             }
+        }
+    }
+
+    /// The longest time until [`Sink::has_room`] has to be asked again, although the sink reports
+    /// nothing meanwhile.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        match self {
+            Sink::Kafka(producer) if producer.has_parked() => PARKED_RETRY,
+            Sink::Kafka(_) | Sink::Stdout(_) => Duration::MAX,
         }
     }
 
