@@ -398,7 +398,7 @@ def main():
         kafka.wipe()
         options.kafka, options.registry = kafka.start().brokers, registry.start().url
     if options.lane:
-        servers.use_ports_of_lane(options.lane)
+        servers.use_a_block_of_ports()
     runner, equal, told, unsupported, began = Runner(options), 0, 0, 0, time.monotonic()
     for name in names:
         at = time.monotonic()

@@ -98,9 +98,10 @@ def main():
     servers.stop_leftovers()
     began = time.monotonic()
     if options.lanes > 1:
+        # What must be alone comes last, because other stages of CI run beside the lanes.
         alone = [name for name in chosen if name.startswith(ALONE)]
-        passed = run_lane(chosen, alone, options)
-        passed += run_lanes(chosen, [name for name in chosen if name not in alone], options)
+        passed = run_lanes(chosen, [name for name in chosen if name not in alone], options)
+        passed += run_lane(chosen, alone, options)
     else:
         passed = run_lane(chosen, list(chosen), options)
     print("%d of %d scenarios passed, %.0f s" % (passed, len(chosen), time.monotonic() - began))
@@ -145,7 +146,7 @@ def end_on_signal(*_):
 def lane(number, waiting, ended, chosen, options):
     """One process of `run_lanes`, with servers of its own. The output of a scenario is printed by the parent."""
     signal.signal(signal.SIGTERM, end_on_signal)
-    servers.use_ports_of_lane(number)
+    servers.use_a_block_of_ports()
     try:
         with Stack("-%d" % number) as stack:
             while True:

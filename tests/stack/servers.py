@@ -7,6 +7,7 @@ Each server is an object with `start`, `stop` (a signal, then waiting) and `kill
 directory of its own below target/stack/run. Nothing here is installed, nothing outlives the process that started it.
 """
 import atexit
+import fcntl
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -26,16 +28,25 @@ HOST = "127.0.0.1"
 RUN = os.path.join(dist.state_root(), "run")
 _given = set()
 _running = []
-# Where the ports of a lane begin, and how many each has: below the ports that the kernel gives to clients.
-LANE_PORTS, LANE_PORTS_EACH = 12000, 2000
-_lane_ports = None
+# Blocks of ports below those that the kernel gives to clients. A process has its block while it holds the lock of a file.
+BLOCKS = range(14000, 32000, 1000)
+_block_ports = None
+_block_lock = None
 
 
-def use_ports_of_lane(number):
-    """From now on this process gives out the ports of one lane, counted from 1, which no other lane gives out."""
-    global _lane_ports  # pylint: disable=global-statement
-    first = LANE_PORTS + number * LANE_PORTS_EACH
-    _lane_ports = itertools.cycle(range(first, first + LANE_PORTS_EACH))
+def use_a_block_of_ports():
+    """From now on this process gives out ports that no other process of the machine's tests gives out."""
+    global _block_ports, _block_lock  # pylint: disable=global-statement
+    for first in BLOCKS:
+        try:
+            path = os.path.join(tempfile.gettempdir(), "wellspring-ports-%d" % first)
+            _block_lock = open(path, "w", encoding="utf-8")  # pylint: disable=consider-using-with
+            fcntl.flock(_block_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # somebody else has it
+            continue
+        _block_ports = itertools.cycle(range(first, first + BLOCKS.step))
+        return
+    raise Late("each of the %d blocks of ports is taken" % len(BLOCKS))
 
 
 def free_port():
@@ -43,7 +54,7 @@ def free_port():
     while True:
         with socket.socket() as probe:
             try:
-                probe.bind((HOST, next(_lane_ports) if _lane_ports else 0))
+                probe.bind((HOST, next(_block_ports) if _block_ports else 0))
             except OSError:  # somebody else has it
                 continue
             port = probe.getsockname()[1]
@@ -112,7 +123,7 @@ class Process:
                 env={**os.environ, **(env or {})}, cwd=self.dir, **rights,
             )
         with open(os.path.join(self.dir, "pid"), "w", encoding="utf-8") as f:
-            f.write(str(self.child.pid))
+            f.write("%d %d" % (self.child.pid, os.getpid()))
         _running.append(self)
 
     def ready(self, condition, seconds=60.0):
@@ -490,18 +501,23 @@ class Peers(Process):
 
 
 def stop_leftovers():
+    """Ends the servers of runs that have ended without doing so."""
     for name in sorted(os.listdir(RUN)) if os.path.isdir(RUN) else []:
         path = os.path.join(RUN, name, "pid")
-        if os.path.exists(path):
+        try:
             with open(path, encoding="utf-8") as f:
-                pid = int(f.read())
-            try:
-                if os.getsid(pid) == pid:  # a session leader, as we start them: not somebody who got the number later
-                    os.kill(pid, signal.SIGQUIT if name.startswith("postgres") else signal.SIGKILL)
-                    print("stopped", name, pid)
-            except ProcessLookupError:
-                pass
-            os.remove(path)
+                pid, owner = map(int, f.read().split())
+        except (FileNotFoundError, ValueError):  # none, or just being written
+            continue
+        if os.path.exists("/proc/%d" % owner):
+            continue
+        try:
+            if os.getsid(pid) == pid:  # a session leader, as we start them: not somebody who got the number later
+                os.kill(pid, signal.SIGQUIT if name.startswith("postgres") else signal.SIGKILL)
+                print("stopped", name, pid)
+        except ProcessLookupError:
+            pass
+        os.remove(path)
 
 
 if __name__ == "__main__":
