@@ -252,7 +252,8 @@ struct Reloaded {
 }
 
 impl Current {
-    /// Reads the configuration again. The agent gets it unless a key differs that needs a restart.
+    /// Reads the configuration again. The agent gets it, also if nothing differs, unless a key
+    /// differs that needs a restart.
     async fn reload(self, agent: Handle, reply: Option<Reply>) -> Reloaded {
         let refused = |why: String| Err(Refused::Faulty(why));
         let loaded = match load(self.file) {
@@ -268,10 +269,14 @@ impl Current {
                 "only [tables], [snapshot] and [registry] change in a running agent; these need a \
                  restart: {keys}"
             ))
-        } else if taken.is_empty() {
-            Ok(Granted("the configuration is the same as before".to_owned()))
         } else {
-            agent.ask(Request::Reload(Box::new(loaded.checked.pipeline(self.exit_on_halt)))).await
+            let config = loaded.checked.pipeline(self.exit_on_halt);
+            let answer = agent.ask(Request::Reload(Box::new(config))).await;
+            // The agent is asked in either case: a pattern of the same file can match a table that
+            // was created since.
+            let beside_same =
+                |Granted(done)| Granted(format!("the configuration is the same as before; {done}"));
+            if taken.is_empty() { answer.map(beside_same) } else { answer }
         };
         let loaded = answer.is_ok().then(|| Box::new(loaded));
         Reloaded { loaded, answer, reply }

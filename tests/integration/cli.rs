@@ -1,5 +1,6 @@
 //! The binary as a shell sees it: what it prints, where, and with which exit status.
 
+use crate::support::postgres::Server;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
@@ -271,13 +272,11 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
     let (code, _, err) = ask(&["snapshot", "public.t"]);
     assert!(code == Some(1) && err.contains("has not reached the stream yet"), "{err}");
 
-    // SIGHUP and the command do the same.
+    // SIGHUP and the command do the same, and no table can be looked at here.
     agent.signal("-HUP");
-    agent.says("configuration read again: the configuration is the same as before");
-    assert_eq!(
-        ask(&["reload"]),
-        (Some(0), "the configuration is the same as before\n".to_owned(), String::new())
-    );
+    agent.says("the configuration stays as it was: not available: the agent has not reached the");
+    let (code, _, err) = ask(&["reload"]);
+    assert!(code == Some(1) && err.contains("has not reached the stream yet"), "{err}");
 
     // A rotated token counts at once, for both sides.
     std::fs::write(&token, "fedcba9876543210fedcba9876543210").unwrap();
@@ -316,6 +315,32 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
     assert_eq!(agent.child.wait().unwrap().code(), Some(0));
     let (code, _, err) = ask(&["pause"]);
     assert!(code == Some(1) && err.contains("cannot be reached"), "{err}");
+}
+
+#[test]
+fn a_reload_of_the_same_file_captures_tables_that_are_new() {
+    let server = Server::start();
+    server.sql("postgres", "create table a (id integer primary key)");
+    let (folder, listener) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0"));
+    let address = listener.unwrap().local_addr().unwrap();
+    std::fs::write(folder.path().join("token"), "0123456789abcdef0123456789abcdef").unwrap();
+    let (url, text) = (server.url("postgres"), AWAY.replace("a.b", "public.*"));
+    let text = text.replace("postgresql://u@127.0.0.1:1/d", &url);
+    let admin = format!("[admin]\nlisten = \"{address}\"\ntoken_file = \"token\"\n");
+    let mut agent = Running::of(folder.path(), &format!("{text}{admin}"));
+    agent.says("streaming");
+    let reload = || texts(&wellspring(&["reload"], folder.path()));
+    let same = "the configuration is the same as before;";
+    let nothing = format!("{same} the captured tables are the same\n");
+    assert_eq!(reload(), (Some(0), nothing, String::new()));
+    server.sql("postgres", "create table b (id integer primary key)");
+    let joined = format!("{same} captured from now on: public.b\n");
+    assert_eq!(reload(), (Some(0), joined, String::new()));
+    agent.says("configuration read again: the configuration is the same as before; captured from");
+    let published = "select count(*) from pg_publication_tables where tablename = 'b'";
+    assert_eq!(server.sql("postgres", published).trim(), "1");
+    agent.signal("-TERM");
+    assert_eq!(agent.child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
