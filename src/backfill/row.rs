@@ -183,7 +183,7 @@ mod tests {
             metrics: Metrics::new("0").table(&"p.t"),
             table: "p.t".into(),
             route: RouteId(0),
-            partitions: 1,
+            partitions: Some(1),
             record_bytes_max: 1 << 20,
             compacted: false,
             signals: None,

@@ -254,7 +254,7 @@ pub struct Draft {
     pub value: Option<AvroSchema>,
     /// Says which topics the records of a routed table go to. The draft is then of no topic.
     pub router: Option<Arc<Router>>,
-    what: What,
+    pub(super) what: What,
     shared: Arc<Shared>,
 }
 

@@ -14,7 +14,7 @@ use super::{Config, Format};
 use crate::table::{Table, TableName};
 use crate::transform::content::Probed;
 use crate::transform::filter::Guard;
-use crate::transform::shape::{Kind, Part, Shape};
+use crate::transform::shape::{Kind, Node, Part, Shape};
 use crate::transform::{By, Routing, TransformError};
 use std::sync::Arc;
 
@@ -231,6 +231,22 @@ impl Config {
     #[must_use]
     pub fn final_topic(&self, table: &TableName) -> String {
         self.transforms.topic(table, &self.topic(table))
+    }
+}
+
+impl Draft {
+    /// The number of partitions that transforms spread the records over. `None` if they leave it to
+    /// the key.
+    #[must_use]
+    pub fn partitions(&self) -> Option<i32> {
+        let (What::Rows(_, Some(shapes)) | What::Messages(Some(shapes))) = &self.what else {
+            return None;
+        };
+        let spread_over = |shape| match partition_of(shape)?.node {
+            Node::Hashed(ref hashed) => Some(hashed.partitions),
+            _ => None,
+        };
+        shapes.iter().filter_map(spread_over).max()
     }
 }
 

@@ -16,8 +16,9 @@ pub struct Active {
     pub table: Rc<str>,
     /// The topic's number in the ledger.
     pub route: RouteId,
-    /// Partitions that keys are spread over; see `Ready::partitions`.
-    pub partitions: i32,
+    /// Partitions that keys are spread over; see `Ready::partitions`. `None` for a sink without
+    /// topics, which has no partitions.
+    pub partitions: Option<i32>,
     /// Size of the largest record that topic and producer accept, in bytes.
     pub record_bytes_max: usize,
     /// True if the topic is compacted, so that it refuses records without a key.

@@ -8,6 +8,7 @@
 //! still lie in the log. The registry would then get the versions in the wrong order.
 
 use super::described::Described;
+use super::topics::TooFewPartitions;
 use super::{Origin, PlanMaker, SchemaIds};
 use crate::change::{Position, RelationShape, describe, describe_copied};
 use crate::continuity::Chain;
@@ -191,7 +192,9 @@ impl PlanMaker {
         let mut ready = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let Some(info) = self.ahead.topics.peek(&draft.topic) else { continue };
-            if draft.key.is_none() && info.is_compacted() {
+            let recorded = self.recorded.partitions.get(&draft.topic).copied();
+            let refused = TooFewPartitions::find(&draft, info.partitions, recorded).is_some();
+            if refused || (draft.key.is_none() && info.is_compacted()) {
                 continue;
             }
             if !self.recorded.partitions.contains_key(&draft.topic) {

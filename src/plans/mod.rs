@@ -27,6 +27,7 @@ pub use ids::{Given, Replaced, SchemaIds, Unproven};
 pub use quarantine::QuarantinePlan;
 pub use routes::{RouteOf, Routed, Routes};
 pub use sink::Config as SinkConfig;
+pub use topics::TooFewPartitions;
 pub use uses::Uses;
 
 use ahead::Ahead;
@@ -360,6 +361,7 @@ impl PlanMaker {
             return Ok(Ready { name, plan, topic, partitions: 1, ids, given, warnings });
         }
         let topic = self.topic(&draft.topic).await?;
+        self.hold_partitions(name, &draft, topic.as_ref())?;
         let partitions = self.partitions_of(&draft.topic, topic.as_ref(), &mut warnings).await?;
         if draft.key.is_none() && topic.as_ref().is_some_and(TopicInfo::is_compacted) {
             let what = format!("table {name} has no key, and topic `{}` is compacted", draft.topic);

@@ -2,8 +2,63 @@
 
 use super::{Failure, PlanMaker};
 use crate::continuity::{Trouble, TroubleReason};
+use crate::encode::Draft;
 use crate::kafka::{TopicInfo, TopicSpec, Topics};
 use tokio::time::Instant;
+
+/// Transforms spread records over more partitions than their topic has for them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "partition-routing spreads records over {wanted} partitions, and topic `{topic}` has {there}{}",
+    kept(*.recorded)
+)]
+pub struct TooFewPartitions {
+    /// Topic of the records.
+    pub topic: String,
+    /// The number that the transform names.
+    pub wanted: i32,
+    /// The number that the topic has.
+    pub there: i32,
+    /// The lower number that the topic had at its first use. Records go to no other partition.
+    pub recorded: Option<i32>,
+}
+
+fn kept(recorded: Option<i32>) -> String {
+    recorded.map_or_else(String::new, |recorded| {
+        format!(", of which records use the {recorded} that it had when it was first used")
+    })
+}
+
+impl TooFewPartitions {
+    /// Compares the number that transforms name with that of the topic, and with the recorded one.
+    #[must_use]
+    pub fn find(draft: &Draft, there: i32, recorded: Option<i32>) -> Option<Self> {
+        let wanted = draft.partitions()?;
+        let recorded = recorded.filter(|recorded| *recorded < there);
+        let topic = draft.topic.clone();
+        (wanted > recorded.unwrap_or(there)).then_some(TooFewPartitions {
+            topic,
+            wanted,
+            there,
+            recorded,
+        })
+    }
+
+    /// What an operator does.
+    #[must_use]
+    pub fn next(&self) -> String {
+        let TooFewPartitions { topic, wanted, there, recorded } = self;
+        match recorded {
+            Some(recorded) => format!(
+                "write partitions = {recorded} in the transform, or give the records another topic"
+            ),
+            None => format!(
+                "write partitions = {there} in the transform, or run kafka-topics --alter --topic \
+                 {topic} --partitions {wanted}"
+            ),
+        }
+    }
+}
 
 impl PlanMaker {
     pub(super) async fn topic(&mut self, name: &str) -> Result<Option<TopicInfo>, Failure> {
@@ -61,6 +116,26 @@ impl PlanMaker {
         self.metrics.topic_requests.inc();
         let made = topics.ensure(&[spec]).await.map_err(failure)?;
         Ok(made.into_iter().next())
+    }
+
+    /// Refuses a table whose transforms name more partitions than its topic has. A sink without
+    /// topics takes any number.
+    pub(super) fn hold_partitions(
+        &self,
+        table: &str,
+        draft: &Draft,
+        info: Option<&TopicInfo>,
+    ) -> Result<(), Failure> {
+        let Some(info) = info else { return Ok(()) };
+        let recorded = self.recorded.partitions.get(&draft.topic).copied();
+        match TooFewPartitions::find(draft, info.partitions, recorded) {
+            Some(error) => {
+                let what = format!("table {table}");
+                let trouble = Trouble::new(TroubleReason::TableRefused, what, &error);
+                Err(Failure::OfTable(trouble.or_next(Some(error.next()))))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The number of partitions recorded at the first use of the topic. If it has changed since, a

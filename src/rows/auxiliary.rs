@@ -129,7 +129,7 @@ impl AuxiliaryRecords {
         self.records.encoder.heartbeat(&active.plan, tools.now_unix_nanos);
         // A heartbeat has no Position of its own. With one partition, two heartbeats that can never
         // be delivered count as the same failed record.
-        let active = Active { partitions: 1, ..active.clone() };
+        let active = Active { partitions: Some(1), ..active.clone() };
         self.records.check_and_send(&active, Position::default(), tools)?;
         Ok(true)
     }

@@ -30,20 +30,22 @@ impl Skips {
 }
 
 /// The partition of a record. It is an error if the record names one that the topic does not have.
+/// A sink without topics has no partitions, and takes any number for the same.
 #[inline]
 pub(super) fn partition(
     active: &Active,
     position: Position,
     record: &encode::Record<'_>,
 ) -> Result<i32, RowsError> {
+    let Some(partitions) = active.partitions else { return Ok(0) };
     let Some(number) = record.partition else {
-        return Ok(encode::partition(record.key, &active.table, active.partitions));
+        return Ok(encode::partition(record.key, &active.table, partitions));
     };
     match i32::try_from(number) {
-        Ok(partition) if (0..active.partitions).contains(&partition) => Ok(partition),
+        Ok(partition) if (0..partitions).contains(&partition) => Ok(partition),
         _ => {
             let (table, topic) = (active.table.to_string(), active.plan.topic().to_owned());
-            let error = EncodeError::NoPartition { table, topic, partitions: active.partitions };
+            let error = EncodeError::NoPartition { table, topic, partitions };
             Err(unencodable(active, position, &error))
         }
     }

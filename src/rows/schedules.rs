@@ -197,7 +197,7 @@ impl World {
             metrics: self.metrics.table(&name),
             table: name.into(),
             route: RouteId(table),
-            partitions: 1,
+            partitions: Some(1),
             record_bytes_max: 1 << 20,
             compacted: false,
             signals: None,

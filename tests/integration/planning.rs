@@ -107,3 +107,22 @@ fn the_own_topic_of_a_table_that_names_topics_has_its_schemas() {
     assert_eq!(asked(&agent, "registry"), 2, "key and value");
     agent.stop();
 }
+
+#[test]
+fn more_partitions_than_the_topic_has_are_refused_in_planning() {
+    let world = World::new("create table t (id int primary key)", &["t"]);
+    let routed = "[snapshot]\nmode = \"no_data\"\n[[transform]]\ntype = \"partition-routing\"\n\
+                  fields = [\"change.id\"]\npartitions = 2";
+    let told = "partition-routing spreads records over 2 partitions, and topic `p.public.t` has 1";
+    let checked = world.check(routed);
+    assert!(checked.contains(&format!("public.t: {told}")), "{checked}");
+    let agent = world.agent(routed);
+    agent.streams();
+    world.sql("insert into t values (1)");
+    let status = agent.until("a refusal", |status| status.reason == "table_refused");
+    assert!(status.detail.contains(&format!("table public.t: {told}")), "{}", status.detail);
+    let next = "write partitions = 1 in the transform, or run kafka-topics --alter --topic \
+                p.public.t --partitions 2";
+    assert_eq!(status.next, next);
+    agent.stop_in_a_copy(); // the row is not sent
+}

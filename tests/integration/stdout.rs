@@ -130,3 +130,15 @@ fn several_tables_give_no_warning_of_another_producer() {
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains("another producer"), "{said}");
 }
+
+#[test]
+fn a_number_of_a_partition_does_not_matter_without_topics() {
+    let server = server();
+    let transform = "[[transform]]\ntype = \"partition-routing\"\nfields = [\"change.id\"]\n\
+                     partitions = 12\n";
+    let mut program = Program::start_with(&server, Stdio::piped(), transform);
+    read(&mut program.lines(), 6);
+    let (code, said) = program.ended();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(!said.contains("halted"), "{said}");
+}

@@ -358,7 +358,7 @@ impl Runner {
             record_bytes_max: self.record_bytes_max(ready.topic.as_ref()),
             plan: Rc::new(ready.plan),
             table,
-            partitions: ready.partitions,
+            partitions: ready.topic.is_some().then_some(ready.partitions),
             compacted: ready.topic.is_some_and(|topic| topic.is_compacted()),
             routes,
         }

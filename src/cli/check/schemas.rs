@@ -12,7 +12,7 @@ use crate::encode::registry::{Registry, RegistryError, SchemaDigest};
 use crate::encode::{Draft, Planner};
 use crate::postgres::publication::Candidate;
 use crate::postgres::{PgError, Sql, catalog, surroundings};
-use crate::table::{ReplicaIdentity, Table};
+use crate::table::{ReplicaIdentity, Table, TableName};
 use std::collections::BTreeMap;
 
 /// The most tables whose schemas are checked. Each takes two requests, and the check has to end.
@@ -22,6 +22,12 @@ const TABLES_MAX: usize = 500;
 pub(super) struct Drafted {
     name: String,
     draft: Result<Draft, String>,
+}
+
+/// The draft of a table, if it was made.
+pub(super) fn drafted<'d>(drafted: &'d [Drafted], table: &TableName) -> Option<&'d Draft> {
+    let name = table.to_string();
+    drafted.iter().find(|drafted| drafted.name == name)?.draft.as_ref().ok()
 }
 
 /// Plans every captured table, as the agent would.

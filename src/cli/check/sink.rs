@@ -5,8 +5,8 @@ use super::{Area, Finding, Findings, detached, reachability, schemas};
 use crate::config::Checked;
 use crate::continuity::checkpoint::State;
 use crate::encode::registry::{Registry, RegistryError};
-use crate::kafka::{self, Policy, TopicInfo, Topics};
-use crate::plans::SinkConfig;
+use crate::kafka::{self, Policy, TopicInfo, TopicSpec, Topics};
+use crate::plans::{SinkConfig, TooFewPartitions};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const SMALL_MESSAGE_BYTES: usize = 1_000_000;
 pub(super) async fn look(checked: &Checked, seen: &SourceFacts) -> Vec<Finding> {
     let mut findings = Findings::new(Area::Kafka);
     let state = match &checked.sink {
-        SinkConfig::Kafka(kafka) => topics(checked, kafka, &seen.captured, &mut findings).await,
+        SinkConfig::Kafka(kafka) => topics(checked, kafka, seen, &mut findings).await,
         SinkConfig::Stdout { state_file } => {
             file(state_file, &mut findings);
             None
@@ -53,9 +53,10 @@ async fn probe(config: &crate::encode::registry::Config) -> Result<Registry, Reg
 async fn topics(
     checked: &Checked,
     config: &kafka::Config,
-    tables: &[Captured],
+    seen: &SourceFacts,
     findings: &mut Findings,
 ) -> Option<State> {
+    let tables = &seen.captured;
     let asking = Topics::new(config);
     match asking.probe().await {
         Ok(cluster) => {
@@ -97,6 +98,8 @@ async fn topics(
     detached::quarantine(checked, config, described.pop().flatten().as_ref(), findings);
     let mut to_create = 0_usize;
     for ((topic, table), info) in named.iter().zip(&described) {
+        let recorded = state.as_ref().and_then(|state| state.partitions.get(topic).copied());
+        spread(seen, table, (config, topic), info.as_ref(), recorded, findings);
         match info {
             Some(info) => existing(checked, table, info, findings),
             None if config.topics.create => {
@@ -123,6 +126,26 @@ async fn topics(
         ));
     }
     state
+}
+
+/// Checks if a topic has the partitions that transforms name, or will have them once it is created.
+/// The broker decides the number of a new topic where the rules do not.
+fn spread(
+    seen: &SourceFacts,
+    table: &Captured,
+    (config, topic): (&kafka::Config, &str),
+    info: Option<&TopicInfo>,
+    recorded: Option<i32>,
+    findings: &mut Findings,
+) {
+    let by_rules = TopicSpec::by(&config.topics, topic).partitions;
+    let there = info.map_or(by_rules, |info| info.partitions);
+    let Some(draft) = schemas::drafted(&seen.drafted, &table.name) else { return };
+    if there > 0
+        && let Some(few) = TooFewPartitions::find(draft, there, recorded)
+    {
+        findings.fail(format!("{}: {few}", table.name), few.next());
+    }
 }
 
 /// Tells that the topics of a table are not checked, because its rows name them.
