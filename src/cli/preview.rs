@@ -230,7 +230,7 @@ fn records(
     let mut plan = planner.draft(table).map_err(|error| told(&error))?.into_plan(Ids::default());
     if let Some(router) = plan.router().cloned() {
         let mut route = String::new();
-        match router.of(&row, committed_at, &mut route).map_err(|error| told(&error))? {
+        match router.of(&row, &context, &mut route).map_err(|error| told(&error))? {
             Route::Found => {
                 router.check(&route, std::iter::empty()).map_err(|error| told(&error))?;
                 let draft = planner.routed(&router, &route).map_err(|error| told(&error))?;

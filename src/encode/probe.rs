@@ -10,8 +10,7 @@ use super::form::Json;
 use super::plan::Plan;
 use super::row::{Image, Writer};
 use super::shaped_row::Images;
-use crate::change::{Context, Marker, Position, Row};
-use crate::lsn::{Lsn, PgMicros};
+use crate::change::{Context, Row};
 use crate::transform::expression::compare::Value;
 use crate::transform::shape::Kind;
 
@@ -47,24 +46,14 @@ impl Encoder {
         &mut self,
         probe: &Probe,
         row: &Row<'_>,
-        committed_at: PgMicros,
+        context: &Context<'_>,
         route: &mut String,
     ) -> Result<Answer, EncodeError> {
-        let context = Context {
-            position: Position::default(),
-            lsn: Lsn::ZERO,
-            last_commit: None,
-            xid: None,
-            committed_at,
-            origin: None,
-            xmin: None,
-            marker: Marker::Streamed,
-        };
         let plan = &probe.plan;
         assert_eq!(probe.kinds.len(), Kind::ALL.len(), "each kind is asked or left alone");
         self.begin(plan, context.position);
         let Encoder { out, new_spans, old_spans, tools, counted, .. } = self;
-        let mut write = Writer::<Json>::new(plan, &context, 0, out, (tools, counted));
+        let mut write = Writer::<Json>::new(plan, context, 0, out, (tools, counted));
         let mut asking = Asking { probe, found: None, is_kept: false };
         match *row {
             Row::Insert { new } | Row::Read { new } => {

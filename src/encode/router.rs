@@ -11,7 +11,7 @@ use super::naming;
 use super::plan::{PlanError, TOPIC_LENGTH_MAX};
 use super::probe::{Answer, BY_EXPRESSION, Probe};
 use super::reshape::Original;
-use crate::change::Row;
+use crate::change::{Context, Row};
 use crate::lsn::PgMicros;
 use crate::pgoutput::{Cell, Tuple};
 use crate::table::{ReplicaIdentity, Table};
@@ -167,10 +167,10 @@ impl Router {
     pub fn of(
         &self,
         row: &Row<'_>,
-        committed_at: PgMicros,
+        context: &Context<'_>,
         route: &mut String,
     ) -> Result<Route, EncodeError> {
-        self.of_by(row, committed_at, route, &mut Encoder::new())
+        self.of_by(row, context, route, &mut Encoder::new())
     }
 
     /// The same, with an encoder whose buffers are used for what is asked of the row.
@@ -181,14 +181,14 @@ impl Router {
     pub fn of_by(
         &self,
         row: &Row<'_>,
-        committed_at: PgMicros,
+        context: &Context<'_>,
         route: &mut String,
         encoder: &mut Encoder,
     ) -> Result<Route, EncodeError> {
         let Of::Rows(table, places) = &self.of else { unreachable!("messages are no rows") };
-        self.write_times(committed_at, route)?;
+        self.write_times(context.committed_at, route)?;
         if let Some(probe) = &self.probe
-            && encoder.probe(probe, row, committed_at, route)? == Answer::Dropped
+            && encoder.probe(probe, row, context, route)? == Answer::Dropped
         {
             return Ok(Route::Nowhere);
         }

@@ -202,7 +202,7 @@ impl Copying {
         };
         let read = Row::Read { new };
         let routed;
-        let active = match active.routed(&read, context.committed_at) {
+        let active = match active.routed(&read, &context) {
             Ok(Routed::Own) => active,
             Ok(Routed::To(found)) => {
                 routed = found;

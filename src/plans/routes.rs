@@ -4,10 +4,9 @@
 //! topic is looked up and its schemas are registered.
 
 use super::{Active, Failure, Outcome, PlanMaker};
-use crate::change::Row;
+use crate::change::{Context, Row};
 use crate::encode::{EncodeError, Encoder, Planner, Route, Router};
 use crate::ledger::RouteId;
-use crate::lsn::PgMicros;
 use crate::postgres::PgError;
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -103,11 +102,11 @@ impl Active {
     /// # Errors
     /// The row has no route, or its table has too many.
     #[inline]
-    pub fn routed(&self, row: &Row<'_>, committed_at: PgMicros) -> Result<Routed, EncodeError> {
+    pub fn routed(&self, row: &Row<'_>, context: &Context<'_>) -> Result<Routed, EncodeError> {
         let Some(routes) = &self.routes else { return Ok(Routed::Own) };
         let mut route = routes.route.borrow_mut();
         let mut encoder = routes.encoder.borrow_mut();
-        match routes.router.of_by(row, committed_at, &mut route, &mut encoder)? {
+        match routes.router.of_by(row, context, &mut route, &mut encoder)? {
             Route::Found => {}
             Route::Own => return Ok(Routed::Own),
             Route::Nowhere => {

@@ -88,7 +88,7 @@ impl CopiedRows {
             Err(error) => return failed(format!("table {}: {error}", active.table), tools),
         };
         let routed;
-        let active = match active.routed(&row, context.committed_at) {
+        let active = match active.routed(&row, context) {
             Ok(Routed::Own) => active,
             Ok(Routed::To(found)) => {
                 routed = found;

@@ -161,7 +161,7 @@ impl RowPlans {
         let position = context.position;
         let refused = |error| self.refused(error, slot, position, (table, copy));
         let mut ready = PlannedRow { table, routed: None, copy, published: Published::Yes };
-        match table.routed(row, context.committed_at) {
+        match table.routed(row, context) {
             Ok(Routed::Own) => {}
             Ok(Routed::To(found)) => ready.routed = Some(found),
             Ok(Routed::New(router, value)) => return Ok(Need::Route(slot, router, value).into()),

@@ -55,7 +55,7 @@ impl Output {
         }
         let refused = |error: EncodeError| unencodable(active, context.position, &error);
         let row = Row::Truncate;
-        let Routed::Own = active.routed(&row, context.committed_at).map_err(refused)? else {
+        let Routed::Own = active.routed(&row, context).map_err(refused)? else {
             if active.routes.as_ref().is_some_and(|routes| !routes.is_of_events()) {
                 tools.metrics.truncates_not_sent.inc();
                 tracing::warn!(

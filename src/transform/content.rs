@@ -8,7 +8,7 @@ use super::expression::bind::{Ready, bind};
 use super::expression::compare::Type;
 use super::expression::{Expression, Fixed};
 use super::filter::{Guard, Nulls};
-use super::shape::{Kind, Part, Shape};
+use super::shape::{Kind, Node, Part, Shape};
 use super::unwrap::Unwrap;
 use super::{By, Chain, Link, Routing, Transform, TransformError, TransformFault};
 use crate::table::TableName;
@@ -69,19 +69,21 @@ impl ContentRouter {
                 return Err(TransformFault::Expression { text, what });
             }
         }
-        if ready.reads_context() {
-            let what = "a topic is named by columns, by `op` and by source.ts_ms; the rest of \
-                        `source` and `transaction` are not known by then";
-            return Err(TransformFault::Expression { text, what: what.to_owned() });
-        }
-        Ok(Some(Guard { number: 0, name: NAME, text, kind, ready }))
+        let what = match (ready.reads(Node::reads_block), ready.reads(Node::reads_sequence)) {
+            (true, _) => "`transaction` is counted when the topic is known",
+            (_, true) => {
+                "a replay can have another source.sequence, and has to have the same topic"
+            }
+            (false, false) => return Ok(Some(Guard { number: 0, name: NAME, text, kind, ready })),
+        };
+        Err(TransformFault::Expression { text, what: what.to_owned() })
     }
 }
 
 impl Ready {
-    /// Whether it asks for what is not known before the topic of a row is.
-    fn reads_context(&self) -> bool {
-        self.operands.iter().any(|operand| operand.part.node.reads_context())
+    /// Whether an operand depends on what `node` asks for.
+    fn reads(&self, asks: fn(&Node) -> bool) -> bool {
+        self.operands.iter().any(|operand| asks(&operand.part.node))
     }
 }
 
@@ -171,11 +173,10 @@ impl Chain {
                 },
             }
         }
-        // These are asked before the change is known as a record is, and would be wrong.
-        if let Some(guard) = shape.guards.iter().find(|guard| guard.ready.reads_context()) {
-            let what = "it is asked before the topic of a row is known, and so are `source` and \
-                        `transaction`, except source.ts_ms; put it behind the transform that \
-                        names the topic, or ask for columns and `op`";
+        // These are asked before the record is counted, and would be wrong.
+        if let Some(guard) = shape.guards.iter().find(|it| it.ready.reads(Node::reads_block)) {
+            let what = "`transaction` is counted when the topic is known, and this is asked \
+                        before; put it behind the transform that names the topic";
             let (number, name) = (guard.number, guard.name);
             let (text, what) = (guard.text.clone(), what.to_owned());
             let source = TransformFault::Expression { text, what };

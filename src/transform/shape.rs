@@ -446,14 +446,21 @@ impl Node {
         })
     }
 
-    /// Whether the value depends on what is not known before the topic of a row is: on all of
-    /// `source` and `transaction` but the times of the commit.
-    pub(crate) fn reads_context(&self) -> bool {
-        self.any(&mut |node| match node {
-            Node::Meta(Meta::CommitMillis | Meta::CommitMicros | Meta::CommitNanos) => false,
-            Node::Meta(_) => true,
-            _ => false,
+    /// Whether the value depends on the place of a record in its transaction. Records are counted
+    /// when their topic is known.
+    pub(crate) fn reads_block(&self) -> bool {
+        self.any(&mut |node| {
+            matches!(
+                node,
+                Node::Meta(Meta::Block | Meta::BlockId | Meta::BlockTotal | Meta::BlockTable)
+            )
         })
+    }
+
+    /// Whether the value depends on the commit before the record's own. A replay can begin with a
+    /// later one.
+    pub(crate) fn reads_sequence(&self) -> bool {
+        self.any(&mut |node| matches!(node, Node::Meta(Meta::Sequence)))
     }
 
     /// The node with the default of its schema where it would be null.

@@ -23,8 +23,8 @@ pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
         "content-router",
         "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. A null leaves \
          the topic as it is. A tombstone goes to the topic of its row, and is dropped with a delete that a filter before this \
-         drops; `nulls = \"drop\"` drops all of them. Of `source`, only what is the same in each record and the times of the \
-         commit are known, here and in a filter before this. An update that changes the key is a delete and an insert, and both \
+         drops; `nulls = \"drop\"` drops all of them. `transaction` is not known here, nor in a filter before this, since records \
+         are counted when they have a topic. `source.sequence` names no topic, since a replay can have another one. An update that changes the key is a delete and an insert, and both \
          go to one topic: an expression that gives them two topics, such as one that asks for `op`, halts the stream there. The last of several content-routers counts that is not null. The table's own topic is made before its first row, as that \
          of any table. A table makes at most `topics_max` \
          (1000) topics.",
@@ -230,7 +230,7 @@ fn an_expression_names_the_topic_of_a_row() {
     for (faulty, why) in [
         ("1", "a topic is a text or null"),
         ("after == null ? null : after.total", "a topic is a text or null"),
-        ("source.sequence", "not known by then"),
+        ("source.sequence", "a replay can have another source.sequence"),
         ("after.customer", "has null in `value.after`"),
     ] {
         let told = named(faulty, INSERT).unwrap_err();
@@ -274,7 +274,7 @@ fn a_row_that_a_filter_drops_names_no_topic() {
             let Message::Insert { new, .. } = pgoutput::decode(&wire).unwrap() else { panic!() };
             let mut route = String::new();
             let router = plan.router().unwrap();
-            let found = router.of(&Row::Insert { new }, CONTEXT.committed_at, &mut route).unwrap();
+            let found = router.of(&Row::Insert { new }, &CONTEXT, &mut route).unwrap();
             (found, route)
         };
         assert_eq!(route(&FIRST).0, Route::Nowhere, "{router}");

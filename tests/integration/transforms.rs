@@ -422,7 +422,7 @@ pub(super) fn topic_of(
         other => panic!("{other:?}"),
     };
     let mut route = String::new();
-    let found = router.of(&row, CONTEXT.committed_at, &mut route);
+    let found = router.of(&row, &CONTEXT, &mut route);
     if found.map_err(|error| error.to_string())? == Route::Own {
         return Ok((plan.topic().to_owned(), route));
     }
@@ -490,9 +490,7 @@ fn a_route_that_names_no_topic_is_refused_without_its_value() {
     let router = plan.router().unwrap();
     let route = |customer| {
         let (wire, mut route) = (inserted(&[Some("7"), customer, None, None]), String::new());
-        let found = router
-            .of(&row(&wire), CONTEXT.committed_at, &mut route)
-            .map_err(|error| error.to_string());
+        let found = router.of(&row(&wire), &CONTEXT, &mut route).map_err(|error| error.to_string());
         found.map(|found| (found, route))
     };
     assert_eq!(route(Some("ann")), Ok((Route::Found, "ann".to_owned())));
@@ -518,7 +516,7 @@ fn a_json_payload_is_written_as_its_struct() {
         let plan = planner.draft(&orders(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
         let router = plan.router().unwrap();
         let (wire, mut route) = (inserted(&[Some("7"), Some("ann"), payload, None]), String::new());
-        router.of(&row(&wire), CONTEXT.committed_at, &mut route).unwrap();
+        router.of(&row(&wire), &CONTEXT, &mut route).unwrap();
         let draft = planner.routed(router, &route).unwrap();
         let (topic, schema) = (draft.topic.clone(), draft.value.as_ref().unwrap().text.clone());
         let mut encoder = Encoder::new();
@@ -552,7 +550,7 @@ fn placed(more: &str, table: &Table, cells: &[Option<&str>]) -> Result<Placed, S
     let plan = planner.draft(table).map_err(told)?.into_plan(Ids::default());
     let router = plan.router().unwrap();
     let (wire, mut route) = (inserted(cells), String::new());
-    router.of(&row(&wire), CONTEXT.committed_at, &mut route).map_err(|error| error.to_string())?;
+    router.of(&row(&wire), &CONTEXT, &mut route).map_err(|error| error.to_string())?;
     let plan = planner.routed(router, &route).map_err(told)?.into_plan(Ids::default());
     let mut encoder = Encoder::new();
     let encoded = encoder.row(&plan, &CONTEXT, &row(&wire), 0);
@@ -688,7 +686,7 @@ fn a_routed_update_is_no_event_or_is_refused() {
         let Row::Insert { new } = row(&wire) else { panic!() };
         let updated = plan.router().unwrap().of(
             &Row::Update { old: None, new },
-            CONTEXT.committed_at,
+            &CONTEXT,
             &mut String::new(),
         );
         updated.map(|route| route == Route::Unexpected)

@@ -2,6 +2,7 @@
 
 use super::super::transforms::{CONTEXT, FIRST, Letters, SECOND, message, orders, settings};
 use super::{ROUTER, left, named, planned};
+use std::sync::Arc;
 use wellspring::change::Row;
 use wellspring::encode::{Encoder, Ids, Planner, Route};
 use wellspring::pgoutput::{self, Message};
@@ -15,32 +16,55 @@ fn refusal(chain: &[&str], identity: ReplicaIdentity) -> Option<String> {
 }
 
 #[test]
-fn before_a_router_nothing_asks_for_the_context() {
+fn before_a_router_a_condition_asks_for_the_source() {
     let (full, route) = (ReplicaIdentity::Full, format!("{ROUTER}topic = \"'a'\""));
-    let (outbox, unwrap) = (OUTBOX, UNWRAP_ROUTE);
-    for condition in [
-        "source.lsn > 1000",
-        "source.txId != null",
-        "source.origin == 'b'",
-        "source.snapshot in ['true']",
-        "op != 'd' && source.sequence != null",
+    let filter = |condition: &str| format!("type = \"filter\"\ncondition = \"{condition}\"");
+    for (condition, is_kept) in [
+        ("source.lsn > 34837831", true),
+        ("source.lsn > 34837832", false),
+        ("source.txId == 771", true),
+        ("source.txId == null", false),
+        ("source.snapshot in ['false']", true),
+        ("source.sequence != null && op != 'd'", true),
     ] {
-        let filter = format!("type = \"filter\"\ncondition = \"{condition}\"");
-        for router in [&*route, unwrap, outbox] {
-            let told = refusal(&[&filter, router], full).unwrap_or_default();
-            assert!(told.contains("transform 1 (filter): `"), "{router}: {told}");
-            assert!(told.contains("put it behind the transform"), "{router}: {told}");
+        let filter = filter(condition);
+        for router in [UNWRAP_ROUTE, OUTBOX] {
+            assert_eq!(refusal(&[&filter, router], full), None, "{condition}");
         }
-        assert_eq!(refusal(&[&route, &filter], full), None, "the topic is known by then");
-        assert_eq!(refusal(&[&filter], full), None);
+        let expected: &[&str] = if is_kept { &["a c"] } else { &[] };
+        let insert: Letters<'_> = (b'I', &[(b'N', &FIRST)]);
+        assert_eq!(sent(&[&filter, &route], insert), expected, "{condition}");
     }
-    let time = "type = \"filter\"\ncondition = \"source.ts_ms > 0\"";
-    assert_eq!(refusal(&[time, &route], full), None);
+}
+
+#[test]
+fn a_topic_is_named_by_the_source_and_is_the_same_in_a_replay() {
+    let insert: Letters<'_> = (b'I', &[(b'N', &FIRST)]);
+    assert_eq!(named("'tx-' + string(source.txId)", insert).as_deref(), Ok("tx-771"));
+    let by_snapshot = "source.snapshot == 'false' ? 'live' : 'copied'";
+    assert_eq!(named(by_snapshot, insert).as_deref(), Ok("live"));
     let cast = "type = \"cast\"\nspec = [\"__lsn:string\"]";
     let unwrap = "type = \"unwrap\"\ndeletes = \"drop\"\nadd_fields = [\"lsn\"]";
     let by_lsn = format!("{ROUTER}topic = \"value.__lsn\"");
-    let told = refusal(&[unwrap, cast, &by_lsn], full).unwrap_or_default();
-    assert!(told.contains("transform 3 (content-router)") && told.contains("by then"), "{told}");
+    assert_eq!(sent(&[unwrap, cast, &by_lsn], insert), ["34837832 -"]);
+    let told = named("source.sequence", insert).unwrap_err();
+    assert!(told.contains("a replay can have another source.sequence"), "{told}");
+}
+
+#[test]
+fn before_a_router_no_record_is_counted() {
+    let refused = |chain: &str| {
+        let mut encode = settings(chain).encode;
+        Arc::make_mut(&mut encode.rules).transactions = true;
+        let planner = Planner::new(encode, "app", "run", 1);
+        planner.draft(&orders(ReplicaIdentity::Full)).unwrap_err().to_string()
+    };
+    let asked = "transaction != null && transaction.total_order > 1";
+    let route = format!("[[transform]]\n{ROUTER}topic = \"'a'\"");
+    let told = refused(&format!("type = \"filter\"\ncondition = \"{asked}\"\n\n{route}"));
+    assert!(told.contains("transform 1 (filter)") && told.contains("put it behind"), "{told}");
+    let told = refused(&format!("{ROUTER}topic = \"transaction == null ? null : 'a'\""));
+    assert!(told.contains("`transaction` is counted when the topic is known"), "{told}");
 }
 
 const OUTBOX: &str =
@@ -97,7 +121,7 @@ fn sent(chain: &[&str], (letter, tuples): Letters<'_>) -> Vec<String> {
         other => panic!("{other:?}"),
     };
     let (router, mut route) = (own.router().unwrap(), String::new());
-    let plan = match router.of(&row, CONTEXT.committed_at, &mut route).unwrap() {
+    let plan = match router.of(&row, &CONTEXT, &mut route).unwrap() {
         Route::Own => own,
         Route::Found => planner.routed(router, &route).unwrap().into_plan(Ids::default()),
         Route::Nowhere | Route::Unexpected => return Vec::new(),

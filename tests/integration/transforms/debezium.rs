@@ -223,7 +223,7 @@ fn each_set_of_dropped_fields_has_a_schema() {
         let wire = message(b'U', &[(b'O', &FIRST), (b'N', new)]);
         let Message::Update { old, new, .. } = pgoutput::decode(&wire).unwrap() else { panic!() };
         let (row, mut route) = (Row::Update { old, new }, String::new());
-        match router.of(&row, CONTEXT.committed_at, &mut route).unwrap() {
+        match router.of(&row, &CONTEXT, &mut route).unwrap() {
             Route::Own => None,
             Route::Found => Some(text(&planner.routed(router, &route).unwrap())),
             other => panic!("{other:?}"),
@@ -271,7 +271,7 @@ fn a_schema_has_the_version_of_its_event() {
     let schema = |version| {
         let wire = inserted(&[Some("7"), Some("ann"), Some("x"), version]);
         let mut route = String::new();
-        router.of(&row(&wire), CONTEXT.committed_at, &mut route).map_err(|it| it.to_string())?;
+        router.of(&row(&wire), &CONTEXT, &mut route).map_err(|it| it.to_string())?;
         let draft = planner.routed(router, &route).unwrap();
         assert_eq!(draft.topic, "outbox.event.ann");
         Ok::<_, String>(draft.value.unwrap().text)

@@ -36,7 +36,7 @@ pub fn lines(
         };
         let (mut route, mut routed) = (String::new(), None);
         if let Some(router) = own.router() {
-            match router.of(&row, CONTEXT.committed_at, &mut route).unwrap() {
+            match router.of(&row, &CONTEXT, &mut route).unwrap() {
                 Route::Found => {
                     routed = Some(planner.routed(router, &route)?.into_plan(Ids::default()));
                 }
