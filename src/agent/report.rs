@@ -370,6 +370,7 @@ impl Reporter {
         for (name, metrics) in &self.tables {
             if let Some(table) = status.tables.get_mut(name) {
                 table.changes = metrics.changes();
+                table.filtered = metrics.filtered.get();
             }
         }
         status.lag_seconds = self.lag.since().seconds(now_ms * 1000);

@@ -209,7 +209,10 @@ impl Copying {
                 &*routed
             }
             Ok(Routed::New(router, value)) => return Ok(RowOutcome::Routes(router, value)),
-            Ok(Routed::Nowhere | Routed::Unexpected) => return Ok(RowOutcome::Yes),
+            Ok(Routed::Nowhere | Routed::Unexpected) => {
+                active.count_filtered(&read);
+                return Ok(RowOutcome::Yes);
+            }
             Err(error) => {
                 let detail = format!("table {name}: {}", Chain(&error));
                 return Ok(RowOutcome::Left(left(Reason::RowUnencodable.code(), detail, name)));
@@ -232,6 +235,7 @@ impl Copying {
         }
         if records.is_empty() {
             records.count_notes(active);
+            active.count_filtered(&read);
             return Ok(RowOutcome::Yes);
         }
         records.send(active, context.position, tools)?;

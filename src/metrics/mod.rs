@@ -154,6 +154,7 @@ pub struct Metrics {
     rows: IntCounterVec,
     row_bytes: IntCounterVec,
     unrepresentable: IntCounterVec,
+    filtered: IntCounterVec,
     foreign_writes: IntCounterVec,
     tables: Arc<Admitted<TABLES_MAX>>,
     topics: Arc<Admitted<TOPICS_MAX>>,
@@ -168,6 +169,8 @@ pub struct TableMetrics {
     /// `wellspring_unrepresentable_values_total{table}`: values that were published in their
     /// documented substitute form.
     pub unrepresentable: IntCounter,
+    /// `wellspring_rows_filtered_total{table}`: changes that the configuration leaves out.
+    pub filtered: IntCounter,
 }
 
 impl TableMetrics {
@@ -386,6 +389,12 @@ impl Metrics {
                  substitute form.",
                 &["table"],
             ),
+            filtered: to.labelled(
+                "rows_filtered_total",
+                "Row changes that a filter, another transform or a setting such as \
+                 events.deletes leaves out.",
+                &["table"],
+            ),
             foreign_writes: to.labelled(
                 "foreign_writes_total",
                 "Records of other producers that were found between records of the agent.",
@@ -424,6 +433,7 @@ impl Metrics {
             rows: each(&self.rows),
             bytes: each(&self.row_bytes),
             unrepresentable: self.unrepresentable.with_label_values(&[label]),
+            filtered: self.filtered.with_label_values(&[label]),
         }
     }
 

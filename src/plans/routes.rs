@@ -140,6 +140,15 @@ impl Active {
         }
     }
 
+    /// Counts a change that has no record, because the configuration leaves it out. In an outbox
+    /// only inserted rows are events, so that nothing is left out of the other changes.
+    #[inline]
+    pub fn count_filtered(&self, row: &Row<'_>) {
+        if matches!(row, Row::Insert { .. } | Row::Read { .. }) || !self.is_of_events() {
+            self.metrics.filtered.inc();
+        }
+    }
+
     /// Whether the rows are events of an outbox.
     #[must_use]
     pub fn is_of_events(&self) -> bool {

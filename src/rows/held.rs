@@ -106,6 +106,7 @@ impl CopiedRows {
             }
             // A condition drops the row, as it drops a streamed one.
             Ok(Routed::Nowhere) if !active.is_of_events() => {
+                active.count_filtered(&row);
                 tools.copies.emitted_row(copy, 0);
                 return Ok(());
             }
@@ -138,6 +139,7 @@ impl CopiedRows {
             self.records.send(active, context.position, tools)?;
         } else {
             self.records.count_notes(active);
+            active.count_filtered(&row);
         }
         tools.copies.emitted_row(copy, self.records.size_bytes());
         Ok(())

@@ -105,7 +105,7 @@ impl Output {
                 self.records.send(active, context.position, tools)?;
                 self.sent = true;
             }
-            Published::No => {}
+            Published::No => ready.table.count_filtered(row),
             Published::UnexpectedUpdate => unexpected(ready.table, context.position),
         }
         burst.signal = ready.table.signals.and_then(|places| signalled::read(places, context, row));

@@ -70,6 +70,7 @@ impl Output {
         let encoded = self.records.encode(active, context, &row, tools.now_unix_nanos);
         encoded.map_err(refused)?;
         if self.records.is_empty() {
+            active.count_filtered(&row);
             return Ok(());
         }
         self.records.check(active, context.position, tools.core)?;

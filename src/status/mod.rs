@@ -37,8 +37,7 @@ pub enum Phase {
     Retrying,
     /// Waiting as a replica: another agent of this pipeline holds the slot.
     Standby,
-    /// Nothing more is produced or confirmed until a person acts. `reason` and `next` say what to
-    /// do.
+    /// Nothing more is produced or confirmed until a person acts, as `reason` and `next` say.
     Halted,
     /// Stopping after a request.
     Stopping,
@@ -207,8 +206,7 @@ pub struct TableStatus {
     pub topic: String,
     /// `streaming`, `incomplete`, `refused`, `detached`, `repairing`, `waiting` or `excluded`. A
     /// table streams only in the phase `streaming`; in another phase it waits, with the reason of
-    /// the phase. The changes of an `incomplete` table flow, and its topic lacks rows that no copy
-    /// could bring.
+    /// the phase. An `incomplete` table streams, and its topic lacks rows that no copy brought.
     pub state: String,
     /// Stable code of the reason for a state other than `streaming`; otherwise empty.
     pub reason: String,
@@ -220,6 +218,8 @@ pub struct TableStatus {
     pub gap: Option<GapStatus>,
     /// Changes sent since start.
     pub changes: u64,
+    /// Changes since start that a filter, another transform or `[events]` leaves out.
+    pub filtered: u64,
     /// Changes sent per second, over the last five seconds.
     pub changes_per_second: f64,
     /// Unix milliseconds of the last change, exact to a second; 0 if there was none since start.

@@ -1,5 +1,6 @@
 //! Conditions of `filter` and topics of `content-router`, from the configuration to the records.
 
+mod counted;
 mod routing;
 
 use super::transforms::{
@@ -70,6 +71,8 @@ one step for a record at most.
   convert halts it in any case. `in` of a null gives false, unless the list has a null.
 - A value that its field cannot hold, such as NaN in a `numeric`, is null in an expression too. If the record is dropped,
   `wellspring_unrepresentable_values_total` counts the value.
+- A change that is left without a record is counted for its table by `wellspring_rows_filtered_total`, and by `filtered`
+  of the table in `/status`.
 - A text stands in single or double quotes, without a letter before them. There are no comments.
 - `config import` translates simple conditions in Groovy and JavaScript, and refuses others.
 - `wellspring preview --table public.orders` shows rows before and after the transforms, and sends nothing. `--rows 5`
