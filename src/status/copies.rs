@@ -1,0 +1,92 @@
+//! Progress of copies as `/status` shows it: the first copy, backfills and standstills.
+
+use crate::lsn::Lsn;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Progress of the first copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopyStatus {
+    /// The consistent point: the rows are as of this position, and the stream begins here.
+    pub consistent_point: Lsn,
+    /// Rows sent so far.
+    pub rows: u64,
+    /// Expected rows by the statistics of the tables; 0 where nothing was analysed.
+    pub rows_expected: u64,
+    /// Bytes of the sent rows' text.
+    pub bytes: u64,
+    /// Bytes of the tables on disk.
+    pub bytes_expected: u64,
+    /// Number of readers that run in parallel.
+    pub workers: usize,
+    /// Seconds since the copy began in this process.
+    pub seconds: f64,
+    /// Rows sent per second, over the last ten seconds.
+    pub rows_per_second: f64,
+    /// Remaining seconds at the present rate; `None` where the number of rows is not known.
+    pub remaining_seconds: Option<f64>,
+    /// WAL in bytes that the server kept for the slot at the last reading. It grows until the copy
+    /// ends.
+    pub wal_bytes: u64,
+    /// Expected WAL at the end of the copy, in bytes, at its mean growth so far; `None` where the
+    /// end is not known.
+    pub wal_bytes_expected: Option<u64>,
+    /// Progress of each table, by `namespace.name`.
+    pub tables: BTreeMap<String, CopyTableStatus>,
+}
+
+/// Progress of one backfill or standstill.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct WindowStatus {
+    /// Name of the table, as `namespace.name`.
+    pub table: String,
+    /// `waiting`, `copying`, `confirming`, `paused`, `failed` or `done`.
+    pub state: String,
+    /// Rows delivered so far.
+    pub rows: u64,
+    /// Bytes of the records that this process has handed to the producer.
+    pub bytes: u64,
+    /// Chunks delivered so far.
+    pub chunks: u64,
+    /// Chunks that are read and whose position the stream has not passed yet.
+    pub open_chunks: usize,
+    /// Position of the first of these chunks; `None` if there is none.
+    pub waits_for_lsn: Option<Lsn>,
+    /// Number of rows that an update moved to another key without sending an unchanged TOAST value.
+    /// They must be read again.
+    pub moved_rows: usize,
+    /// Chunks dropped since start. Their rows are read again. Some drops are normal for a table
+    /// that is written to.
+    pub dropped_chunks: u64,
+    /// Reason for the newest drop; empty if there was none.
+    pub dropped_why: String,
+    /// The operator's condition on the rows.
+    pub filter: Option<String>,
+    /// Stable code of the failure; empty if the copy has not failed.
+    pub reason: String,
+    /// What the copy waits for, or why it failed.
+    pub detail: String,
+    /// The next step for the operator.
+    pub next: String,
+}
+
+/// Progress of one table in the first copy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CopyTableStatus {
+    /// `waiting`, `copying`, `delivering`, `copied`, `refused`, `left`, or `owed` if a backfill
+    /// copies the table.
+    pub state: String,
+    /// Rows sent so far.
+    pub rows: u64,
+    /// Expected rows by the statistics; `None` where the table was never analysed, or where a
+    /// condition selects rows.
+    pub rows_expected: Option<u64>,
+    /// Bytes of the sent rows' text.
+    pub bytes: u64,
+    /// Bytes of the table on disk.
+    pub bytes_expected: u64,
+    /// Why the table is `refused`, `left` or `owed`; otherwise empty.
+    pub reason: String,
+    /// The next step for the operator in that case.
+    pub next: String,
+}
