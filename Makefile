@@ -93,7 +93,7 @@ PAGE_PACKAGES := chromium chromium-driver fonts-dejavu-core
 
 .PHONY: page
 page: PACKAGES += $(PAGE_PACKAGES)
-page: packages ## the status page in Chromium, fifteen laws; DOCS=1 renews the pictures in docs/images
+page: packages ## the status page in Chromium; DOCS=1 renews the pictures in docs/images
 	cargo build --locked --bins --examples
 	python3 tests/page/run.py $(if $(DOCS),--docs)
 

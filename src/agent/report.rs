@@ -5,6 +5,7 @@ mod copies;
 mod detached;
 mod measured;
 mod ended;
+mod operators;
 mod parts;
 mod person;
 mod positions;
@@ -60,7 +61,7 @@ pub struct Reporter {
     tables: BTreeMap<String, TableMetrics>,
     updated_ms: i64,
     answers: Answers,
-    opened_before: bool,
+    operators: operators::Operators,
     pace: Pace,
     flow: rates::Flow,
     outlook: Outlook,
@@ -104,7 +105,7 @@ impl Reporter {
             tables: BTreeMap::new(),
             updated_ms: 0,
             answers: Answers::default(),
-            opened_before: false,
+            operators: operators::Operators::new(),
             pace: Pace::new(Instant::now()),
             flow: rates::Flow::default(),
             outlook: Outlook::default(),
@@ -136,7 +137,8 @@ impl Reporter {
         warnings: Vec<String>,
     ) {
         let record = &opened.record;
-        if std::mem::replace(&mut self.opened_before, true) {
+        let is_first = self.status.system_id.is_empty();
+        if !is_first {
             self.status.reconnects += 1;
             let cause = self.status.errors.last().map_or("", |error| error.reason.as_str());
             self.metrics.reconnected(Peer::Source, cause);
@@ -353,6 +355,7 @@ impl Reporter {
         self.status.needs_a_person = self.needs_a_person(core, &reason);
         self.metrics.needs_a_person.set(i64::from(self.status.needs_a_person));
         self.flow(now_ms);
+        self.status.operators = self.operators.told();
         self.status.range = core.halted().and_then(|halt| halt.range);
         self.status.stands_at =
             core.halted().and_then(|halt| halt.place.as_deref()).map(ChangeStatus::from);

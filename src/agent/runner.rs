@@ -20,7 +20,7 @@ use super::supervise::{PipelineError, disposition};
 use crate::backfill::Copies;
 use crate::change::{RelationShape, RelationSlot};
 use crate::continuity::Trouble;
-use crate::continuity::halted::Halted;
+use crate::continuity::{checkpoint::State, halted::Halted};
 use crate::core::{Core, Event, Outcome, Report};
 use crate::kafka::{Delivery, Settled, classify, is_of_topic};
 use crate::ledger::{RouteId, Ticket};
@@ -175,6 +175,7 @@ enum CheckResult {
     Halted {
         lifted: bool,
         slot: Option<SlotRow>,
+        state: Option<Box<State>>,
     },
     /// The row of the slot, read while no stream is open.
     Away(Option<SlotRow>),

@@ -5,6 +5,7 @@
 
 mod copies;
 pub mod lag;
+pub mod operators;
 pub mod outlook;
 pub mod phase;
 pub mod progress;
@@ -15,6 +16,7 @@ use crate::change::Position;
 use crate::continuity::skipped::Place;
 use crate::continuity::{LsnRange, TroubleReason};
 use crate::lsn::Lsn;
+use operators::OperatorAction;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -387,6 +389,8 @@ pub struct Status {
     pub tables: BTreeMap<String, TableStatus>,
     /// The newest errors, newest last; at most 20.
     pub errors: Vec<LastError>,
+    /// The newest actions of operators, newest last; at most 20.
+    pub operators: Vec<OperatorAction>,
     /// Samples every five seconds, oldest first. `/history` serves them apart from `/status`,
     /// because they are long.
     #[serde(skip)]

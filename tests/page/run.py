@@ -224,6 +224,7 @@ def shows_copies_beside_the_stream(world):
     page.click("[data-action='/snapshot']")
     page.until("the copy is listed", "/public.customers/.test(document.getElementById('copies').innerText)")
     page.until("it is over, with its rows", "/public.customers\\s+done\\s+500/.test(document.getElementById('copies').innerText)", 60)
+    page.until("the request is listed", "/snapshot.*\\n.*public.customers/.test(document.getElementById('operators').innerText)")
 
 
 def skips_one_change_with_token_name_and_reason(world):
@@ -255,6 +256,18 @@ def skips_one_change_with_token_name_and_reason(world):
     wait_until("the stream has passed the change", lambda: lsn(world.agent.status()["lsn"]["delivered"]) >= passed, 60)
     told = open(world.agent.log, encoding="utf-8").read()
     assert "ada" in told and "ticket 7" in told, "the decision is in the log"
+
+
+def shows_what_operators_did(world):
+    page = world.browser
+    accepted = [did for did in world.agent.status()["operators"] if did["action"] == "accept"]
+    assert len(accepted) == 1 and accepted[0]["recorded"], accepted
+    page.run("document.getElementById('operators-earlier').open = true")
+    told = page.text("#operators") + page.text("#operators-earlier")
+    ranges = [accepted[0]["range"][end] for end in ("from", "to")]
+    for text in ["went on past slot_missing", "WAL given up: %s to %s" % tuple(ranges), "by ada", "ticket 7: a picture in a name"]:
+        assert text in told, (text, told)
+    page.run("document.getElementById('operators-earlier').open = false")
 
 
 def shows_that_the_agent_is_silent(world):
@@ -293,7 +306,7 @@ def pictures(world):
 
 
 LAWS = [loads_and_updates, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
-        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_that_the_agent_is_silent, asks_nobody_else]
+        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, shows_that_the_agent_is_silent, asks_nobody_else]
 
 
 def main(arguments):

@@ -10,6 +10,8 @@ const FILTER_FROM = 12;
 // A longer list of tables is folded to so many rows, until it is opened or filtered.
 const FOLDED_ROWS = 15;
 const FOLD_FROM = 25;
+// So many actions of operators are shown before the earlier ones are folded.
+const OPERATORS_SHOWN = 5;
 // A forecast is shown only if the limit is nearer than this.
 const IN_SIGHT_SECONDS = 14 * 86400;
 
@@ -398,6 +400,21 @@ function showErrors(s) {
   renew("warnings", s.warnings, () => s.warnings.map((warning) => make("li", {}, ...prose(warning))));
 }
 
+/** Shows consents and requests of operators, newest first. The earlier ones are folded. */
+function showOperators(s) {
+  const entry = (did) => make("li", {},
+    make("div", { class: "head" }, make("code", {}, did.action), did.by ? make("span", {}, `by ${did.by}`) : "", make("span", { title: new Date(did.at_ms).toISOString() }, ago(did.at_ms, s.now_ms))),
+    make("div", {}, ...prose(did.detail)),
+    did.range ? make("div", { class: "hint" }, `WAL given up: ${did.range.from} to ${did.range.to}`) : "");
+  const all = [...s.operators].reverse();
+  const key = [all, Math.floor(s.now_ms / 10000)];
+  renew("operators", key, () => (all.length ? all.slice(0, OPERATORS_SHOWN).map(entry) : [make("li", { class: "none" }, "Nothing is recorded, and nothing was asked for since the start.")]));
+  const earlier = all.slice(OPERATORS_SHOWN);
+  by("operators-earlier").hidden = earlier.length === 0;
+  by("operators-earlier").querySelector("summary").textContent = `${earlier.length} earlier`;
+  by("operators-earlier").querySelector("ol").replaceChildren(...earlier.map(entry));
+}
+
 // ---- charts
 
 // Longest and shortest time that a chart shows. It shows all samples, which cover 15 minutes at most.
@@ -480,7 +497,7 @@ async function askStatus() {
     const asleep = s.now_ms && Date.now() - s.now_ms > 3 * STALE_AFTER_MS && last && last.now_ms === s.now_ms;
     last = s;
     s.now_ms = s.now_ms || Date.now();
-    showPhase(s); showHeader(s); showFlow(s); showTiles(s); showWal(s); showPositions(s); showSnapshot(s); showCopies(s); showTables(s); showErrors(s); showSkip(s);
+    showPhase(s); showHeader(s); showFlow(s); showTiles(s); showWal(s); showPositions(s); showSnapshot(s); showCopies(s); showTables(s); showErrors(s); showOperators(s); showSkip(s);
     if (!asleep) heard = Date.now();
   } catch {
     // No message is needed: the page shows that its data is stale.

@@ -65,7 +65,10 @@ impl Runner {
 
     pub(super) fn on_check(&mut self, result: CheckResult) {
         match result {
-            CheckResult::Halted { lifted, slot } => {
+            CheckResult::Halted { lifted, slot, state } => {
+                if let Some(state) = state {
+                    self.reporter.consents(&state);
+                }
                 if let Some(row) = slot {
                     self.reporter.slot(&row);
                 }

@@ -163,6 +163,7 @@ async fn check_halt(
 ) -> CheckResult {
     let mut lifted = false;
     let mut judged = false;
+    let mut read = None;
     if let Ok(state) = keeper
         .read()
         .await
@@ -180,6 +181,7 @@ async fn check_halt(
             Some(Standing::Judged) => judged = true,
             Some(Standing::Ended | Standing::Try(_)) => lifted = true,
         }
+        read = Some(Box::new(state));
     }
     let slot = match () {
         () if lifted => None,
@@ -192,7 +194,7 @@ async fn check_halt(
         },
         () => session::read_slot(&config.postgres, &config.slot).await,
     };
-    CheckResult::Halted { lifted, slot }
+    CheckResult::Halted { lifted, slot, state: read }
 }
 
 #[cfg(test)]

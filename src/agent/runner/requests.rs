@@ -16,12 +16,17 @@ impl Runner {
         let PendingRequest { request, reply } = request;
         let name = request.name();
         self.reporter.count_request();
+        // The state has the record of a skip, with the name and the reason of the operator.
+        let note = (name != "skip").then(|| self.reporter.note_answer(name));
         let reply = Reply::new(move |answer| {
             match &answer {
                 Ok(Granted(done)) => {
                     tracing::info!(request = name, "a request is carried out: {done}")
                 }
                 Err(why) => tracing::warn!(request = name, "a request is refused: {why}"),
+            }
+            if let Some(note) = note {
+                note(&answer);
             }
             reply.send(answer);
         });

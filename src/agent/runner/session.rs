@@ -96,6 +96,7 @@ impl Runner {
             .collect();
         self.reporter.opened(&self.config, &opened, &server, &sql, &captured, warnings);
         self.reporter.slot(&slot);
+        self.reporter.consents(&state);
         let interval = STATUS_INTERVAL_MAX.min(timeout / 3);
         self.core.retime(settings(&self.config, interval, timeout));
         let ids = match self.schema_ids() {
