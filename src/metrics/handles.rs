@@ -1,6 +1,7 @@
 //! Handles of metrics that are more than one value of the Prometheus client.
 
-use prometheus::IntGauge;
+use prometheus::core::Metric;
+use prometheus::{Histogram, IntGauge};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -32,4 +33,14 @@ impl OneHot {
             gauge.set(i64::from(*state == name));
         }
     }
+}
+
+/// The upper bound in seconds of each bucket of a histogram, with the number of values up to it, and
+/// the number of all values.
+#[must_use]
+pub fn buckets(histogram: &Histogram) -> (Vec<(f64, u64)>, u64) {
+    let metric = histogram.metric();
+    let read = metric.get_histogram();
+    let counts = read.get_bucket().iter().map(|b| (b.upper_bound(), b.cumulative_count()));
+    (counts.collect(), read.get_sample_count())
 }

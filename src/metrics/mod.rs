@@ -16,7 +16,7 @@ mod process;
 mod stages;
 mod windows;
 
-pub use handles::{Heartbeat, OneHot};
+pub use handles::{Heartbeat, OneHot, buckets};
 pub use kafka::KafkaMetrics;
 pub use labels::{FINDINGS, Operation, PHASES, Peer, TABLES_MAX, TOPICS_MAX, WAL_STATUSES};
 pub use lag::OldestOpen;

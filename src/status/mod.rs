@@ -4,6 +4,7 @@
 //! holds no row value and no secret.
 
 mod copies;
+pub mod delay;
 pub mod lag;
 pub mod operators;
 pub mod outlook;
@@ -16,6 +17,7 @@ use crate::change::Position;
 use crate::continuity::skipped::Place;
 use crate::continuity::{LsnRange, TroubleReason};
 use crate::lsn::Lsn;
+use delay::DelayStatus;
 use operators::OperatorAction;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -359,6 +361,8 @@ pub struct Status {
     pub lag_seconds: Option<f64>,
     /// Throughput over the last five seconds.
     pub rates: Rates,
+    /// How long commits took to be acknowledged, over the last minute.
+    pub delay: DelayStatus,
     /// The stages, in the order in which a change passes them.
     pub stages: Vec<StageStatus>,
     /// The WAL that the server keeps for the slot.

@@ -112,6 +112,17 @@ def loads_and_updates(world):
     assert page.run("return document.documentElement.scrollWidth <= document.documentElement.clientWidth"), "wider than the screen"
 
 
+def draws_the_course_of_each_table_and_the_delay(world):
+    page = world.browser
+    line = "document.querySelector('#tables tbody tr .spark path')"
+    page.until("three samples make a line", "(%s?.getAttribute('d') || '').includes('L')" % line, 30)
+    busy = page.run("return [...document.querySelectorAll('#tables tbody tr')].filter(row => row.querySelector('.spark')).length")
+    assert busy == 4, busy
+    delay = world.agent.status()["delay"]
+    assert 0 < delay["p50_seconds"] <= delay["p99_seconds"] < 60, delay
+    assert "by half of the commits" in page.text("#tiles"), page.text("#tiles")
+
+
 def fits_a_phone(world):
     page = world.browser
     page.look(390, height=844, phone=True)
@@ -305,7 +316,7 @@ def pictures(world):
     world.browser.look(1180)
 
 
-LAWS = [loads_and_updates, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
+LAWS = [loads_and_updates, draws_the_course_of_each_table_and_the_delay, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
         copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, shows_that_the_agent_is_silent, asks_nobody_else]
 
 

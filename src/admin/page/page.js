@@ -10,6 +10,9 @@ const FILTER_FROM = 12;
 // A longer list of tables is folded to so many rows, until it is opened or filtered.
 const FOLDED_ROWS = 15;
 const FOLD_FROM = 25;
+// The page keeps samples of each table while it is open: one every five seconds, for five minutes.
+const SAMPLE_EVERY_MS = 5000;
+const SAMPLES_MAX = 60;
 // So many actions of operators are shown before the earlier ones are folded.
 const OPERATORS_SHOWN = 5;
 // A forecast is shown only if the limit is nearer than this.
@@ -209,6 +212,11 @@ function tile(name, value, under, tone) {
   return make("div", { class: `tile ${tone || ""}` }, make("span", {}, name), make("b", {}, value), make("small", {}, under));
 }
 
+/** A percentile of the delay. The histogram ends at a minute. */
+function delay(seconds) {
+  return seconds >= 60 ? "over 1 min" : span(seconds);
+}
+
 function showTiles(s) {
   const used = s.budget_bytes ? s.in_flight_bytes / s.budget_bytes : 0;
   const tables = Object.values(s.tables);
@@ -221,6 +229,8 @@ function showTiles(s) {
   const tiles = [
     ["Lag", s.lag_seconds === null ? "unknown" : s.lag_seconds ? span(s.lag_seconds) : "0 s",
       s.lag_bytes === null ? "bytes of WAL unknown" : `${bytes(s.lag_bytes)} of WAL`, late],
+    ["Delay", s.delay.p50_seconds === null ? "–" : delay(s.delay.p50_seconds),
+      s.delay.p99_seconds === null ? "no commit in the last minute" : `to Kafka by half of the commits, ${delay(s.delay.p99_seconds)} by 99 %`, ""],
     ["Delivered", `${count(s.rates.delivered)}/s`, `${count(s.rates.transactions)} transactions/s`, ""],
     ["In flight", count(s.in_flight_records), `${bytes(s.in_flight_bytes)}, ${Math.round(used * 100)} % of the budget`, used >= 1 ? "warn" : ""],
     copying ? ["Tables", `${copied} of ${Object.keys(s.copy.tables).length}`, "are copied", failed ? "bad" : ""]
@@ -349,12 +359,12 @@ function showTables(s) {
   // A table that needs a person is never folded away.
   const urgent = found.filter(([, table]) => rank(table) === 0).length;
   const shown = found.slice(0, folded ? Math.max(FOLDED_ROWS, Math.min(urgent, ROWS_MAX)) : ROWS_MAX);
-  renew("tables", [shown.map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length, folded], () => {
+  renew("tables", [shown.map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length, folded, sampledMs], () => {
     if (!found.length) return [];
     const rows = shown.map(([name, t]) => make("tr", {},
       make("td", {}, name, make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : ""), ...setAside(t)),
       make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state)),
-      make("td", { class: "number", "data-name": "changes/s" }, count(t.changes_per_second)),
+      make("td", { class: "number", "data-name": "changes/s" }, spark(name), count(t.changes_per_second)),
       make("td", { class: "number", "data-name": "changes" }, count(t.changes)),
       make("td", { class: "number", "data-name": "last" }, ago(t.last_change_ms, s.now_ms)),
       make("td", { class: "number", "data-name": "schema ids" }, t.schema_ids.join(", ") || "–")));
@@ -369,6 +379,38 @@ function showTables(s) {
   if (unfold.textContent !== offer) unfold.textContent = offer;
   const names = all.map(([name]) => name);
   renew("table", names, () => names.map((name) => make("option", {}, name)));
+}
+
+// The counts of changes of each table, oldest first, with their times, and the time of the newest.
+const samples = new Map();
+let sampledMs = 0;
+
+/** Keeps the tables' counts, if it is time. */
+function sample(s) {
+  if (s.now_ms - sampledMs < SAMPLE_EVERY_MS && s.now_ms >= sampledMs) return;
+  sampledMs = s.now_ms;
+  for (const name of samples.keys()) if (!(name in s.tables)) samples.delete(name);
+  for (const [name, table] of Object.entries(s.tables)) {
+    let kept = samples.get(name) || [];
+    // A restart of the agent begins its counts anew.
+    if (kept.length && table.changes < kept[kept.length - 1].changes) kept = [];
+    kept.push({ at: s.now_ms, changes: table.changes });
+    samples.set(name, kept.slice(-SAMPLES_MAX - 1));
+  }
+}
+
+/** Draws a table's changes per second over the last minutes, from the samples that the page has kept. */
+function spark(name) {
+  const kept = samples.get(name) || [];
+  const rates = kept.slice(1).map((next, i) => ((next.changes - kept[i].changes) * 1000) / (next.at - kept[i].at));
+  if (rates.length < 2) return "";
+  const top = Math.max(...rates);
+  const minutes = span(Math.round((kept[kept.length - 1].at - kept[0].at) / 1000));
+  const svg = make("svg", { class: "spark", viewBox: "0 0 60 16", preserveAspectRatio: "none", role: "img", "aria-label": `up to ${count(top)}/s in the last ${minutes}` });
+  const x = (i) => (60 - (rates.length - 1 - i) * (60 / (SAMPLES_MAX - 1))).toFixed(1);
+  const y = (rate) => (15 - (top ? rate / top : 0) * 14).toFixed(1);
+  svg.append(make("path", { d: rates.map((rate, i) => `${i ? "L" : "M"}${x(i)} ${y(rate)}`).join("") }));
+  return svg;
 }
 
 // True if a person has opened the folded list of tables.
@@ -497,6 +539,7 @@ async function askStatus() {
     const asleep = s.now_ms && Date.now() - s.now_ms > 3 * STALE_AFTER_MS && last && last.now_ms === s.now_ms;
     last = s;
     s.now_ms = s.now_ms || Date.now();
+    sample(s);
     showPhase(s); showHeader(s); showFlow(s); showTiles(s); showWal(s); showPositions(s); showSnapshot(s); showCopies(s); showTables(s); showErrors(s); showOperators(s); showSkip(s);
     if (!asleep) heard = Date.now();
   } catch {

@@ -86,6 +86,7 @@ impl Reporter {
         }
         self.flow.read(now_ms, &self.metrics);
         self.status.rates = self.flow.rates();
+        self.status.delay = self.flow.delay();
         self.status.stages = self.flow.stages(&self.metrics);
         for (name, table) in &mut self.status.tables {
             self.flow.table(now_ms, name, table);

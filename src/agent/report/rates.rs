@@ -1,7 +1,8 @@
 //! Computes rates per second, the utilisation of each stage, and the chart of the last quarter of
 //! an hour. All of them come from counters that only rise.
 
-use crate::metrics::{Metrics, Stage};
+use crate::metrics::{Metrics, Stage, buckets};
+use crate::status::delay::{Buckets, DelayStatus, Delays};
 use crate::status::{Moment, Rates, StageStatus, TableStatus};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub(super) struct Flow {
     tables: BTreeMap<String, Counted>,
     moments: VecDeque<Moment>,
     moment_ms: i64,
+    delays: Delays,
 }
 
 impl Flow {
@@ -66,11 +68,18 @@ impl Flow {
             delivered: metrics.records_delivered.get(),
             busy: Stage::ALL.map(|stage| metrics.stages.busy_seconds(stage)),
         });
+        let (counts, all) = buckets(&metrics.commit_to_ack_seconds);
+        self.delays.read(now_ms, Buckets { counts, all });
         while self.counters.len() > 2
             && self.counters.get(1).is_some_and(|next| now_ms - next.at_ms >= WINDOW_MS)
         {
             self.counters.pop_front();
         }
+    }
+
+    /// The delays from commit to acknowledgement.
+    pub(super) fn delay(&self) -> DelayStatus {
+        self.delays.percentiles()
     }
 
     /// The rates over the window. All are 0 before the second reading.
