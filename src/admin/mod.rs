@@ -181,6 +181,10 @@ fn router(served: Served, actions: Actions) -> Router {
             "/page.js",
             get(async || asset("text/javascript; charset=utf-8", include_str!("page/page.js"))),
         )
+        .route(
+            "/runbooks.md",
+            get(async || asset("text/markdown; charset=utf-8", include_str!("../../docs/runbooks.md"))),
+        )
         .route("/history", get(history))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))

@@ -210,6 +210,15 @@ fn the_first_page_says_what_is_wrong_and_where_things_are() {
 }
 
 #[test]
+fn serves_the_runbook_of_each_reason() {
+    let (code, body) = world().get("/runbooks.md");
+    assert_eq!(code, 200);
+    for reason in crate::reason::codes() {
+        assert!(body.contains(&format!("\n### `{reason}`\n")), "{reason}");
+    }
+}
+
+#[test]
 fn changes_nothing_for_anybody() {
     let world = world();
     for method in ["POST", "PUT", "DELETE", "PATCH"] {

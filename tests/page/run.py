@@ -220,6 +220,18 @@ def tells_of_a_halt_and_what_to_type(world):
     command = page.text("#next .command code")
     assert command == "wellspring slot accept", command
     page.until("the error is listed", "/slot_missing/.test(document.getElementById('errors').innerText)")
+    page.click("#reason")
+    page.until("the runbook is open", "document.getElementById('runbook').open")
+    told = page.text("#runbook")
+    assert "slot_missing" in told and "Find out who dropped it. wellspring slot accept creates the slot again" in told, told
+    world.picture("runbook")
+    page.look(390, height=844, phone=True)
+    assert page.run("return document.getElementById('runbook').scrollWidth <= 390")
+    page.look(1180)
+    page.click("#runbook [data-close]")
+    page.click("#errors .reason")
+    page.until("the list opens it as well", "document.getElementById('runbook').open")
+    page.click("#runbook [data-close]")
     world.picture("halted")
     world.picture("halted-dark", dark=True)
     page.look(1180)
@@ -267,6 +279,16 @@ def skips_one_change_with_token_name_and_reason(world):
     wait_until("the stream has passed the change", lambda: lsn(world.agent.status()["lsn"]["delivered"]) >= passed, 60)
     told = open(world.agent.log, encoding="utf-8").read()
     assert "ada" in told and "ticket 7" in told, "the decision is in the log"
+
+
+def reads_every_runbook(world):
+    codes = world.browser.run("return [...runbooks.keys()]")
+    assert len(codes) > 30 and "slot_lost" in codes and "paused" in codes, codes
+    # No mark-up is left as it is written, and no text is lost.
+    left = world.browser.run("return [...runbooks].filter(([code, text]) => {"
+                             "const shown = make('div', {}, ...markdown(text)).textContent;"
+                             "return /[`|]|\\]\\(|\\*\\*/.test(shown) || shown.length < text.length * 0.6; }).map(([code]) => code)")
+    assert not left, left
 
 
 def shows_what_operators_did(world):
@@ -317,7 +339,7 @@ def pictures(world):
 
 
 LAWS = [loads_and_updates, draws_the_course_of_each_table_and_the_delay, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
-        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, shows_that_the_agent_is_silent, asks_nobody_else]
+        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, reads_every_runbook, shows_that_the_agent_is_silent, asks_nobody_else]
 
 
 def main(arguments):

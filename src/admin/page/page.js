@@ -129,6 +129,67 @@ function advice(text) {
   return text.split("`").map((piece, i) => (i % 2 === 0 ? piece : command(piece)));
 }
 
+// ---- runbooks, which the agent serves itself
+
+// The text of each section, by its reason code.
+const runbooks = new Map();
+
+async function learnRunbooks() {
+  const response = await fetch("/runbooks.md");
+  if (!response.ok) return;
+  for (const section of (await response.text()).split(/^#{2,3} /m)) {
+    const found = /^`(\w+)`\n/.exec(section);
+    if (found) runbooks.set(found[1], section.slice(found[0].length).trim());
+  }
+}
+
+/** A reason code. It opens its runbook if there is one. */
+function reason(code) {
+  if (!runbooks.has(code)) return make("code", {}, code);
+  const button = make("button", { type: "button", class: "reason", title: "What it means, and what ends it" }, code);
+  button.addEventListener("click", () => openRunbook(code));
+  return button;
+}
+
+function openRunbook(code) {
+  if (!runbooks.has(code)) return;
+  by("runbook-title").textContent = code;
+  by("runbook-text").replaceChildren(...markdown(runbooks.get(code)));
+  if (!by("runbook").open) by("runbook").showModal();
+}
+
+/** Nodes of a text with code, bold words and links. A link into another page becomes its name. */
+function inline(text) {
+  const nodes = [];
+  let rest = text;
+  for (let found; (found = /\[((?:`[^`]*`|[^\]])*)\]\(([^)]*)\)|`([^`]*)`|\*\*([^*]*)\*\*/.exec(rest)); rest = rest.slice(found.index + found[0].length)) {
+    nodes.push(rest.slice(0, found.index));
+    const [, label, target, code, bold] = found;
+    if (code !== undefined) nodes.push(make("code", {}, code));
+    else if (bold !== undefined) nodes.push(make("b", {}, bold));
+    else if (runbooks.has(target.slice(1))) nodes.push(reason(target.slice(1)));
+    else nodes.push(...inline(label), ` (docs/${target})`);
+  }
+  return [...nodes, rest];
+}
+
+/** Nodes of the markdown that runbooks have: paragraphs, lists, tables and blocks of code. */
+function markdown(text) {
+  const cells = (line) => line.replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+  return text.split(/\n{2,}/).map((block) => {
+    const lines = block.split("\n");
+    if (lines[0].startsWith("```")) return make("pre", {}, lines.filter((line) => !line.startsWith("```")).join("\n"));
+    if (lines[0].startsWith("|")) {
+      const row = (tag) => (line) => make("tr", {}, ...cells(line).map((cell) => make(tag, {}, ...inline(cell))));
+      return make("table", {}, make("thead", {}, row("th")(lines[0])), make("tbody", {}, ...lines.slice(2).map(row("td"))));
+    }
+    const list = /^(- |\d+\. )/.exec(lines[0]);
+    if (!list) return make("p", {}, ...inline(lines.join(" ")));
+    const items = block.split(/\n(?=- |\d+\. )/).map((item) => item.replace(/^(- |\d+\. )/, "").replace(/\s*\n\s*/g, " "));
+    return make(list[1] === "- " ? "ul" : "ol", {}, ...items.map((item) => make("li", {}, ...inline(item))));
+  });
+}
+
 // ---- the parts of the page
 
 function showPhase(s) {
@@ -136,6 +197,7 @@ function showPhase(s) {
   say("phase-name", s.phase);
   by("since").textContent = s.since_ms ? `for ${span(Math.floor((s.now_ms - s.since_ms) / 1000))}` : "";
   say("reason", s.reason);
+  by("reason").disabled = !runbooks.has(s.reason);
   const quarantine = s.quarantine_until_ms > s.now_ms && s.phase === "streaming"
     ? `Confirming is held for ${span((s.quarantine_until_ms - s.now_ms) / 1000)} after an unclean stop; changes flow meanwhile.` : "";
   by("detail").hidden = !(s.detail || quarantine);
@@ -359,7 +421,7 @@ function showTables(s) {
   // A table that needs a person is never folded away.
   const urgent = found.filter(([, table]) => rank(table) === 0).length;
   const shown = found.slice(0, folded ? Math.max(FOLDED_ROWS, Math.min(urgent, ROWS_MAX)) : ROWS_MAX);
-  renew("tables", [shown.map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length, folded, sampledMs], () => {
+  renew("tables", [shown.map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length, folded, sampledMs, runbooks.size], () => {
     if (!found.length) return [];
     const rows = shown.map(([name, t]) => make("tr", {},
       make("td", {}, name, make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : ""), ...setAside(t)),
@@ -421,7 +483,7 @@ function setAside(table) {
   if (!table.reason) return [];
   const since = table.gap ? `, its topic lacks everything since ${table.gap.commit_lsn}` : "";
   return [
-    make("span", { class: "under" }, ...prose(`${table.reason}${since}: ${table.detail}`)),
+    make("span", { class: "under" }, reason(table.reason), ...prose(`${since}: ${table.detail}`)),
     make("span", { class: "under" }, ...advice(table.next)),
   ];
 }
@@ -432,10 +494,10 @@ function rank(table) {
 }
 
 function showErrors(s) {
-  renew("errors", [s.errors, Math.floor(s.now_ms / 10000)], () => {
+  renew("errors", [s.errors, Math.floor(s.now_ms / 10000), runbooks.size], () => {
     if (!s.errors.length) return [make("li", { class: "none" }, "None since the start.")];
     return [...s.errors].reverse().map((error) => make("li", { class: s.now_ms - error.at_ms < 300000 ? "recent" : "" },
-      make("div", { class: "head" }, make("code", {}, error.reason), make("span", { title: new Date(error.at_ms).toISOString() }, ago(error.at_ms, s.now_ms))),
+      make("div", { class: "head" }, reason(error.reason), make("span", { title: new Date(error.at_ms).toISOString() }, ago(error.at_ms, s.now_ms))),
       make("div", {}, ...prose(error.message)), make("div", { class: "hint" }, ...advice(error.next))));
   });
   by("warnings-card").hidden = s.warnings.length === 0;
@@ -598,6 +660,9 @@ async function act(button) {
 
 for (const button of document.querySelectorAll("[data-action]")) button.addEventListener("click", () => act(button));
 by("actions").addEventListener("submit", (event) => event.preventDefault());
+by("reason").addEventListener("click", () => openRunbook(by("reason").textContent));
+for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
 by("unfold").addEventListener("click", () => { opened = !opened; if (last) showTables(last); });
 by("filter").addEventListener("input", () => last && showTables(last));
 askStatus().then(askHistory);
+learnRunbooks();
