@@ -47,7 +47,7 @@ pub struct Server {
 impl Server {
     /// Serves on a bound listener. The caller binds first, so that an unusable address is noticed
     /// before anything else starts. `ready_lag` is the largest lag at which `/readyz` reports
-    /// ready.
+    /// ready. `config` is the effective configuration as text, without secrets.
     ///
     /// # Errors
     /// The system provides no thread or no runtime.
@@ -56,6 +56,7 @@ impl Server {
         ready_lag: Duration,
         metrics: Metrics,
         status: watch::Receiver<Status>,
+        config: watch::Receiver<String>,
         actions: Actions,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
@@ -63,7 +64,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(());
         let made = watch::Sender::new((Status::default(), Bytes::new()));
-        let served = Served { metrics, status, made, ready_lag, started_ms: unix_ms() };
+        let served = Served { metrics, status, config, made, ready_lag, started_ms: unix_ms() };
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             // `from_std` needs the runtime that it will poll on.
             let listener = {
@@ -92,6 +93,7 @@ impl Server {
 struct Served {
     metrics: Metrics,
     status: watch::Receiver<Status>,
+    config: watch::Receiver<String>,
     /// The newest JSON of `/status`, and the status from which it was made. Concurrent requests get
     /// the same bytes.
     made: watch::Sender<(Status, Bytes)>,
@@ -185,6 +187,7 @@ fn router(served: Served, actions: Actions) -> Router {
             "/runbooks.md",
             get(async || asset("text/markdown; charset=utf-8", include_str!("../../docs/runbooks.md"))),
         )
+        .route("/config", get(config))
         .route("/history", get(history))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
@@ -217,6 +220,10 @@ async fn status(State(served): State<Served>) -> Response {
         Ok(json) => page(StatusCode::OK, "application/json", json),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
+}
+
+async fn config(State(served): State<Served>) -> Response {
+    text(StatusCode::OK, served.config.borrow().clone())
 }
 
 async fn history(State(served): State<Served>) -> Response {

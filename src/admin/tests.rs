@@ -16,6 +16,7 @@ struct World {
     server: Server,
     metrics: Metrics,
     tell: watch::Sender<Status>,
+    tell_config: watch::Sender<String>,
     asked: mpsc::Receiver<PendingRequest>,
     reloads: mpsc::Receiver<Reply>,
 }
@@ -28,9 +29,11 @@ fn world() -> World {
     let (agent, asked) = request::channel();
     let (reload, reloads) = mpsc::channel(1);
     let actions = Actions { agent, reload, token: Some(token(Source::Inline(Secret::new(TOKEN)))) };
+    let (tell_config, config) = watch::channel("[postgres]\n".to_owned());
+    let ready_lag = Duration::from_secs(10);
     let server =
-        Server::start(listener, Duration::from_secs(10), metrics.clone(), status, actions).unwrap();
-    World { server, metrics, tell, asked, reloads }
+        Server::start(listener, ready_lag, metrics.clone(), status, config, actions).unwrap();
+    World { server, metrics, tell, tell_config, asked, reloads }
 }
 
 impl World {
@@ -116,6 +119,7 @@ fn lives_while_the_loop_turns_and_only_then() {
         made: watch::Sender::new((Status::default(), Bytes::new())),
         metrics: world.metrics.clone(),
         status: world.tell.subscribe(),
+        config: world.tell_config.subscribe(),
         ready_lag: Duration::from_secs(10),
         started_ms: minute_ago,
     };
@@ -216,6 +220,15 @@ fn serves_the_runbook_of_each_reason() {
     for reason in crate::reason::codes() {
         assert!(body.contains(&format!("\n### `{reason}`\n")), "{reason}");
     }
+}
+
+#[test]
+fn serves_the_configuration_that_is_in_force() {
+    let world = world();
+    assert_eq!(world.get("/config"), (200, "[postgres]\n".to_owned()));
+    world.tell_config.send_replace("[tables]\n".to_owned()); // as a reload does
+    assert_eq!(world.get("/config"), (200, "[tables]\n".to_owned()));
+    assert_eq!(world.ask("POST", "/config").0, 405);
 }
 
 #[test]

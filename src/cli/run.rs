@@ -42,19 +42,21 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
         let token = checked.admin_token.clone().map(admin::token);
         let actions = admin::Actions { agent: agent.handle(), reload, token };
+        let (shown, config) = tokio::sync::watch::channel(loaded.shown.to_string());
         let serve = |listener| {
             admin::Server::start(
                 listener,
                 checked.limits.ready_lag,
                 metrics,
                 agent.status(),
+                config,
                 actions,
             )
         };
         let admin = listener.map(serve).transpose().map_err(failed)?;
         let manager = Manager::find(heartbeat);
         manager.ready();
-        let current = Current { file, loaded: loaded.clone(), exit_on_halt };
+        let current = Current { file, loaded: loaded.clone(), shown, exit_on_halt };
         let progress =
             std::io::stderr().is_terminal().then(|| tokio::spawn(progress::draw(agent.status())));
         let code = watch(agent, signals, current, reloads, manager).await;
@@ -197,6 +199,7 @@ async fn watch(
                     Err(refused) => warn!("the configuration stays as it was: {refused}"),
                 }
                 if let Some(loaded) = loaded {
+                    current.shown.send_replace(loaded.shown.to_string());
                     current.loaded = *loaded;
                 }
                 if let Some(reply) = reply {
@@ -241,6 +244,8 @@ async fn watch(
 struct Current {
     file: Option<PathBuf>,
     loaded: Loaded,
+    /// The text that `/config` serves.
+    shown: tokio::sync::watch::Sender<String>,
     exit_on_halt: bool,
 }
 

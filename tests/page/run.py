@@ -291,6 +291,21 @@ def reads_every_runbook(world):
     assert not left, left
 
 
+def shows_the_configuration_without_secrets(world):
+    page = world.browser
+    page.click("#config summary")
+    page.until("it is shown", "/\\[postgres\\]/.test(document.getElementById('config-text').innerText)")
+    told = page.text("#config-text")
+    # A law before has had the configuration reloaded with one more pattern.
+    for text in ('include = ["public.*", "public.t00"]', "token_file = ", "default"):
+        assert text in told, (text, told)
+    assert TOKEN not in told
+    page.look(390, height=844, phone=True)
+    page.until("nothing is wider than a phone", "document.documentElement.scrollWidth <= 390")
+    page.look(1180)
+    page.click("#config summary")
+
+
 def shows_what_operators_did(world):
     page = world.browser
     accepted = [did for did in world.agent.status()["operators"] if did["action"] == "accept"]
@@ -339,7 +354,7 @@ def pictures(world):
 
 
 LAWS = [loads_and_updates, draws_the_course_of_each_table_and_the_delay, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
-        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, reads_every_runbook, shows_that_the_agent_is_silent, asks_nobody_else]
+        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, shows_the_configuration_without_secrets, reads_every_runbook, shows_that_the_agent_is_silent, asks_nobody_else]
 
 
 def main(arguments):

@@ -626,6 +626,17 @@ async function askHistory() {
   setTimeout(askHistory, HISTORY_EVERY_MS);
 }
 
+/** Shows the configuration as it is now, whenever a person opens it. */
+async function showConfig() {
+  if (!by("config").open) return;
+  try {
+    const response = await fetch("/config", { cache: "no-store", signal: AbortSignal.timeout(4000) });
+    by("config-text").textContent = await response.text();
+  } catch (error) {
+    by("config-text").textContent = `no answer: ${error.message}`;
+  }
+}
+
 function answer(text, good) {
   by("answer").textContent = text;
   by("answer").className = `answer ${good ? "good" : "bad"}`;
@@ -662,6 +673,7 @@ for (const button of document.querySelectorAll("[data-action]")) button.addEvent
 by("actions").addEventListener("submit", (event) => event.preventDefault());
 by("reason").addEventListener("click", () => openRunbook(by("reason").textContent));
 for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+by("config").addEventListener("toggle", showConfig);
 by("unfold").addEventListener("click", () => { opened = !opened; if (last) showTables(last); });
 by("filter").addEventListener("input", () => last && showTables(last));
 askStatus().then(askHistory);

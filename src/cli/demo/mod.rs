@@ -158,7 +158,7 @@ impl World {
         );
         say(&format!("{}. The configuration:\n\n{}", server.version(), indented(&text)));
         let loaded = config::check("the demo's configuration", &text, &config::Environment::new());
-        let checked = loaded.map_err(config::ConfigError::from)?.checked;
+        let config::Loaded { checked, shown } = loaded.map_err(config::ConfigError::from)?;
 
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let agent = Agent::start(checked.pipeline(true), metrics.clone())
@@ -175,6 +175,7 @@ impl World {
             checked.limits.ready_lag,
             metrics,
             status.clone(),
+            watch::channel(shown.to_string()).1,
             actions,
         );
         let admin = admin.map_err(|error| failed(&error))?;
