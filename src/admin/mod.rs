@@ -185,7 +185,9 @@ fn router(served: Served, actions: Actions) -> Router {
         )
         .route(
             "/runbooks.md",
-            get(async || asset("text/markdown; charset=utf-8", include_str!("../../docs/runbooks.md"))),
+            get(async || {
+                asset("text/markdown; charset=utf-8", include_str!("../../docs/runbooks.md"))
+            }),
         )
         .route("/config", get(config))
         .route("/history", get(history))

@@ -35,8 +35,8 @@ impl OneHot {
     }
 }
 
-/// The upper bound in seconds of each bucket of a histogram, with the number of values up to it, and
-/// the number of all values.
+/// The upper bound in seconds of each bucket of a histogram, with the number of values up to it,
+/// and the number of all values.
 #[must_use]
 pub fn buckets(histogram: &Histogram) -> (Vec<(f64, u64)>, u64) {
     let metric = histogram.metric();

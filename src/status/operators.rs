@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 /// The most actions that are shown. They answer what was done lately, and the log has the others.
 pub const ACTIONS_MAX: usize = 20;
 
+/// The most characters of a detail. A reload can name hundreds of tables.
+const DETAIL_CHARS_MAX: usize = 500;
+
 /// One action of an operator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperatorAction {
@@ -36,7 +39,7 @@ impl OperatorAction {
             at_ms,
             action: request.to_owned(),
             by: String::new(),
-            detail: answer.to_owned(),
+            detail: answer.chars().take(DETAIL_CHARS_MAX).collect(),
             range: None,
             recorded: false,
         }
@@ -74,10 +77,7 @@ impl OperatorAction {
         let is_signalled = window.signal.is_some() || window.signal_offset.is_some();
         let by = if is_signalled { ", asked for by a signal" } else { "" };
         let detail = format!("copy of {table}{filter}{by}");
-        OperatorAction {
-            recorded: true,
-            ..Self::carried_out(window.asked_ms, "snapshot", &detail)
-        }
+        OperatorAction { recorded: true, ..Self::carried_out(window.asked_ms, "snapshot", &detail) }
     }
 }
 
@@ -121,8 +121,7 @@ impl OperatorActions {
     /// The newest actions, newest last.
     #[must_use]
     pub fn told(&self) -> Vec<OperatorAction> {
-        let mut actions: Vec<_> =
-            self.recorded.iter().chain(&self.carried_out).cloned().collect();
+        let mut actions: Vec<_> = self.recorded.iter().chain(&self.carried_out).cloned().collect();
         newest(&mut actions);
         actions
     }
@@ -181,7 +180,8 @@ mod tests {
     fn check(actions: &OperatorActions, expected: Expect) {
         let mut text = String::new();
         for OperatorAction { at_ms, action, by, detail, range, recorded } in actions.told() {
-            let range = range.map_or_else(String::new, |range| format!(" {}-{}", range.from, range.to));
+            let range =
+                range.map_or_else(String::new, |range| format!(" {}-{}", range.from, range.to));
             writeln!(text, "{at_ms} {action} [{by}] {detail}{range} {recorded}").unwrap();
         }
         expected.assert_eq(&text);
@@ -205,7 +205,18 @@ mod tests {
         for _ in 0..2 {
             actions.read(&state, 10); // Each connection reads the state again.
         }
-        check(&actions, expect![""]);
+        check(
+            &actions,
+            expect![[r#"
+            1 slot create [] stream from 0/20 true
+            5 snapshot [] copy of p.before where id > 5 true
+            20 snapshot [] p.here is copied false
+            21 snapshot [] copy of p.signalled, asked for by a signal true
+            30 skip [ada] p.t, commit 0/30, ordinal 2, left out (`row_unencodable`): ticket 7 true
+            40 accept [] went on past `slot_missing` 0/10-0/20 true
+            50 pause [] paused false
+        "#]],
+        );
     }
 
     #[test]
