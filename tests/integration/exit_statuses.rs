@@ -204,17 +204,16 @@ const CASES: [Case; 13] = [
 
 const HEAD: &str = "# Exit statuses\n\n\
     This page shows how `wellspring run` ends in each case: the exit status and the last line of its log.\n\
-    `tests/integration/exit_statuses.rs` runs each case against a real Postgres and writes this table. \
-    The [README](../README.md) and\n\
-    `wellspring --help` give the meaning of each status.\n\n\
+    `tests/integration/exit_statuses.rs` runs each case against a real Postgres and writes this table.\n\
+    The [README](../README.md) and `wellspring --help` give the meaning of each status.\n\n\
     | event | status | last line of the log |\n|---|---|---|\n";
 
 const TAIL: &str = "\nAfter status 6 the next start sends a part of the stream again. \
     Records that were delivered and not confirmed come\n\
     twice, and none is missing. A service manager should treat 6 as a normal stop, as the packaged systemd unit does\n\
     (`SuccessExitStatus=6`).\n\n\
-    `wellspring slot accept` and `wellspring retry` end with 0 and say so if there is nothing to accept or to try again.\n\
-    They end with 3 if a halt stands that they do not end; their hint is then the step that ends it.\n";
+    If there is nothing to accept or to try again, `wellspring slot accept` and `wellspring retry` say so and end with 0.\n\
+    If a halt stands that the command does not end, the command ends with 3, and its hint is the step that ends the halt.\n";
 
 #[test]
 fn every_way_to_end_has_its_status_and_its_words() {
