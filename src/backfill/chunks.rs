@@ -1,4 +1,4 @@
-//! How a copy is cut into chunks: the size of the next one, and what became of the others.
+//! The chunks of a copy: the size of the next chunk, and what became of the earlier chunks.
 
 use super::{QUICK, ROWS_FIRST, ROWS_MAX, SLOW};
 use crate::core::Moment;
@@ -20,7 +20,7 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// The chunks of a copy that has not read one on this process.
+    /// The chunks of a copy that has read no chunk in this process.
     pub fn new(recorded: u64, now: Moment) -> Self {
         Chunks {
             rows_asked: ROWS_FIRST,

@@ -81,7 +81,8 @@ pub(super) struct Copy {
     pub(super) waits: Waits,
     pub(super) reply: Option<Reply>,
     pub(super) bytes: u64,
-    /// Epoch of the first copy that left this table out, and that records this copy's end.
+    /// Epoch of the first copy that left this table out. The end of this copy is recorded as the
+    /// table's end in that first copy.
     pub(super) owed: Option<u64>,
     /// Set if the table is copied by a standstill instead of in chunks.
     pub(super) standstill: Option<standstill::Round>,
@@ -137,7 +138,8 @@ impl Copy {
         self.chunks.dropped_why = why;
     }
 
-    /// A statement that is valid SQL if the operator's condition is. `None` without a condition.
+    /// A statement that the server accepts only if the operator's condition is valid SQL. `None`
+    /// without a condition.
     pub(super) fn statement(&self) -> Option<String> {
         let filter = self.window.filter.as_deref()?;
         let (namespace, name) = self.name.split_once('.')?;

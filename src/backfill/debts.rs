@@ -22,8 +22,9 @@ impl Debts {
         self.conditions.clone_from(&snapshot.conditions);
     }
 
-    /// Takes a copy that is complete. `owed` is the epoch of the first copy if that left the table
-    /// to this copy. Returns the epoch of the first copy if the copy has brought what it left out.
+    /// Takes a copy that is complete. `owed` is the epoch of the first copy if the first copy left
+    /// the table to this one. Returns the epoch of the first copy if the rows that the first copy
+    /// left out are now in Kafka.
     pub fn settled(&mut self, table: &str, copy: &Window, owed: Option<u64>) -> Option<u64> {
         let is_whole = copy.filter.is_none() || copy.filter.as_ref() == self.conditions.get(table);
         if !is_whole {
@@ -34,8 +35,8 @@ impl Debts {
 }
 
 impl Copies {
-    /// Notes that the first copy of `epoch` left the table to this backfill, whose end is recorded
-    /// as that of the first copy.
+    /// Notes that the first copy of `epoch` left the table to this backfill. The end of the
+    /// backfill is recorded as the table's end in the first copy.
     pub fn owe(&mut self, table: &str, epoch: u64) {
         self.list
             .iter_mut()
@@ -48,7 +49,7 @@ impl Copies {
         self.debts.tables.entry(table.to_owned()).or_insert_with(|| (epoch, left.clone()));
     }
 
-    /// Notes that the topics lack the rows of copies that they need and that are cancelled.
+    /// Notes a debt for each table whose copy is cancelled although its topic needs the rows.
     pub(super) fn lack_what_is_cancelled(&mut self) {
         for copy in &self.list {
             if copy.owed.is_none() && !copy.window.needed {
@@ -64,13 +65,13 @@ impl Copies {
         }
     }
 
-    /// Forgets what the tables lack that `keep` refuses.
+    /// Forgets the debts of the tables that `keep` refuses.
     pub fn lack_only(&mut self, keep: impl Fn(&str) -> bool) {
         self.debts.tables.retain(|table, _| keep(table));
     }
 
-    /// Tables whose topics lack rows that nothing brings before a person acts, with the reasons.
-    /// If the copy that was to bring the rows has failed, the reason is that of the failure.
+    /// Tables whose topics lack rows that nothing brings before a person acts, with the reasons. If
+    /// the copy that was to bring the rows has failed, the reason is the reason of the failure.
     #[must_use]
     pub fn lacking(&self) -> BTreeMap<&str, &Left> {
         let mut lacking: BTreeMap<&str, &Left> =

@@ -35,8 +35,8 @@ pub(super) fn ask(
         }
         Row::Truncate => return windows.before(&Touch { xid, commit, kind: Kind::Truncate }),
     };
-    // A row without its key cannot be encoded, which halts the stream. No order has to be kept for
-    // it.
+    // A row without its key cannot be encoded, which halts the stream. So no order has to be kept
+    // for such a row.
     let Some(key) = key else { return Before::Nothing };
     windows.before(&Touch { xid, commit, kind: Kind::Row { old: old.as_ref(), key: &key, unsent } })
 }

@@ -132,10 +132,10 @@ impl Copies {
         }
     }
 
-    /// Takes over a connection that passed all checks. On the first one of the process, and on the
-    /// first one after a consent, recorded copies continue. On the first one of the process,
-    /// and after a consent on another timeline, snapshots have to see the transactions that the
-    /// checkpoint lists as sent.
+    /// Takes over a connection that passed all checks. Recorded copies continue on the first
+    /// connection of the process, and on the first connection after a consent. Snapshots have to
+    /// see the transactions that the checkpoint lists as sent: this begins on the first connection
+    /// of the process, and after a consent on another timeline.
     pub fn opened(
         &mut self,
         record: &crate::continuity::checkpoint::Checkpoint,
@@ -161,8 +161,8 @@ impl Copies {
         }
         for (table, window) in windows.iter().filter(|(_, window)| window.format <= FORMAT) {
             let listed = self.list.iter().position(|copy| copy.name == *table);
-            // A consent has asked for a copy of the whole table. It replaces one that has failed,
-            // is paused, or copies a part.
+            // A consent has asked for a copy of the whole table. The new copy replaces a copy that
+            // has failed, is paused, or copies a part.
             let is_asked_again = |copy: &Copy| {
                 window.epoch == 0 && window.asked_ms != copy.window.asked_ms && copy.reply.is_none()
             };

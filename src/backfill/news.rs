@@ -5,8 +5,8 @@ use crate::backfill::notices;
 use crate::reason::CopyReason;
 use crate::snapshot::journal::Left;
 
-/// Debezium's text for an unknown highest key. We never know it: chunks are read until no row is
-/// left.
+/// Debezium's text for an unknown highest key. We never know the highest key, because chunks are
+/// read until no row is left.
 const NO_KEY: &str = "\"<null>\"";
 
 /// Debezium's status for the reason of a failed copy.
@@ -63,7 +63,8 @@ impl Copies {
         }
     }
 
-    /// Makes the notice that copies are about to end early: those of these tables, or all of them.
+    /// Makes the notice that copies are about to end early: the copies of these tables, or all
+    /// copies.
     pub(super) fn tell_aborted(&mut self, tables: Option<&[String]>) {
         self.note("ABORTED", |_| {
             let listed = tables.map(|tables| notices::list(tables.iter().map(String::as_str)));

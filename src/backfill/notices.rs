@@ -136,7 +136,8 @@ impl Notices {
         self.topic || self.log
     }
 
-    /// Makes a notice of the news. `id` is used if no signal has one.
+    /// Makes a notice of the news. `id` becomes the id of the notice if no signal requested the
+    /// copy.
     pub fn note(&mut self, news: News, id: String, at_ms: i64) {
         let News { about, kind, signal, mut data } = news;
         data.push(("connector_name", self.prefix.clone()));

@@ -32,8 +32,8 @@ impl Pace {
     }
 }
 
-/// The pace of a copy that stands at one point: the first copy or a standstill. Its readers hand
-/// over pieces of rows.
+/// The pace of a copy during which the stream does not move: the first copy or a standstill. The
+/// readers of such a copy hand over pieces of rows.
 pub struct PiecePace {
     rows_per_second: Option<u64>,
     /// Share of the time that pieces may take.

@@ -3,7 +3,7 @@
 use crate::core::Moment;
 use crate::lsn::Lsn;
 
-/// The place of the stream on this connection. A new connection begins with the empty one.
+/// The place of the stream on this connection. A new connection begins with an empty place.
 #[derive(Default)]
 pub(super) struct StreamPlace {
     /// Position where the stream last was outside of a transaction, or zero.
@@ -14,7 +14,7 @@ pub(super) struct StreamPlace {
     pub held: Option<Moment>,
 }
 
-/// The history that the newest connect has proven. A lost connection does not end it.
+/// The history that the newest connect has proven. The history stays when the connection is lost.
 #[derive(Default)]
 pub(super) struct History {
     /// Epoch of the checkpoint.
@@ -28,7 +28,8 @@ pub(super) struct History {
 pub(super) struct Numbers {
     /// The last id given to a copy. Copies need ids because their index in the list changes.
     id: u64,
-    /// The last ordinal of a copied row. Its upper bits are the term, so that Positions are unique.
+    /// The last ordinal of a copied row. The upper bits of an ordinal are the term, so that
+    /// Positions are unique.
     serial: u64,
 }
 

@@ -46,7 +46,7 @@ impl Copies {
         self.totals
     }
 
-    /// Adds the time since the last call to the totals of each state that lasts.
+    /// Adds the time since the last call to the total of each state that has lasted since then.
     pub(super) fn count_time(&mut self, now: Moment) {
         let passed = now.since(self.now);
         let [chunks, standstill] = &mut self.totals.held_us;

@@ -54,8 +54,8 @@ impl Copies {
         self.pace.share = share;
     }
 
-    /// Takes a snapshot of the server. It was taken after everything that was sent when it was
-    /// requested.
+    /// Takes a snapshot of the server. The snapshot is newer than all changes that were sent before
+    /// it was requested.
     pub fn on_snapshot(&mut self, snapshot: &PgSnapshot) {
         self.unseen.on_snapshot(snapshot);
     }
@@ -424,8 +424,8 @@ impl Copies {
         }
     }
 
-    /// State records that have to be written before a position is confirmed that lies beyond what
-    /// was sent until now.
+    /// State records that have to be written before any position beyond what was sent until now may
+    /// be confirmed.
     #[must_use]
     pub fn unwritten(&self) -> BTreeMap<String, Option<String>> {
         self.unwritten.records().clone()

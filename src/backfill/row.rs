@@ -88,7 +88,7 @@ impl Copies {
         self.leaves().is_some()
     }
 
-    /// Takes the next such row, with the index of its copy.
+    /// Takes the next copied row that may be sent now, with the index of its copy.
     pub fn rest(&mut self) -> Option<(usize, Held)> {
         let at = self.leaves()?;
         Some((at, self.list.get_mut(at)?.windows.as_mut()?.rest()?))
@@ -106,7 +106,7 @@ impl Copies {
         self.list.get(at).is_some_and(Copy::may_leave).then_some(at)
     }
 
-    /// The ordinal for the Position of a copied row. It is used once.
+    /// The ordinal for the Position of a copied row. Each ordinal is used once.
     pub fn next_serial(&mut self) -> u64 {
         self.numbers.next_serial()
     }
@@ -224,8 +224,8 @@ mod tests {
         let written = copies.unwritten();
         copies.written(&written);
         assert!(copies.has_rest());
-        // A record without a new chunk holds nothing back, such as one of moved rows under steady
-        // writes.
+        // A record of the copy without a new chunk holds nothing back. Steady writes cause such
+        // records by rows that move.
         copies.store(0);
         assert!(copies.has_rest());
     }

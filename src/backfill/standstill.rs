@@ -224,8 +224,8 @@ impl Copies {
         copy.waits.not_before = now.plus(rest);
     }
 
-    /// Notes what the server lacks for a copy. It is logged once, and the copy is tried again until
-    /// the server has it.
+    /// Notes what the server lacks for a copy. The lack is logged once, and the copy is tried again
+    /// until it succeeds.
     pub fn lacks(&mut self, id: u64, left: Left) {
         let now = self.now;
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
@@ -252,8 +252,8 @@ impl Copies {
         (copy.window.journal.rows, copy.window.journal.chunks) = (rows, 1);
         self.totals.chunks += 1;
         if let Some(round) = &mut copy.standstill {
-            // The copy is over when this position is confirmed. A crash before that repeats earlier
-            // changes, which the rows contain and which would follow them.
+            // The copy is over when this position is confirmed. A crash before that repeats changes
+            // that the rows already contain, and these changes would then follow the rows.
             round.ended = Some(self.stream.stands);
         }
     }

@@ -22,12 +22,12 @@ impl Unwritten {
         self.records.insert(key, value);
     }
 
-    /// Has the record of a table's copy written.
+    /// Queues the record of a table's copy to be written.
     pub fn store(&mut self, table: &str, window: &Window) {
         self.insert(Window::key(&self.slot_name, table), Some(window.to_json()));
     }
 
-    /// Has the record of a table's copy removed.
+    /// Queues the removal of the record of a table's copy.
     pub fn remove(&mut self, table: &str) {
         self.insert(Window::key(&self.slot_name, table), None);
     }

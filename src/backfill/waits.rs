@@ -24,7 +24,7 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// The copy may begin at once.
+    /// A copy that waits for nothing and may begin at once.
     pub fn new(now: Moment) -> Self {
         Waits {
             not_before: now,
