@@ -65,9 +65,9 @@ struct Table {
     scanned: u64,
     /// True if the notice that the table is being read was made.
     announced: bool,
-    /// Ticket of its newest record.
+    /// Ticket of the table's newest record.
     last: Option<Ticket>,
-    /// Why its plan was refused. `None` once the table is planned.
+    /// Why the table's plan was refused. `None` once the table is planned.
     refused: Option<String>,
     /// True if nothing more is to be recorded of the table: its end is recorded, or a backfill will
     /// copy it.

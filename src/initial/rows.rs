@@ -100,7 +100,7 @@ impl Copying {
                 RowOutcome::Yes => {}
                 RowOutcome::Left(left) => {
                     self.leave(table, left);
-                    // Its rows that were held back are dropped with the table.
+                    // Rows of the table that were held back are dropped with the table.
                     continue;
                 }
                 RowOutcome::Needs(column) => {
@@ -128,7 +128,7 @@ impl Copying {
         }
     }
 
-    /// Lets a row wait for a plan. It is the next one to be sent again.
+    /// Lets a row wait for a plan. This row is still the next one to be sent.
     fn take_back(&mut self, table: usize, marker: Marker, line_at: Option<usize>) {
         if let (Some(at), Some(in_hand)) = (line_at, &mut self.in_hand) {
             in_hand.at = at;

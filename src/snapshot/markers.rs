@@ -69,8 +69,8 @@ impl Markers {
         }
     }
 
-    /// Undoes [`Markers::next`] for a row that could not be sent yet. It will be called for this
-    /// row again.
+    /// Undoes [`Markers::next`] for a row that could not be sent yet. The caller asks for the mark
+    /// of this row again later.
     pub fn take_back(&mut self, table: usize, marker: Marker) {
         if marker != Marker::Inside
             && let Some(table) = self.tables.get_mut(table)
@@ -97,7 +97,8 @@ impl Markers {
         if self.tables.iter().all(|table| table.finished) {
             self.release_candidate(Marker::Last);
         } else if self.tables.iter().any(|table| !table.finished && table.held.is_some()) {
-            // A row of another table comes after it.
+            // A held row of another table comes after the candidate, so that the candidate is not
+            // the last row of the copy.
             self.release_candidate(Marker::LastInTable);
         }
     }

@@ -46,13 +46,13 @@ pub enum Mode {
     InitialOnly,
     /// Existing rows are never copied.
     NoData,
-    /// At every start, from a new slot. The operator consents in advance to the gap before the new
-    /// slot.
+    /// Rows are copied at every start, from a new slot. The operator consents in advance to the gap
+    /// before the new slot.
     Always,
-    /// At the first start, and whenever the stream cannot continue where it was. This is a consent
-    /// in advance too.
+    /// Rows are copied at the first start, and whenever the stream cannot continue where it was.
+    /// This mode is a consent in advance too.
     WhenNeeded,
-    /// At the first start, in chunks while the stream runs.
+    /// Rows are copied at the first start, in chunks while the stream runs.
     Windows,
 }
 

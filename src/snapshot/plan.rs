@@ -146,7 +146,8 @@ impl TablePlan {
         Ok(())
     }
 
-    /// The statement that reads a range. With a range of the whole first part it serves as a trial.
+    /// The statement that reads a range. Before the copy, the server tries the statement of a range
+    /// that is the whole first part.
     #[must_use]
     pub fn select(&self, range: &Range) -> String {
         if let Some(query) = &self.query {

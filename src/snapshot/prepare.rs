@@ -15,8 +15,8 @@ use crate::table::TableName;
 use crate::table::typed::{in_sql, snapshot_of};
 use std::time::Duration;
 
-/// How long to wait for the lock of a table. Other sessions queue behind us meanwhile, so that it
-/// must not be long. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
+/// How long to wait for the lock of a table. Other sessions queue behind us meanwhile, so that the
+/// wait must not be long. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The next step for a table that a backfill copies.
@@ -35,7 +35,7 @@ pub struct Prepared {
 /// Lists the tables, locks them, and tries their statements.
 ///
 /// # Errors
-/// The error of the connection. There is no copy then.
+/// The error of the connection. The copy does not begin then.
 pub async fn prepare(
     config: &Config,
     holder: &mut Holder,
@@ -91,8 +91,8 @@ async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left
     }
 }
 
-/// Why the first copy does not have a table that the server did not read. A cause that may pass
-/// leaves the table to a backfill, which tries again.
+/// The reason why the first copy lacks a table that the server did not read. If the cause may pass,
+/// the table is left to a backfill, which tries again.
 #[must_use]
 pub fn unread(table: &TableName, error: &PgError) -> Left {
     let left = refused(table, error);
@@ -107,7 +107,8 @@ pub fn unread(table: &TableName, error: &PgError) -> Left {
 pub fn refused(table: &TableName, error: &PgError) -> Left {
     let again = format!("then {} copies it", snapshot_of(&table.to_string()));
     let (detail, state) = match error {
-        // The message of a data exception quotes the value, and that of a function of the user may.
+        // The message of a data exception quotes the value, and the message of a user's function
+        // may quote it too.
         PgError::Server { call, object, source }
             if matches!(source.sqlstate.get(..2), Some("22" | "P0")) =>
         {
@@ -194,7 +195,8 @@ mod tests {
     #[test]
     fn what_may_pass_leaves_a_table_to_a_backfill() {
         let table = TableName::new("p", "t");
-        // Cancelled, deadlock, lock timeout, out of memory, disk full, recovery conflict.
+        // The codes mean: cancelled, deadlock, lock timeout, out of memory, disk full, recovery
+        // conflict, internal error.
         for passes in ["57014", "40P01", "55P03", "53200", "53100", "40001", "XX000"] {
             assert!(unread(&table, &error(passes)).is_owed(), "{passes}");
         }

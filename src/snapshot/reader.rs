@@ -146,7 +146,8 @@ impl Reader {
     ) -> Result<(PgSnapshot, Option<CopyTable>), PgError> {
         const CALL: &str = "begin a chunk of table";
         let name = table.name.to_string();
-        // ONLY: children by inheritance are neither locked nor read. Partitions are both.
+        // With ONLY, children by inheritance are neither locked nor read. Partitions are locked and
+        // read.
         let only = if is_parted(table) { "" } else { "ONLY " };
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;

@@ -18,7 +18,7 @@ pub const DATA_BYTES_MAX: usize = 64 * 1024;
 pub enum Signal {
     /// `execute-snapshot`: tables are to be copied.
     Execute(Execute),
-    /// `stop-snapshot`: copies of these tables end, or of all tables.
+    /// `stop-snapshot`: the copies of these tables end, or the copies of all tables.
     Stop(Option<Tables>),
     /// `pause-snapshot`: copies pause until `resume-snapshot`.
     Pause,
@@ -241,7 +241,7 @@ impl Tables {
             .map(Tables)
     }
 
-    /// True if the set contains a table.
+    /// True if the set contains this table.
     #[must_use]
     pub fn name(&self, table: &TableName) -> bool {
         self.0.iter().any(|pattern| tells(pattern, table))

@@ -119,7 +119,7 @@ impl Standstill {
         self.stage = Stage::Leaving(next);
     }
 
-    /// True if every row is delivered. All tickets below `oldest` are.
+    /// True if every row is delivered. All tickets below `oldest` are delivered.
     #[must_use]
     pub fn is_delivered(&self, oldest: Ticket) -> bool {
         matches!(self.stage, Stage::Leaving(below) if below <= oldest)
@@ -220,7 +220,7 @@ mod tests {
                         ours,
                         other,
                     });
-                    // A consistent point is the end of a record: of a commit, or of one between two
+                    // A consistent point is the end of a commit record, or of a record between two
                     // commits.
                     ends.extend([Lsn::new(begins), Lsn::new(at)]);
                 }

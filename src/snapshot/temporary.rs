@@ -113,7 +113,7 @@ impl Temporary {
         Temporary { told, go: Some(go), task }
     }
 
-    /// Lets the slot be created, once the loop has taken the noted position.
+    /// Lets the session create the slot. The loop calls this when it has taken the noted position.
     pub fn go(&mut self) {
         if let Some(go) = self.go.take() {
             let _ = go.send(()); // the task may have failed, which its next event says
@@ -255,7 +255,7 @@ async fn writers(config: &postgres::Config) -> Result<String, PgError> {
 }
 
 /// A name of this pipeline and this session. The slot of a lost session can live on for a moment,
-/// so that no name is used twice.
+/// so that no name may be used twice.
 fn slot_name(of: &str, backend_pid: i32) -> String {
     let kept: String = of.chars().take(NAME_BYTES_MAX).collect();
     format!("{kept}_copy_{backend_pid}")

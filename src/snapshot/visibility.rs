@@ -169,8 +169,9 @@ impl Unseen {
         self.exact.push(xid);
     }
 
-    /// Forgets the ids that this snapshot sees. It was taken after they were sent. If only the
-    /// highest id is known, the running ids that the snapshot lists up to it replace it.
+    /// Forgets the ids that this snapshot sees. The snapshot was taken after the changes of these
+    /// ids were sent. If only the highest id is known, the running ids that the snapshot lists up
+    /// to it replace it.
     pub fn on_snapshot(&mut self, snapshot: &PgSnapshot) {
         self.near = self.near.max(snapshot.xmax);
         self.exact.retain(|xid| !snapshot.sees(*xid));

@@ -126,7 +126,8 @@ impl<R> Windows<R> {
                 Next::Read(What::Beyond(self.read_upto.clone()))
             };
         }
-        // Most rows that move before these positions are in these chunks, or are gone by then.
+        // Moved rows are read again only after the open chunks are sent. Most of the rows that move
+        // until then are in these chunks, or are gone.
         if !self.open.is_empty() {
             return Next::Wait;
         }
@@ -142,8 +143,8 @@ impl<R> Windows<R> {
     }
 
     /// Notes that a chunk is requested. With `hold`, no change of the table is sent until its
-    /// snapshot is known: under steady writes there would always be one that the snapshot does not
-    /// see.
+    /// snapshot is known: under steady writes there would always be a change that the snapshot does
+    /// not see.
     pub fn request(&mut self, what: What, hold: bool) {
         assert!(!self.is_reading(), "a chunk begins where the one that is being read ends");
         self.reading = Reading::Requested { what, hold };
@@ -288,7 +289,7 @@ impl<R> Windows<R> {
                     self.moved.remove(key);
                 }
             }
-            // The row keeps its key, and lacks what it lacked.
+            // The row keeps its key, and still lacks the same values.
             Kind::Row { old: None, unsent: true, .. } => {}
             Kind::Row { old: Some(old), key, unsent: true } => self.note_move(touch, old, key),
         }
@@ -357,7 +358,8 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Takes the next row of the first chunk, if the stream passed it. A crash repeats one chunk.
+    /// Takes the next row of the first open chunk, if the stream has passed the position of that
+    /// chunk.
     pub fn rest(&mut self) -> Option<R> {
         self.open.front_mut().filter(|window| window.passed).and_then(Window::next)
     }

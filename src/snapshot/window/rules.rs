@@ -18,7 +18,8 @@ pub enum Rule {
     /// The rest of a chunk waits until the stream has passed the insert position that was read
     /// after it.
     RestWaitsForPosition,
-    /// That position is set back to the start of its WAL page if only the page header lies between.
+    /// The position that a chunk waits for is set back to the start of its WAL page if only the
+    /// page header lies between.
     PageHeadersDoNotCount,
     /// A chunk is recorded in the journal after its delivery.
     JournalAfterDelivery,
@@ -28,7 +29,7 @@ pub enum Rule {
     MovedRowsAreReadAgain,
     /// A row that lacks a value and moves on lacks the value at its next key too.
     LackMovesWithTheRow,
-    /// A chunk whose snapshot saw the row move on does not count as bringing it.
+    /// A chunk whose snapshot saw a row move on does not count as bringing that row.
     CoversWhatItHolds,
     /// A copy is over when no replay can repeat what it has repaired.
     EndsOnceConfirmed,
