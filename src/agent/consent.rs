@@ -177,7 +177,7 @@ pub async fn retry(config: &Config) -> Result<Option<Halted>, ConsentError> {
 /// Reads the slot and the state, and changes nothing.
 ///
 /// # Errors
-/// Either cannot be read.
+/// The slot or the state cannot be read.
 pub async fn status(config: &Config) -> Result<SlotStatus, ConsentError> {
     let CommandContext { seen, .. } = connect(config).await?;
     let halt = standing(&seen.state).cloned();
@@ -268,7 +268,7 @@ pub async fn accept(
     copies: Copies,
 ) -> Result<Option<Repaired>, ConsentError> {
     let CommandContext { sql, mut replication, keeper, mut seen } = connect(config).await?;
-    // Whoever streams from the slot is asked to stop only where there is something to accept.
+    // Without a halt nothing is changed, so that another process may go on streaming from the slot.
     let Some(halt) = acceptable(&seen)? else { return Ok(None) };
     idle(config, &seen)?;
     let found = halt.range.unwrap_or(LsnRange { from: Lsn::ZERO, to: Lsn::ZERO });
@@ -316,7 +316,7 @@ pub async fn accept(
     Ok(Some(Repaired { record, copied }))
 }
 
-/// Asks for a copy of each table of which changes may be missing, or of the one that the halt is
+/// Asks for a copy of each table of which changes may be missing, or of the table that the halt is
 /// about. The requests are written before the consent, because a halted agent goes on within
 /// seconds after it. Without the consent they are ordinary copies.
 async fn ask_for_copies(
@@ -329,8 +329,9 @@ async fn ask_for_copies(
     for table in seen.captured() {
         let name = table.to_string();
         let is_meant = only.is_none_or(|only| only == name);
-        // The events of an outbox are not sent again, only the first copy reads a query, and the
-        // repair of a detached table copies it.
+        // Three kinds of tables are left out: an outbox, whose events are not sent again; a table
+        // with a query, which only the first copy reads; and a detached table, which its repair
+        // copies.
         if !is_meant
             || config.encode.is_outbox(table)
             || config.snapshot.queries.contains_key(&name)
@@ -389,8 +390,8 @@ pub(super) fn consented(
         pending_xids: Vec::new(),
         pending_upto: None,
         sequence: None,
-        // The floor of an earlier epoch means nothing in this one. If a hold is open, the
-        // checkpoint is not clean, and the next start opens a new hold.
+        // The floor of a hold from an earlier epoch means nothing in this epoch. If a hold is open,
+        // the checkpoint is not clean, and the next start opens a new hold.
         clean: seen
             .state
             .record

@@ -42,8 +42,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Stands for wal_sender_timeout where the server has it off. After a pause of ours that is longer,
-/// the slot may belong to another process.
+/// Replaces wal_sender_timeout if the server has it off. After this process was suspended for
+/// longer, the slot may belong to another process.
 const FREEZE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection that holds the slot and whose continuity is proven.
@@ -83,7 +83,7 @@ pub struct Carried {
     /// Late records were found, so that the stream is read again from the slot's own position.
     pub rewind: bool,
     /// The last stream failed at WAL after this position, because the publication did not exist
-    /// when that WAL was written. The next connect judges it.
+    /// when that WAL was written. The next connect judges this failure.
     pub absent_from: Option<Lsn>,
     /// The epoch of this process, and up to where it has sent changes.
     pub sent: (u64, Lsn),
@@ -132,9 +132,10 @@ async fn prove(
     let (mut warnings, mut copy, mut looked_again) = (Vec::new(), None, false);
     rehearse(&config.encode, &sql, seen.published()).await?;
     loop {
-        // Another replica that holds the slot may move it between our readings of state and slot,
-        // or makes the copy that looks cut off. Until it lets go there is nothing to judge. A
-        // second reading shows if it let go in between, or if the server was promoted in between.
+        // Another replica that holds the slot may move the slot between our readings of state and
+        // slot, or may be making the copy that looks cut off. Until that replica lets the slot go,
+        // there is nothing to judge. A second reading shows whether the replica let go, or the
+        // server was promoted, in between.
         let next = seen.next(config, &carried, copy.is_some());
         if matches!(next, Next::Halt(_) | Next::Anew(_)) {
             if seen.holder(&next).is_some() {
@@ -246,7 +247,7 @@ fn unix_ms() -> i64 {
 enum Next {
     Start,
     FirstStart,
-    /// The pipeline begins from nothing, as the mode consents to. The text is the reason.
+    /// The pipeline begins from nothing, by the consent of its mode. The text is the reason.
     Anew(&'static str),
     Wait(String),
     Halt(Halt),
@@ -334,7 +335,8 @@ impl ServerState {
         })
     }
 
-    /// Judges by what this process has sent, where the newest checkpoint is older.
+    /// Adds to the newest checkpoint up to where this process has sent changes, in case the
+    /// checkpoint is older.
     fn carry(&mut self, carried: &Carried) {
         if let Some(record) = &mut self.state.record {
             record.carry_sent(carried.sent);
@@ -390,8 +392,8 @@ impl ServerState {
         }
     }
 
-    /// The halt about a first copy that was cut off. `None` if it owes nothing. Its snapshot ended
-    /// with the process or the connection that held it.
+    /// The halt about a first copy that was cut off: its snapshot ended with the process or the
+    /// connection that held the snapshot. `None` if no table is left to copy.
     fn unfinished(&self, created: bool) -> Option<Halt> {
         let owed = self.state.copy.owed();
         let detail = match (&self.state.copy.planned, &self.state.intent) {
@@ -411,8 +413,9 @@ impl ServerState {
         Some(Halt::new(Reason::CopyUnfinished, detail))
     }
 
-    /// The process that holds the slot, if it can be the cause of this step. It is not where the
-    /// slot or the address is of something else.
+    /// The process that holds the slot, if that process can be the cause of this step. `None` for a
+    /// halt because the slot or the address is of something else, which no holder of the slot
+    /// causes.
     fn holder(&self, next: &Next) -> Option<i32> {
         let is_other = matches!(next, Next::Halt(halt) if halt.reason.is_other());
         self.slot.as_ref().and_then(|slot| slot.active_pid).filter(|_| !is_other)

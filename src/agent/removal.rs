@@ -74,7 +74,7 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
 }
 
 /// Selects our keys. All keys are ours, unless the topic has records of another slot. Then only the
-/// keys of this slot are.
+/// keys of this slot are ours.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
     const OF_A_SLOT: [&str; 11] = [
         "made/",

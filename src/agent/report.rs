@@ -290,7 +290,7 @@ impl Reporter {
         );
     }
 
-    /// Has the next turn make the status anew, because a request from outside may change it.
+    /// Makes the next turn renew the status, because a request from outside may change the status.
     pub fn count_request(&mut self) {
         self.updated_ms = 0;
     }

@@ -413,8 +413,8 @@ impl Runner {
                 }
             }
             Happened::Probed(Probe::Frozen(error)) => {
-                // The walsender stands still, too, if we did not read during the probe. Then the
-                // silence was begun anew, and is not too long here.
+                // A walsender also stands still if we did not read during the probe. The silence
+                // has then begun anew, and is not too long at this point.
                 if self
                     .live
                     .as_ref()

@@ -53,7 +53,7 @@ pub enum Disposition {
 }
 
 impl Disposition {
-    /// The meaning at the first connection of a process: a refusal ends it.
+    /// The meaning at the first connection of a process, where a refusal ends the process.
     #[must_use]
     pub fn of_a_first_connection(self) -> Self {
         match self {

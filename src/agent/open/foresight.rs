@@ -7,7 +7,7 @@ use crate::continuity::Foresight;
 use crate::continuity::halted::Author;
 
 impl ServerState {
-    /// What a start of a new process would do now. It asks the judge that the start asks.
+    /// What a start of a new process would do now, by the judge that such a start asks.
     pub(in crate::agent) async fn foresee(&self, config: &Config, author: &Author) -> Foresight {
         match recorded::respect(config, author, &self.state).await {
             Err(PipelineError::Halt(halt)) => return Foresight::Halts(halt),

@@ -18,12 +18,12 @@ use apache_avro::Schema;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::runtime::Handle;
 
-/// Finds up to where changes were published on a timeline that `history` says has ended. `None` if
-/// the timeline is the recorded one, if the checkpoint is of a clean stop and says it all, if a
-/// halt stands, which says more, or if the sink is no Kafka.
+/// Finds up to where changes were published on a timeline that `history` says has ended. `None` in
+/// four cases: the timeline is the recorded one; the checkpoint is of a clean stop, so that nothing
+/// was sent after it; a halt stands, which says more; the sink is not Kafka.
 ///
 /// Topics that this login may not read, and topics that are not read in time, do not hold up a
-/// failover: the answer then has a record without a place, which a warning tells.
+/// failover: the answer then has a record without a place, and a warning tells this.
 ///
 /// # Errors
 /// Kafka, the registry or the server cannot be asked now.
@@ -148,8 +148,8 @@ impl Reading {
     }
 }
 
-/// True if the server has no commit of one of these transactions. Their changes are in its WAL, so
-/// that their ids are its own.
+/// True if the server has no commit of one of these transactions. The changes of these transactions
+/// are in the server's WAL, so that the ids are those of this server.
 async fn is_any_undone(sql: &Sql, xids: &BTreeSet<u32>) -> Result<bool, PipelineError> {
     if xids.is_empty() {
         return Ok(false);

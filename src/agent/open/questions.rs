@@ -21,8 +21,8 @@ use std::time::Duration;
 /// go.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Lets standbys keep a copy of the slot, if the configuration asks for it and the slot is older
-/// than the wish. A slot on a standby cannot be altered: there the copy of the primary counts.
+/// Lets standbys keep a copy of the slot, if the configuration asks for that and the slot does not
+/// allow it yet. A slot on a standby cannot be altered and stays as it is.
 pub(super) async fn failover(
     config: &Config,
     replication: &mut Replication,
@@ -40,8 +40,8 @@ pub(super) async fn failover(
     Ok(())
 }
 
-/// Checks that the server knows what the configuration asks of it: to tell origins apart, and slots
-/// that survive a failover.
+/// Checks that the server supports what the configuration asks for: changes of chosen origins, and
+/// slots that survive a failover.
 pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     let version = sql.server_version();
     if config.failover && version < FAILOVER_SINCE {
@@ -104,10 +104,11 @@ pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
     Ok((oid, cell(1) == Some("t")))
 }
 
-/// How far the server's WAL is on its disk: of a standby, what it has received or replayed.
+/// How far the server's WAL is on its disk. On a standby this is the position that was received or
+/// replayed.
 ///
-/// The state is read before this is asked. A record of another agent that is written meanwhile
-/// would otherwise lie above the position, as if the server had gone back.
+/// The caller reads the state first. Otherwise a record that another agent writes meanwhile would
+/// lie above the position, as if the server had gone back.
 pub(super) async fn flushed(sql: &Sql) -> Result<Lsn, PipelineError> {
     const ASK: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
         THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 /// What the brokers have answered.
 pub(super) struct Answers {
-    /// When the last delivery report came, or nothing was in flight.
+    /// When the last delivery report came, or when last nothing was in flight.
     pub answered_ms: i64,
     /// When brokers last refused our login. `None` once they have taken a record.
     pub login_refused_ms: Option<i64>,

@@ -32,9 +32,9 @@ struct Finding {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RepairCopy {
-    /// An earlier copy is listed as done, and this one was not seen yet.
+    /// The requested copy was not seen yet. A copy that is listed as done is an earlier one.
     Nothing,
-    /// The next copy that is listed as done is this one.
+    /// The next copy that is listed as done is the requested one.
     UnderWay,
 }
 
@@ -82,7 +82,7 @@ impl Reporter {
     }
 
     /// Lists an id that this process has sent records with, and under which the registry does not
-    /// serve their schema. The failure that ends the connection logs it.
+    /// serve their schema. The failure that ends the connection logs the id.
     pub fn ids_refuted(
         &mut self,
         (plan, topic): (&str, &str),

@@ -68,8 +68,8 @@ impl Runner {
         record.run.clone_from(&self.process.run_id);
         (record.pending_xids, record.pending_upto) = self.backfills.copies.pending();
         // Postgres does not send again what this checkpoint confirms, so the journals of the
-        // backfills are written first. A write of journals that is under way ends before that,
-        // because it would overwrite the newer records.
+        // backfills are written first. A write of journals that is under way ends first, because
+        // that write would overwrite the newer records.
         self.backfills.copies.take_journals();
         let (unwritten, before) = (self.backfills.copies.unwritten(), self.tasks.recording.take());
         self.tasks.writing = Some(tokio::spawn(async move {

@@ -327,7 +327,8 @@ impl Runner {
         }
     }
 
-    /// Forgets what tables lack that are not captured, or not copied by consent.
+    /// Forgets the missing rows of tables that are not captured, and of tables that the
+    /// configuration leaves out of copies.
     pub(super) fn lack_what_is_copied(&mut self, captured: &[TableName]) {
         let snapshot = &self.config.snapshot;
         let is_copied =

@@ -44,8 +44,8 @@ impl Runner {
             .xmin_interval
             .filter(|_| self.live.is_some())
             .map_or(CHECK_INTERVAL, |often| CHECK_INTERVAL.min(often));
-        // The load of the source is judged from one reading to the next, so that the spacing stays
-        // while something is copied.
+        // While something is copied the spacing stays, because the load of the source is judged
+        // from one reading to the next.
         let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
         let often = if plain { often.min(SLOT_INTERVAL) } else { often };
         if now.duration_since(self.checks.looked_at) < often || self.tasks.checking.is_some() {

@@ -232,9 +232,9 @@ impl Runner {
         }
     }
 
-    /// Detaches the tables of a topic, because Kafka refuses its records for good or has lost some.
-    /// Their records are written before the stream is read again. The stream halts if no table has
-    /// this topic.
+    /// Detaches the tables of a topic, because Kafka refuses records of the topic for good or has
+    /// lost some. The records about the detached tables are written before the stream is read
+    /// again. The stream halts if no table has this topic.
     pub(super) fn detach_topic(&mut self, route: RouteId, from: Position, reason: Reason) {
         let Some(topic) = self.outlet.routes.get(route.0 as usize) else {
             unreachable!("a record went by a route that no topic has: {route:?}")

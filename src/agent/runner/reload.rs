@@ -251,8 +251,8 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
         .map(|table| table.name.clone())
         .filter(|name| config.selection.matches(name))
         .collect();
-    // After the identities were read: what changed before the look is found now, and what changes
-    // later by the next one.
+    // The look comes after the reading of the identities. A change before the look is found now,
+    // and a later change is found by the next look.
     let is_selected = |table: &TableName| config.selection.matches(table);
     let watched = watch::query(&sql, &config.publication, is_selected, base.as_ref())
         .await

@@ -82,7 +82,8 @@ impl Runner {
     }
 
     /// Ends the connection, because the publication does not exist at a place of the WAL after
-    /// `from`. The next connect judges whether it exists by now, and halts in either case.
+    /// `from`. The next connect judges whether the publication exists by now, and halts in either
+    /// case.
     pub(super) fn lacks_publication(&mut self, from: Lsn, what: String) {
         self.checks.watch.notices.absent_from = Some(from);
         let publication = &self.config.publication;

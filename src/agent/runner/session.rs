@@ -169,8 +169,8 @@ impl Runner {
         self.process.outdated = state.outdated;
         let previous = state.record.map(|record| Checkpoint::key(&record.slot, record.term));
         self.process.outdated.extend(previous);
-        // After the checkpoint, a slot without a checkpoint is no longer one that our first start
-        // made a moment ago.
+        // The intent loses its meaning once the checkpoint is written: it marks a slot without a
+        // checkpoint as created by our own first start.
         self.process
             .outdated
             .extend(state.intent.map(|_| Checkpoint::intent_key(&self.config.slot)));
@@ -342,7 +342,7 @@ impl Runner {
         self.active(ready, table, metrics)
     }
 
-    /// The plan under the name and the counters of its table.
+    /// Makes the active plan of a table, with the name and the counters of the table.
     pub(super) fn active(
         &mut self,
         ready: plans::Ready,

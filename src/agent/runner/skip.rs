@@ -77,7 +77,7 @@ impl Runner {
     }
 
     /// Tells the row path which skipped changes may come again on this connection. Returns the keys
-    /// of records beyond the bound.
+    /// of the oldest records if there are more than the bound on remembered skips.
     pub(super) fn open_skipped(
         &mut self,
         state: &State,
