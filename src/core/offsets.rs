@@ -101,8 +101,8 @@ impl Offsets {
         }
     }
 
-    /// Begins a new producer. Records between the last report and its first one were sent by the
-    /// previous producer.
+    /// Begins a new producer. Records between the last report of the previous producer and the
+    /// first report of the new one were sent by the previous producer.
     pub fn next_producer(&mut self) {
         for track in self.routes.iter_mut().flatten() {
             track.next = None;

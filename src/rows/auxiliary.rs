@@ -14,10 +14,11 @@ use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::plans::{Active, Planned};
 use std::rc::Rc;
 
-/// What is kept for these records during one connection.
+/// The memory of auxiliary records during one connection.
 pub(super) struct AuxiliaryRecords {
     records: Records,
-    /// The name under which logical messages are counted, as tables are by theirs.
+    /// The name under which logical messages are counted. Rows are counted under the name of their
+    /// table.
     pub messages: Rc<str>,
     /// Plan of transaction records. `Excluded` if they are not sent.
     pub transactions: Planned,
@@ -171,8 +172,8 @@ impl Rows {
         matches!(self.output.auxiliary.notices, Planned::Active(_))
     }
 
-    /// Sends a notice as one record. Call it if [`Rows::can_tell`]. Returns false if the notice is
-    /// too large for the topic.
+    /// Sends a notice as one record. Call it only if [`Rows::can_tell`] is true. Returns false if
+    /// the notice is too large for the topic.
     ///
     /// # Errors
     /// The error of the producer.

@@ -20,11 +20,12 @@ pub enum Need {
     Transactions,
     /// The quarantine of this relation, for a change that an operator skips.
     Skip(RelationSlot),
-    /// The quarantine of logical messages, for one that an operator skips.
+    /// The quarantine of logical messages, for a message that an operator skips.
     SkipMessage,
     /// The table has to be detached from this change on.
     Detach(RelationSlot, Position, Cause),
-    /// A plan in which this column may be NULL, because the row is older than its NOT NULL.
+    /// A plan in which this column may be NULL, because the row is older than the column's NOT
+    /// NULL.
     Nullable(RelationSlot, String),
     /// The plan of a topic for the rows of this relation whose route has this value.
     Route(RelationSlot, Arc<Router>, String),

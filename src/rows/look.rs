@@ -24,11 +24,11 @@ pub(super) enum Readiness<T> {
 
 /// What a message waits for.
 pub(super) enum Wait {
-    /// For something that the loop has to fetch or do.
+    /// The message waits for something that the loop has to fetch or do.
     Need(Need),
-    /// For a chunk of a backfill that is being read.
+    /// The message waits for a chunk of a backfill that is being read.
     Chunk,
-    /// For the standstill of its table.
+    /// The message waits for the standstill of its table.
     Standstill,
 }
 

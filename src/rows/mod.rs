@@ -214,7 +214,8 @@ impl Rows {
             }
             Step::Commit(commit) => output.commit(head, *commit, tools).map(|()| None)?,
             Step::Relation(slot, relation, at) => {
-                // Its Position decides which record it is held against.
+                // The Position of the relation's next change decides which recorded name and oid
+                // count for the relation.
                 let at = at.ok_or(ChangeError::OutsideTransaction { message: "Relation" })?;
                 burst.need = Some(Need::Relation(*slot, (*relation).into(), at));
                 None

@@ -122,7 +122,8 @@ impl Records {
         Ok(())
     }
 
-    /// Checks the records and sends them. For records that no table is refused for.
+    /// Checks the records and sends them. This serves auxiliary records, for which no table is
+    /// refused.
     ///
     /// # Errors
     /// See [`Records::check`] and [`Records::send`].
@@ -150,7 +151,8 @@ impl Records {
         self.count_notes(active);
     }
 
-    /// Counts what the records say less exactly, or what the condition that dropped them saw so.
+    /// Counts the values that the records, or the condition that dropped them, have in a less exact
+    /// form.
     #[inline]
     pub fn count_notes(&self, active: &Active) {
         active.count_notes(&self.encoder);

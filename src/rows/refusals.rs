@@ -61,7 +61,7 @@ pub(super) fn unencodable(active: &Active, position: Position, error: &EncodeErr
     )
 }
 
-/// A sentence about such a change.
+/// A sentence about a change that has no form in its plan.
 #[cold]
 pub(super) fn refusal(active: &Active, position: Position, error: &EncodeError) -> String {
     format!(

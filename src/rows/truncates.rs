@@ -36,8 +36,9 @@ impl Output {
         Ok(())
     }
 
-    /// Sends the record of one table. A compacted topic refuses a truncate, because it has no key;
-    /// then it is counted instead. A table whose rows name their topics has no topic for it.
+    /// Sends the record of one table. Two kinds of tables get no record, and the truncate is
+    /// counted instead: a compacted topic refuses records without a key, and rows that name their
+    /// topics leave a truncate without a topic.
     fn truncate_of(
         &mut self,
         active: &Active,
