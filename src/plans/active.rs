@@ -10,7 +10,7 @@ use std::rc::Rc;
 /// A table's plan, with the topic that its records go to.
 #[derive(Clone)]
 pub struct Active {
-    /// How its rows are encoded.
+    /// How the table's rows are encoded.
     pub plan: Rc<Plan>,
     /// `namespace.name` of a table; otherwise the name by which errors call the plan.
     pub table: Rc<str>,
@@ -30,8 +30,8 @@ pub struct Active {
     /// Notes the Positions of records while the registry has not confirmed their schema ids. `None`
     /// if all ids are confirmed.
     pub uses: Option<Rc<Uses>>,
-    /// The plans of the topics that rows go to by a value of theirs. The plan itself is then used
-    /// for no row. `None` if all rows go to one topic.
+    /// The plans of the topics, if a value of each row names its topic. `plan` is then used for no
+    /// row. `None` if all rows go to one topic.
     pub routes: Option<Rc<Routes>>,
 }
 
@@ -54,7 +54,7 @@ pub enum Planned {
 /// The quarantine topic, for the changes of one table: a detached one, or one with a skipped
 /// change.
 pub struct QuarantineTopic {
-    /// How its changes are written.
+    /// How the table's changes are written.
     pub quarantine: Quarantine,
     /// The table as `namespace.name`.
     pub table: Rc<str>,

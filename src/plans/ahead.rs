@@ -1,7 +1,7 @@
-//! Fetches what the plans of many tables need with few requests, before each of them is made.
+//! Fetches with few requests what the plans of many tables need, before the plans are made.
 //!
-//! Nothing is decided here. A plan uses what it finds, and asks for the rest itself. A failure is
-//! therefore dropped: the plan that meets it again reports it, with its table.
+//! Nothing is decided here. A plan uses the facts that were fetched, and asks for the rest itself.
+//! A failure is therefore dropped: the plan that meets the failure again reports it with the table.
 //!
 //! A schema is registered only for a relation that the stream has announced or that the first copy
 //! reads, and in that order. A schema that was made from the catalog could be newer than rows that
@@ -43,7 +43,7 @@ const TOPICS_MAX: usize = 10_000;
 #[derive(Default)]
 pub(super) struct Ahead {
     pub(super) topics: Described,
-    /// The recorded topics, which a task describes since the connection began.
+    /// The task that describes the recorded topics. It was started when the connection began.
     recorded: Option<JoinHandle<Vec<TopicInfo>>>,
     facts: HashMap<Oid, (Lsn, TableFacts)>,
     /// Relations that a batch has held. A relation is held by one batch of a connection.
@@ -119,7 +119,7 @@ impl PlanMaker {
             .filter(|shape| !self.ahead.tried.contains(&shape.oid))
             .take(TABLES_MAX)
             .collect();
-        // One plan asks for everything in as few requests.
+        // A single plan asks for everything in as few requests by itself.
         if wanted.len() < 2 {
             return;
         }

@@ -38,7 +38,8 @@ impl Described {
         (now.duration_since(*since) < longest).then_some(info)
     }
 
-    /// The same, for a plan. The age of the answer counts from its first use.
+    /// The remembered answer as [`Described::known`] returns it, for a plan. From its first use on,
+    /// the age of the answer counts from that use.
     pub(super) fn take(&mut self, topic: &str, now: Instant) -> Option<&TopicInfo> {
         self.known(topic, now)?;
         let answer = self.0.get_mut(topic)?;

@@ -127,7 +127,7 @@ impl PlanMaker {
 /// HTTP status of a schema that does not fit those before it.
 const INCOMPATIBLE: u16 = 409;
 
-/// The level of a subject that takes every schema, by the registry's own interface.
+/// The next step that lowers a subject's compatibility until the registry accepts every schema.
 fn lower(level_url: &str) -> String {
     format!(
         "make the schema compatible, or lower the subject's compatibility with \

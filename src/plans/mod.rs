@@ -135,11 +135,11 @@ pub struct Places {
 /// What planning does with a failure that only a person can end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
-    /// It tries again every [`REFUSED_RETRY`].
+    /// Planning tries again every [`REFUSED_RETRY`].
     Endless,
-    /// It returns the failure if it concerns this table alone, and tries again otherwise.
+    /// Planning returns the failure if it concerns this table alone, and tries again otherwise.
     UntilTableRefused,
-    /// It returns the failure.
+    /// Planning returns the failure.
     UntilRefused,
 }
 

@@ -22,8 +22,8 @@ use tokio::time::Instant;
 /// wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Requests at once. Four prove a thousand tables within seconds, and are few enough for the
-/// smallest registry.
+/// The most requests at once. Four requests at once prove a thousand tables within seconds, and are
+/// few enough for the smallest registry.
 const ASKED_AT_ONCE_MAX: usize = 4;
 
 /// Pause before the next request to a registry that did not answer. It doubles up to [`PAUSE_MAX`].
@@ -323,7 +323,7 @@ mod tests {
                 count.fetch_add(1, Ordering::SeqCst);
                 held.push(visitor);
                 if held.len() == ASKED_AT_ONCE_MAX {
-                    // A fifth would have to come now, if there were one.
+                    // A fifth request would have to come now, if there were one.
                     assert!(
                         tokio::time::timeout(Duration::from_millis(100), listener.accept())
                             .await

@@ -32,21 +32,21 @@ pub struct Routes {
     numbers: RefCell<HashSet<RouteId>>,
     /// The route of the row at hand.
     route: RefCell<String>,
-    /// The buffers in which a row is asked for its topic.
+    /// The buffers in which the route of a row is computed.
     encoder: RefCell<Encoder>,
 }
 
 /// Which plan a row has.
 pub enum Routed {
-    /// That of its table.
+    /// The row has the plan of its table.
     Own,
-    /// That of its topic.
+    /// The row has the plan of its topic.
     To(Rc<Active>),
-    /// That of a topic which is not planned yet, for rows with this route.
+    /// The topic for rows with this route is not planned yet.
     New(Arc<Router>, String),
-    /// None: it is no event.
+    /// The row has no plan, because it is no event.
     Nowhere,
-    /// None, which the log tells.
+    /// The row has no plan, because an outbox row was updated. The log tells this.
     Unexpected,
 }
 
@@ -57,7 +57,7 @@ impl Routes {
         self.router.is_of_events()
     }
 
-    /// No topic is planned yet.
+    /// The routes of a table before any topic is planned.
     #[must_use]
     pub fn new(router: Arc<Router>) -> Self {
         Routes {
@@ -131,7 +131,8 @@ impl Active {
         routes.found(&route)
     }
 
-    /// Counts what the row written last says less exactly, or what dropped the row saw so.
+    /// Counts the values that the last row, or the condition that dropped it, has in a less exact
+    /// form.
     #[inline]
     pub fn count_notes(&self, encoder: &Encoder) {
         let notes = encoder.notes().len();

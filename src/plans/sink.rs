@@ -298,7 +298,7 @@ fn json_line(topic: &str, key: Option<&[u8]>, value: Option<&[u8]>) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// A writer that accepts so many lines and then fails.
+    /// A writer that accepts this many lines and then fails.
     struct Full(usize);
 
     impl Write for Full {
