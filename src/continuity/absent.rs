@@ -1,5 +1,5 @@
 //! The halt about WAL that nothing can decode, because the publication did not exist under its name
-//! when the WAL was written. Only a stream that has failed there shows it.
+//! when the WAL was written. Only the failure of a stream at that WAL shows the fault.
 
 use super::{Halt, Observed, Reason};
 use crate::lsn::Lsn;

@@ -30,7 +30,7 @@ impl Granted {
 /// A refused request: the reason why it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// This version, or the agent in its present phase, cannot do it.
+    /// This version, or the agent in its present phase, cannot do what the request asks.
     #[error("not available: {0}")]
     NotAvailable(String),
     /// The request itself is wrong: it names a table that is not captured, or a condition that the

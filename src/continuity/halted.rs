@@ -260,8 +260,9 @@ impl Halted {
 }
 
 impl Halt {
-    /// The next step for the operator. Its commands can be typed as they stand, but for what only
-    /// the operator knows: `TABLE`, and each `"..."`, which the agent does not accept.
+    /// The next step for the operator. Its commands can be typed as they stand, except for two
+    /// placeholders that only the operator can fill: `TABLE`, and `"..."`, which the agent does not
+    /// accept.
     #[must_use]
     pub fn next(&self) -> String {
         let table = self.table.as_deref().or(self.place.as_deref().map(|place| &*place.table));

@@ -220,17 +220,17 @@ pub enum Verdict {
 /// What a start would do now, as `check` and `slot status` tell it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Foresight {
-    /// It streams, by this verdict.
+    /// The start streams, by this verdict.
     Streams(Verdict),
-    /// A session with this pid holds the slot: until it lets go there is nothing to judge.
+    /// A session with this pid holds the slot. Until the session lets go there is nothing to judge.
     Held(i32),
-    /// It begins anew, as `snapshot.mode` consents to. The text is the reason.
+    /// The start begins anew, as `snapshot.mode` consents to. The text is the reason.
     Anew(&'static str),
-    /// It tries once to get past this recorded halt.
+    /// The start tries once to get past this recorded halt.
     Tries(Halt),
-    /// It waits. The text says for what.
+    /// The start waits. The text says for what.
     Waits(String),
-    /// It halts for this reason.
+    /// The start halts for this reason.
     Halts(Halt),
 }
 

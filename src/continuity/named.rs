@@ -37,9 +37,9 @@ pub struct Named {
 }
 
 impl TableIdentity {
-    /// Notes in each table of `now` since when it is recorded. A table that `was` has under the
-    /// same oid keeps its position, and one that it lacks has joined at `server`. Everything before
-    /// `confirmed` is in Kafka.
+    /// Notes for each table of `now` since when the table is recorded. A table that `was` has under
+    /// the same oid keeps its position. A table that `was` lacks has joined at `server`. Everything
+    /// before `confirmed` is in Kafka.
     pub fn joined(
         now: &mut BTreeMap<String, TableIdentity>,
         was: &BTreeMap<String, TableIdentity>,

@@ -8,8 +8,8 @@ use crate::encode::placed::Placed;
 use crate::lsn::Lsn;
 use std::collections::BTreeSet;
 
-/// The most transactions that are asked about. The records of some seconds have fewer; beyond it
-/// the older ones are left out, whose commits lie further back.
+/// The most transactions that are asked about. The records of some seconds have fewer. Beyond this
+/// number the oldest transactions are left out, because their commits lie furthest back.
 const UNDECIDED_MAX: usize = 100_000;
 
 /// What the records after a checkpoint show.
@@ -28,7 +28,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Nothing is found yet.
+    /// The result before any record was read.
     #[must_use]
     pub fn new(epoch: u64, switch: Lsn) -> Self {
         let (upto, undecided, unplaced) = (Lsn::ZERO, BTreeSet::new(), None);

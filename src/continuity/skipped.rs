@@ -87,7 +87,8 @@ impl Skipped {
         }
         let text = |text: &str| text.trim().chars().take(TEXT_CHARS_MAX).collect::<String>();
         let (by, why) = (text(&consent.by), text(&consent.why));
-        // The next step of a halt is pasted as it stands, with dots for both.
+        // An operator may paste the next step of a halt as it stands, with dots in place of name
+        // and reason.
         let says = |text: &str| text.chars().any(char::is_alphanumeric);
         if !says(&by) || !says(&why) {
             return Err("say who leaves the change out (--by), and why (--why): both are recorded"
