@@ -58,15 +58,16 @@ pub struct Relation {
     pub namespace: String,
     /// `pg_class.relname`, without the namespace.
     pub name: String,
-    /// True if the publication publishes it under its own name.
+    /// True if the publication publishes the relation under the relation's own name.
     pub published: bool,
-    /// True if it is published and the configuration selects it. The caller of the look decides it.
+    /// True if the relation is published and the configuration selects it. The caller of the look
+    /// sets this.
     #[serde(default)]
     pub captured: bool,
-    /// The oid of the `pg_publication_rel` or `pg_publication_namespace` row that makes it a
-    /// member; 0 under FOR ALL TABLES.
+    /// The oid of the `pg_publication_rel` or `pg_publication_namespace` row that makes the
+    /// relation a member; 0 under FOR ALL TABLES.
     pub membership: Oid,
-    /// The `xmin` of that row.
+    /// The `xmin` of the row that makes the relation a member.
     pub membership_version: u32,
     /// The numbers of the published columns, or `None` if all columns are published.
     pub columns: Option<String>,
@@ -88,14 +89,14 @@ pub struct Relation {
     pub updates_fail: bool,
     /// `pg_class.relfilenode`. TRUNCATE, VACUUM FULL, CLUSTER and a rewrite exchange it.
     pub filenode: Oid,
-    /// The `xmin` of its row in `pg_class`.
+    /// The `xmin` of the relation's row in `pg_class`.
     pub version: u32,
-    /// The `xmin` of its row type in `pg_type`. RENAME, SET SCHEMA and OWNER write a new version;
-    /// GRANT and VACUUM FULL write none.
+    /// The `xmin` of the relation's row type in `pg_type`. RENAME, SET SCHEMA and OWNER write a new
+    /// version; GRANT and VACUUM FULL write none.
     pub name_version: u32,
     /// The owner's oid: `pg_class.relowner`.
     pub owner: Oid,
-    /// The `xmin` of its namespace's row.
+    /// The `xmin` of the row of the relation's namespace.
     pub namespace_version: u32,
     /// A digest of the namespace's owner and rights. Another digest accounts for a new row version.
     pub namespace_rights: String,

@@ -102,8 +102,9 @@ async fn ask(sql: &Sql, name: &str, details: &Details) -> Result<Fingerprint, Pg
     Ok(Fingerprint { before, after, publication: answer.publication, relations })
 }
 
-/// Two statements in one message. The position of the first lies before the snapshot of the second.
-/// The position that the second reads lies after its snapshot.
+/// Two statements in one message. The first statement reads a position, which lies before the
+/// snapshot of the second statement. The position that the second statement reads lies after its
+/// own snapshot.
 fn statement(version: u32, name: &str, details: &Details) -> String {
     let name = escape_literal(name);
     // Published schemas, row filters and column lists came with PostgreSQL 15.

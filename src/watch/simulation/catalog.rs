@@ -15,9 +15,9 @@ const CAPTURED: [&str; 3] = ["a", "b", "root"];
 pub(super) struct Harm {
     /// The table's name at the look before.
     pub table: String,
-    /// Where in the WAL.
+    /// The position of the harm in the WAL.
     pub at: Lsn,
-    /// Codes below a halt that tell it.
+    /// Codes of findings below a halt that tell of the harm.
     pub codes: Vec<Code>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Harm {
 pub(super) struct Catalog {
     publication: Option<Publication>,
     relations: BTreeMap<Oid, Relation>,
-    /// What `captured` relations were named at the last look.
+    /// The names that the captured relations had at the last look.
     expected: BTreeMap<Oid, String>,
     lsn: u64,
     xid: u32,
@@ -251,7 +251,7 @@ impl Catalog {
     }
 
     fn harm(&mut self, table: &str, code: Code) {
-        // What has no captured name any more concerns a finding of more weight.
+        // A relation that has lost its captured name is the concern of a finding of more weight.
         self.lsn += 10;
         let table = format!("public.{table}");
         self.harms.push(Harm { table, at: Lsn::new(self.lsn), codes: vec![code] });

@@ -22,7 +22,8 @@ impl Catalog {
                 Some("attach a partition with rows")
             }
             28 | 29 => {
-                // A partition that came since the last look was never there for the next one.
+                // A partition that came after the last look and leaves before the next look is seen
+                // by neither.
                 let begun = self.begun;
                 let parts = &mut self.relation("root").parts;
                 let known = *parts.iter().find(|(_, part)| part.joined <= begun)?.0;
@@ -59,7 +60,7 @@ impl Catalog {
                 let part = parts.values_mut().find(|part| part.joined <= begun)?;
                 (part.filenode, part.version, part.rows) = (filenode, version, -1);
                 self.harm("root", Code::PartitionEmptied);
-                // A partition that leaves afterwards is told as that.
+                // If the partition leaves afterwards, the finding says that it left.
                 self.harms.last_mut()?.codes.push(Code::PartitionLeft);
                 Some("truncate a partition")
             }

@@ -71,7 +71,8 @@ impl Catalog {
             }
             _ => {
                 self.write();
-                // A row is harmless only where nothing stood in its way.
+                // This insert is harmless only if the publication and the relation let its row
+                // through.
                 Some("insert")
             }
         }
@@ -210,7 +211,7 @@ impl Catalog {
                 let relation = self.relation(table);
                 (relation.key, relation.version) = (format!("{version}"), version);
                 self.harm(table, Code::KeyChanged);
-                // A key that is lost afterwards is told as that.
+                // If the key is lost afterwards, the finding says that the identity is lost.
                 self.harms.last_mut()?.codes.push(Code::IdentityLost);
                 Some("move the primary key")
             }
