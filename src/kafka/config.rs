@@ -1,9 +1,10 @@
-//! What this room is told, and the librdkafka properties that follow from it.
+//! The configuration of this room, and the librdkafka properties that follow from it.
 //!
-//! Three layers: our defaults, then what the operator wrote under `[kafka.client]`, then what is
-//! pinned because a guarantee rests on it. A pinned property is refused by [`refuse_pinned`] with
-//! its reason, never overridden in silence. A password is read where it is kept (`login`) when a
-//! client is made, and leaves only towards librdkafka.
+//! The properties come in three layers: our defaults, then the operator's properties under
+//! `[kafka.client]`, then the properties that are pinned because a guarantee rests on them. A
+//! pinned property in the file is refused by [`refuse_pinned`] with a reason, and never overridden
+//! in silence. A password is read from its source (`login`) when a client is made, and only
+//! librdkafka gets it.
 
 use crate::table::names::NameList;
 use std::collections::BTreeMap;
@@ -16,40 +17,41 @@ use crate::secret::system_authorities;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-/// What librdkafka may queue by its own limits: far more than any `limits.memory` lets in, so that
-/// the byte budget alone holds the stream back. Records are limited by a 32-bit number, KiB by
-/// librdkafka's own maximum.
+/// librdkafka's own limits of its queue. They are far above any `limits.memory`, so that the byte
+/// budget alone holds the stream back. A 32-bit number limits the records, and librdkafka's own
+/// maximum limits the KiB.
 pub const QUEUE_RECORDS_MAX: usize = 2_147_483_647;
 const QUEUE_KIB_MAX: usize = 2_147_483_647;
 
-/// Reports that may wait beside those of a full budget: one change can bring its whole chunk of
-/// copied rows with it.
+/// Delivery reports that may wait in addition to those of a full budget. They are needed because
+/// one change can bring its whole chunk of copied rows with it.
 const DELIVERIES_SLACK: usize = 65_536;
 
-/// The largest record we let librdkafka take, framing included: the Java producer's
-/// `max.request.size`, so that whatever Debezium delivers with its defaults is delivered here too.
+/// The largest record that librdkafka accepts, framing included. It equals the Java producer's
+/// `max.request.size`, so that each record that Debezium delivers with its defaults is delivered
+/// here too.
 const MESSAGE_BYTES_MAX: usize = 1_048_576;
 
-/// The largest batch: below a broker's default `max.message.bytes` (1,048,588), which counts a
-/// whole batch.
+/// The largest batch. It is below a broker's default `max.message.bytes` (1,048,588), which limits
+/// a whole batch.
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
-/// Everything this room needs to know. Built by `config`, which has already refused pinned
+/// Everything this room needs to know. The room `config` builds it, and has already refused pinned
 /// properties.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     /// `host:port` of each bootstrap broker; at least one.
     pub brokers: Vec<String>,
-    /// librdkafka properties from the operator, pinned ones excluded. May hold passwords: never
-    /// printed.
+    /// librdkafka properties from the operator, without pinned ones. They may hold passwords, so
+    /// that they are never printed.
     pub client: BTreeMap<String, String>,
-    /// What else a client logs in with.
+    /// The password or token that a client logs in with, if the properties do not hold it.
     pub login: Login,
-    /// The byte budget, which bounds what is in flight: it tells how many delivery reports may
-    /// wait.
+    /// The byte budget, which bounds what is in flight. The number of delivery reports that may
+    /// wait follows from it.
     pub budget_bytes: usize,
-    /// The most records librdkafka queues; lower than its own maximum only in tests of a full
-    /// queue.
+    /// The most records that librdkafka queues. Only tests of a full queue set it below
+    /// librdkafka's own maximum.
     pub queue_records_max: usize,
     /// Whether the agent creates missing topics, and with which partitions and settings.
     pub topics: TopicRules,
@@ -60,7 +62,7 @@ pub struct Config {
 /// Whether the agent creates missing topics, and with which partitions and settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicRules {
-    /// Whether we create topics at all; if not, a missing topic is a fault that names it.
+    /// Whether we create topics at all. If not, a missing topic is an error that names the topic.
     pub create: bool,
     /// Partitions of a new topic; -1 leaves it to the broker.
     pub partitions: i32,
@@ -70,29 +72,31 @@ pub struct TopicRules {
     pub cleanup_policy: String,
     /// Further topic settings, as Kafka names them.
     pub extra: BTreeMap<String, String>,
-    /// Rules of their own for some topics; the first group that has a topic counts.
+    /// Groups of topics with rules of their own. The first group that has a topic counts for the
+    /// topic.
     pub groups: Vec<TopicGroup>,
 }
 
-/// Topics with rules of their own; what a group leaves open the general rules say.
+/// Topics with rules of their own. Where a group leaves a rule open, the general rule counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicGroup {
-    /// By their whole names.
+    /// Topics of the group, by their whole names.
     pub include: NameList,
-    /// Not these of them.
+    /// Topics of `include` that are not in the group.
     pub exclude: NameList,
-    /// As in the general rules.
+    /// Partitions of a new topic. `None` if the general rule counts.
     pub partitions: Option<i32>,
-    /// As in the general rules.
+    /// Copies of each partition. `None` if the general rule counts.
     pub replication: Option<i32>,
-    /// As in the general rules.
+    /// `cleanup.policy` of a new topic. `None` if the general rule counts.
     pub cleanup_policy: Option<String>,
-    /// Over the general ones.
+    /// Further topic settings. They replace the general ones of the same name.
     pub extra: BTreeMap<String, String>,
 }
 
 impl TopicRules {
-    /// The rules for one topic, its group's laid over the general ones.
+    /// The rules for one topic: the rules of its group, and the general rules where the group
+    /// leaves them open.
     #[must_use]
     pub fn of(&self, topic: &str) -> TopicRules {
         let has =
@@ -140,8 +144,8 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Whether a librdkafka property's value must not be shown: passwords, keys, tokens and the user
-/// name beside them.
+/// Whether a librdkafka property's value must not be shown. This is so for passwords, keys, tokens
+/// and user names.
 #[must_use]
 pub fn is_sensitive(property: &str) -> bool {
     const MARKS: [&str; 6] =
@@ -149,9 +153,9 @@ pub fn is_sensitive(property: &str) -> bool {
     MARKS.iter().any(|mark| property.contains(mark))
 }
 
-/// Why a librdkafka property cannot be set by the operator, or `None` where it can.
+/// Why the operator cannot set a librdkafka property, or `None` if the operator can.
 ///
-/// Aliases are listed with the names they stand for: librdkafka takes either.
+/// Aliases of properties are listed too, because librdkafka accepts both names.
 #[must_use]
 pub fn refuse_pinned(property: &str) -> Option<&'static str> {
     Some(match property {
@@ -227,7 +231,7 @@ const FILE_PROPERTIES: [&str; 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PropertyFault {
-    /// The property is ours.
+    /// The program sets the property itself.
     #[error("`{property}` cannot be set: {reason}")]
     Pinned {
         /// The property as written.
@@ -235,8 +239,8 @@ pub enum PropertyFault {
         /// Why the program sets the property itself, or which key to set instead.
         reason: &'static str,
     },
-    /// librdkafka does not know it, or does not take the value; the text is librdkafka's, without
-    /// the value if secret.
+    /// librdkafka does not know the property, or does not accept the value. The text is
+    /// librdkafka's, without the value if that is secret.
     #[error("`{property}` is refused by librdkafka: {detail}")]
     Refused {
         /// The property as written.
@@ -245,11 +249,11 @@ pub enum PropertyFault {
     },
 }
 
-/// Asks librdkafka itself whether it takes one property, without connecting to anything.
+/// Asks librdkafka itself whether it accepts one property, without connecting to anything.
 ///
 /// # Errors
-/// `Pinned` with the reason, or `Refused` with librdkafka's own words; a secret's value is in
-/// neither.
+/// `Pinned` with the reason, or `Refused` with librdkafka's own words. Neither holds the value of a
+/// secret.
 pub fn check_property(property: &str, value: &str) -> Result<(), PropertyFault> {
     if let Some(reason) = refuse_pinned(property) {
         return Err(PropertyFault::Pinned { property: property.to_owned(), reason });
@@ -258,7 +262,7 @@ pub fn check_property(property: &str, value: &str) -> Result<(), PropertyFault> 
     config.set(property, value);
     match config.create_native_config() {
         Ok(native) => match native.get(property) {
-            // librdkafka reads "5x" as 5; whoever wrote it meant something else.
+            // librdkafka reads "5x" as 5, but the person who wrote "5x" meant something else.
             Ok(taken) if taken.parse::<f64>().is_ok() && value.trim().parse::<f64>().is_err() => {
                 let detail = format!("`{value}` is not a number");
                 Err(PropertyFault::Refused { property: property.to_owned(), detail })
@@ -281,7 +285,8 @@ pub fn check_property(property: &str, value: &str) -> Result<(), PropertyFault> 
 }
 
 impl Config {
-    /// A configuration with defaults for everything but the brokers, as tests and the demo want it.
+    /// A configuration with defaults for everything but the brokers and the state topic, for tests
+    /// and the demo.
     #[must_use]
     pub fn new(brokers: Vec<String>, state_topic: impl Into<String>) -> Self {
         Config {
@@ -297,15 +302,15 @@ impl Config {
 
     /// Capacity for the channel of delivery reports.
     ///
-    /// Never less than what can be unreported at once: while one producer lives and the receiver is
-    /// not read, the poll thread fills the channel without waiting, so a slow reader cannot hold up
-    /// librdkafka.
+    /// It is never less than the number of records that can be unreported at once. So while the
+    /// receiver is not read, the poll thread of one producer fills the channel without waiting, and
+    /// a slow reader cannot hold up librdkafka.
     #[must_use]
     pub fn delivery_capacity(&self) -> usize {
         (self.budget_bytes / RECORD_OVERHEAD_BYTES).min(QUEUE_RECORDS_MAX) + DELIVERIES_SLACK
     }
 
-    /// The largest record librdkafka takes, as [`super::wire_bytes`] counts it
+    /// The largest record that librdkafka accepts, as [`super::wire_bytes`] counts it
     /// (`message.max.bytes`).
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
@@ -318,8 +323,9 @@ impl Config {
         self.number("batch.size", BATCH_BYTES_MAX)
     }
 
-    /// Keeps batches within a topic's `max.message.bytes`: the broker refuses a whole batch above
-    /// it, and librdkafka does not split one. Only ever lowers. Takes effect for the next producer.
+    /// Keeps batches within a topic's `max.message.bytes`, because the broker refuses a larger
+    /// batch as a whole, and librdkafka does not split a batch. This never raises the limit, and it
+    /// takes effect for the next producer.
     pub fn lower_batch_bytes(&mut self, bytes: usize) {
         if bytes < self.batch_bytes_max() {
             self.client.insert("batch.size".to_owned(), bytes.max(1).to_string());
@@ -346,22 +352,23 @@ impl Config {
     /// Properties of the row path's producer: defaults, then the operator's, then the pinned ones.
     ///
     /// # Errors
-    /// `Secret` where the password cannot be had; reading it blocks, unless it was renewed before.
+    /// `Secret` if the password cannot be read. The reading blocks, unless the password was renewed
+    /// before.
     pub(crate) fn for_producer(&self) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base();
         config
-            // One setting serves rate and latency: 2 ms gathers a few bursts, which spares
-            // librdkafka and the broker a third of their requests against 1 ms, and is half of the
-            // latency aimed at (p50 3 ms).
+            // One setting serves rate and latency. In 2 ms a few bursts gather, which spares
+            // librdkafka and the broker a third of their requests compared with 1 ms. The goal for
+            // the latency is 3 ms (p50).
             .set("linger.ms", "2")
-            // Read for the metrics; making them costs librdkafka well below a millisecond.
+            // The metrics read the statistics. They cost librdkafka well below a millisecond.
             .set("statistics.interval.ms", "5000")
             .set("batch.num.messages", "10000")
             .set("batch.size", BATCH_BYTES_MAX.to_string())
             .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
-            // Measured: no slower than none, less CPU with the broker's share counted, and a third
-            // of the bytes on the wire and on the broker's disk. zstd packs tighter but holds more
-            // memory per connection.
+            // By measurement, lz4 is no slower than no compression, takes less CPU if the broker's
+            // share counts, and needs a third of the bytes on the wire and on the broker's disk.
+            // zstd compresses better but takes more memory per connection.
             .set("compression.type", "lz4");
         for (property, value) in &self.client {
             config.set(property, value);
@@ -382,7 +389,7 @@ impl Config {
     /// Properties of clients that only ask: admin, metadata, and the reader of the state topic.
     ///
     /// # Errors
-    /// `Secret` where the password cannot be had, which is read here, and blocks.
+    /// `Secret` if the password cannot be read. It is read here, which blocks.
     pub(crate) fn for_asking(&self) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base();
         for (property, value) in
@@ -395,8 +402,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Why librdkafka made no client. Its own words name a property; a file that cannot be read is
-    /// named by its path.
+    /// The error for a client that librdkafka did not make. librdkafka's own words name a property
+    /// only, so that a file that cannot be read is named here by its path.
     pub(crate) fn no_client(&self, source: rdkafka::error::KafkaError) -> KafkaError {
         let unreadable = FILE_PROPERTIES.into_iter().find_map(|property| {
             let path = self.client.get(property).filter(|path| *path != "probe")?;
@@ -428,8 +435,8 @@ impl Config {
             .set("client.id", "wellspring")
             .set("socket.nagle.disable", "true")
             .set("socket.keepalive.enable", "true")
-            // A broker that is back is found within two seconds; ten (the default) would be visible
-            // as lag.
+            // A broker that is back is found within two seconds. The default of ten seconds would
+            // be visible as lag.
             .set("reconnect.backoff.max.ms", "2000");
         if let Some(place) = system_authorities() {
             config.set("ssl.ca.location", place.to_string_lossy());
@@ -439,14 +446,14 @@ impl Config {
 
     fn pin_common(&self, config: &mut ClientConfig) {
         config.set("bootstrap.servers", self.brokers.join(",")).set("log.connection.close", "true");
-        // What is shown is up to our own filter; this level must let connection failures through
-        // (`context`).
+        // Our own filter decides what is shown. This level only has to let connection failures
+        // through (`context`).
         config.set_log_level(RDKafkaLogLevel::Info);
     }
 }
 
-/// Properties that say how to reach and trust the brokers; producer properties would only draw
-/// warnings elsewhere.
+/// Whether a property says how to reach and trust the brokers. Other clients than the producer take
+/// only these, because producer properties would make librdkafka warn.
 fn is_of_the_connection(property: &str) -> bool {
     const PREFIXES: [&str; 14] = [
         "ssl.",

@@ -1,7 +1,8 @@
-//! What librdkafka tells us on the side: its log, its errors, its delivery reports.
+//! The callbacks of librdkafka: its log, its errors, its statistics, its delivery reports and its
+//! requests for tokens.
 //!
-//! Runs on the poll thread of whoever owns the client. Nothing here decides; it counts, notes and
-//! passes on.
+//! The callbacks run on the thread that polls the client. Nothing here decides: events are counted,
+//! noted and passed on.
 
 use std::error::Error;
 use std::sync::Mutex;
@@ -27,33 +28,33 @@ use super::statistics::{Brokerless, Statistics};
 use crate::ledger::{Generation, Ticket};
 use crate::secret::{COMMAND_TIME_MAX, Source, SourceError};
 
-/// librdkafka logs an identical connection failure once in 30 s; for that long one line stands for
-/// any number.
+/// librdkafka logs an identical connection failure once in 30 s. For this long, one line can stand
+/// for any number of failures.
 const FAILURE_SUPPRESSED_FOR: Duration = Duration::from_secs(31);
 
-/// How long one poll for a token's request waits.
+/// How long one poll waits for librdkafka to ask for a token.
 const TOKEN_POLL: Duration = Duration::from_millis(100);
 
-/// What librdkafka is told where OAUTHBEARER is asked for and nothing gives a token; `config`
-/// refuses that.
+/// The answer to librdkafka if it asks for a token and none is configured. `config` refuses such a
+/// configuration.
 pub(super) const NO_TOKEN: &str = "no token is configured (kafka.token_command, kafka.token_file)";
 
-/// Librdkafka calls the gapless guarantee experimental at every start;
-/// `docs/internals/producers.md` says what it does, and it is pinned.
+/// True for the warning that the gapless guarantee is experimental, which librdkafka logs at every
+/// start. `docs/internals/producers.md` says what the guarantee does.
 fn is_known(facility: &str, detail: &str) -> bool {
     facility == "CONFWARN" && detail.contains("enable.gapless.guarantee")
 }
 
-/// Passes librdkafka's log to `tracing`. Its own redaction covers secrets; `debug` output goes no
-/// higher than debug.
+/// Passes librdkafka's log to `tracing`. librdkafka itself removes secrets from its log. Its
+/// `debug` output is never logged above level debug.
 fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
     match level {
         _ if is_known(facility, detail) => {}
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(facility, detail, "librdkafka");
         }
-        // A broker that is away is a warning: librdkafka goes on trying, and the pipeline reports
-        // the lag.
+        // An unreachable broker is only a warning, because librdkafka goes on trying and the agent
+        // reports the lag.
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(facility, detail, "librdkafka")
         }
@@ -63,8 +64,8 @@ fn pass_on(level: RDKafkaLogLevel, facility: &str, detail: &str) {
     }
 }
 
-/// What librdkafka says of a connection, without the thread, the broker's own name before it and
-/// the time it took: the error that quotes it names the address.
+/// Shortens librdkafka's message about a connection: the thread, the broker's name and the duration
+/// are removed. The error that quotes the message names the address.
 fn in_short(detail: &str) -> &str {
     let said = detail
         .strip_prefix("[thrd:")
@@ -77,30 +78,30 @@ fn in_short(detail: &str) -> &str {
     said.rsplit_once(" (after ").map_or(said, |(words, _)| words)
 }
 
-/// The context of clients that only ask; keeps the last thing said about a connection, for the
-/// error message.
+/// The context of clients that only ask. It keeps librdkafka's last message about a connection, for
+/// errors.
 #[derive(Default)]
 pub(crate) struct Asking {
     last_words: Mutex<Option<String>>,
     token: Option<Source>,
-    /// What became of the first token, once librdkafka has asked for it.
+    /// Whether the last token could be read, once librdkafka has asked for one.
     token_read: Mutex<Option<Result<(), SourceError>>>,
 }
 
 impl Asking {
-    /// A consumer that reads topics once, from their beginning to their ends. Blocks as
+    /// A consumer that reads topics once, from their beginning to their ends. This blocks like
     /// [`Asking::consumer`].
     pub(crate) fn reader(config: &Config) -> Result<BaseConsumer<Asking>, CallError> {
         Asking::reader_of(config, &[])
     }
 
-    /// The same with further properties.
+    /// A consumer like that of [`Asking::reader`], with further properties.
     pub(crate) fn reader_of(
         config: &Config,
         further: &[(&str, &str)],
     ) -> Result<BaseConsumer<Asking>, CallError> {
         let mut properties = vec![
-            // librdkafka wants one to assign; nothing is committed to it
+            // librdkafka needs a group to assign partitions; nothing is committed to the group
             ("group.id", "wellspring-reader"),
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"),
@@ -110,8 +111,8 @@ impl Asking {
         Asking::consumer(config, &properties)
     }
 
-    /// A consumer that only asks, with further properties; by token it is logged in when this
-    /// returns. Blocks.
+    /// A consumer that only asks, with further properties. If it logs in by a token, librdkafka has
+    /// the token when this returns. This call blocks.
     pub(crate) fn consumer(
         config: &Config,
         further: &[(&str, &str)],
@@ -124,8 +125,8 @@ impl Asking {
         let asking = Asking { token: config.login.token(), ..Asking::default() };
         let consumer: BaseConsumer<Asking> =
             properties.create_with_context(asking).map_err(|source| config.no_client(source))?;
-        // Questions do not poll, and without polling nobody hands librdkafka the token that it
-        // waits for.
+        // Metadata requests do not poll, and librdkafka gets the token that it waits for only while
+        // the client is polled.
         let deadline = Instant::now() + COMMAND_TIME_MAX + TOKEN_POLL;
         while consumer.context().token.is_some() && Instant::now() < deadline {
             match consumer.context().token_read.lock().ok().and_then(|mut read| read.take()) {
@@ -137,7 +138,7 @@ impl Asking {
         Ok(consumer)
     }
 
-    /// The last connection error librdkafka reported, if any.
+    /// The last connection error that librdkafka reported, if any.
     pub(crate) fn last_words(&self) -> Option<String> {
         self.last_words.lock().ok().and_then(|words| words.clone())
     }
@@ -159,7 +160,8 @@ impl ClientContext for Asking {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
-        // The failed call reports it; a line for each would say everything twice.
+        // The failed call reports the connection failure, so that a log line at level debug is
+        // enough here.
         if facility == "FAIL" {
             if let Ok(mut words) = self.last_words.lock() {
                 *words = Some(in_short(detail).to_owned());
@@ -179,42 +181,46 @@ impl ClientContext for Asking {
 
 impl rdkafka::consumer::ConsumerContext for Asking {}
 
-/// The context of the row path's producer: counts what is out, and sends each report on its way.
+/// The context of the row path's producer. It counts the records in flight, and passes each
+/// delivery report on.
 pub(crate) struct Reporting {
     generation: Generation,
     deliveries: Sender<Delivery>,
-    /// What the sending thread writes for every record.
+    /// The counts that the sending thread writes for every record.
     sent: SentCounts,
-    /// Records reported back, either way. Written by the poll thread alone.
+    /// Number of records with a report, delivered or failed. Only the poll thread writes it.
     pub(crate) answered: AtomicU64,
-    /// Tickets up to this one may have been on a connection that broke before it answered.
+    /// Records with tickets up to this one may have been on a connection that broke before the
+    /// broker answered.
     doubtful_ticket: AtomicU64,
     last_failure: Mutex<Option<Instant>>,
-    /// Records thrown out of the queue that may nevertheless have left this machine.
+    /// Number of records that were purged from the queue and may nevertheless have left this
+    /// machine.
     pub(crate) doubtful: AtomicU64,
-    /// A delivery failed: this producer takes nothing more.
+    /// True if a delivery failed or the producer is being settled: it accepts nothing more.
     pub(crate) ended: AtomicBool,
-    /// Being settled: a full channel drops reports instead of waiting.
+    /// True while the producer is being settled: a full channel then drops reports instead of
+    /// waiting.
     pub(crate) settling: AtomicBool,
-    /// Somebody waits for `answered` to reach what was sent.
+    /// True while a task waits until `answered` reaches the number of sent records.
     pub(crate) waiting: AtomicBool,
     pub(crate) all_answered: Notify,
-    /// Brokers do not let us in, since the last look.
+    /// True if brokers refused our login since the last look.
     refused: AtomicBool,
     token: Option<Source>,
-    /// What librdkafka told of itself last, until it is taken.
+    /// The last statistics of librdkafka, until they are taken.
     statistics: Mutex<Option<Statistics>>,
     brokerless: Brokerless,
 }
 
-/// On cache lines of its own: the sending thread writes it for each record, the poll thread writes
-/// beside it.
+/// Counts on cache lines of their own, because the sending thread writes them for each record,
+/// while the poll thread writes its own counts.
 #[repr(align(128))]
 #[derive(Default)]
 struct SentCounts {
-    /// Records handed to librdkafka.
+    /// Number of records handed to librdkafka.
     records: AtomicU64,
-    /// The newest ticket among them.
+    /// The newest ticket of these records.
     ticket: AtomicU64,
 }
 
@@ -243,8 +249,8 @@ impl Reporting {
         }
     }
 
-    /// Counts a record as sent, before it is: its report may be there first. One thread sends, so
-    /// plain stores do.
+    /// Counts a record as sent. This comes before the sending, because the report could otherwise
+    /// be counted first. Only one thread sends, so that plain stores are enough.
     ///
     /// Returns the newest ticket before this one, for [`Reporting::take_back`].
     pub(crate) fn count_sent(&self, ticket: u64) -> u64 {
@@ -254,20 +260,20 @@ impl Reporting {
         before
     }
 
-    /// The record was not taken after all.
+    /// Undoes [`Reporting::count_sent`], because librdkafka did not accept the record.
     pub(crate) fn take_back(&self, ticket_before: u64) {
         self.sent.records.store(self.sent.records.load(Ordering::Relaxed) - 1, Ordering::Release);
         self.sent.ticket.store(ticket_before, Ordering::Release);
     }
 
-    /// Records out and not reported.
+    /// Number of records that were sent and have no report yet.
     pub(crate) fn in_flight(&self) -> u64 {
         let answered = self.answered.load(Ordering::SeqCst);
         self.sent.records.load(Ordering::SeqCst).saturating_sub(answered)
     }
 
-    /// Called by the poll thread between polls: while failures may go unsaid, everything sent is
-    /// doubtful.
+    /// Marks everything sent until now as doubtful while librdkafka may suppress messages about
+    /// failures. The poll thread calls this between polls.
     pub(crate) fn keep_doubting(&self) {
         let recent = self
             .last_failure
@@ -279,7 +285,7 @@ impl Reporting {
         }
     }
 
-    /// The statistics told since the last call, if any.
+    /// The statistics that came since the last call, if any.
     pub(crate) fn take_statistics(&self) -> Option<Statistics> {
         self.statistics.lock().ok()?.take()
     }
@@ -303,8 +309,8 @@ impl Reporting {
 
     fn failed(&self, code: RDKafkaErrorCode, ticket: u64) -> Failed {
         let purged = matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight);
-        // Thrown out while waiting for its retry: an earlier copy may still be in a buffer on the
-        // way.
+        // A record that was purged while it waited for its retry may have an earlier copy in a
+        // buffer on the way.
         let doubtful = code == RDKafkaErrorCode::PurgeInflight
             || (purged && ticket <= self.doubtful_ticket.load(Ordering::SeqCst));
         if doubtful {
@@ -313,7 +319,8 @@ impl Reporting {
         Failed { code, purged, doubtful }
     }
 
-    /// Reports a record that the row path has handed over and librdkafka does not take.
+    /// Reports a record as failed that the row path has handed over and that librdkafka does not
+    /// accept.
     pub(crate) fn refuse(&self, ticket: Ticket, code: RDKafkaErrorCode) {
         self.ended.store(true, Ordering::SeqCst);
         let outcome = Err(Failed { code, purged: false, doubtful: false });
@@ -324,9 +331,10 @@ impl Reporting {
         match self.deliveries.try_send(delivery) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(delivery)) => {
-                // Only a reader that fell behind by a whole queue gets here. Waiting is right while
-                // we run; a producer being settled must not wait for its own settler, and an
-                // unreported success is replayed.
+                // The channel is full only if its reader fell behind by a whole queue. A running
+                // producer waits for the reader. A producer that is being settled must not wait,
+                // because the task that settles it may be the reader. A success that is not
+                // reported is only sent again.
                 if !self.settling.load(Ordering::SeqCst) {
                     let _ = self.deliveries.blocking_send(delivery);
                 }
@@ -343,14 +351,14 @@ impl ClientContext for Reporting {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
-        // FAIL: a connection broke. REQTMOUT: a request got no answer in time. Either leaves
-        // requests unanswered that librdkafka will repeat; if they are thrown out instead, their
-        // first copy may still arrive.
+        // FAIL means that a connection broke, and REQTMOUT that a request got no answer in time.
+        // Both leave requests unanswered that librdkafka repeats. If their records are purged
+        // instead, a first copy may still arrive.
         if matches!(facility, "FAIL" | "REQTMOUT") {
             self.note_failure();
         }
-        // The producer is closed with requests in flight. librdkafka calls that fatal, but nothing
-        // more is sent by it.
+        // librdkafka calls it fatal if a producer is closed with requests in flight. A producer
+        // that is being settled sends nothing more, so that this is no error.
         if facility == "FATAL" && self.settling.load(Ordering::SeqCst) {
             tracing::debug!(facility, detail, "librdkafka");
         } else {
@@ -362,8 +370,8 @@ impl ClientContext for Reporting {
         if is_refusal(error.rdkafka_error_code()) {
             self.refused.store(true, Ordering::Relaxed);
         }
-        // Connection errors are in the log already; what is fatal shows in the reports and
-        // `fatal_error`.
+        // Connection errors are in the log already. A fatal error shows in the delivery reports and
+        // in `fatal_error`.
         tracing::debug!(%error, detail, "librdkafka reported an error");
     }
 

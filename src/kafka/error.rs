@@ -1,8 +1,8 @@
-//! What can go wrong with Kafka, and what it means.
+//! The errors of calls to Kafka, and what each of them means.
 //!
-//! Two exhaustive decisions live here and nowhere else: [`classify`] says what a delivery report's
-//! error code means, [`KafkaError::remedy`] whether a failed call is worth repeating. What the
-//! pipeline then does is its own table.
+//! Two exhaustive decisions are here and nowhere else. [`classify`] says what a delivery report's
+//! error code means, and [`KafkaError::remedy`] says whether a failed call is worth repeating.
+//! `agent::supervise` decides what the agent then does.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,24 +11,25 @@ use super::login::is_refusal;
 use crate::secret::SourceError;
 use rdkafka::types::RDKafkaErrorCode;
 
-/// A call to Kafka that did not succeed. The cause stays in `source`; no text here repeats it.
+/// A call to Kafka that did not succeed. The cause is in `source`, and no text here repeats the
+/// cause.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum KafkaError {
-    /// The password or token cannot be had where it is kept.
+    /// The password or token cannot be read from its source.
     #[error("read the credentials for Kafka")]
     Secret {
-        /// The file or command, and what became of it.
+        /// The file or command, and why it failed.
         #[source]
         source: SourceError,
     },
-    /// A topic is missing and cannot be created with the way we log in.
+    /// A topic is missing, and the client that creates topics cannot log in as we do.
     #[error(
         "topic `{topic}` does not exist, and the client that creates topics cannot log in by \
          token: create it first"
     )]
     NoCreation { topic: String },
-    /// librdkafka refuses the properties; a configuration fault.
+    /// librdkafka refuses the properties, which is a fault of the configuration.
     #[error("create a Kafka client")]
     Client {
         #[source]
@@ -49,18 +50,18 @@ pub enum KafkaError {
         #[source]
         source: std::io::Error,
     },
-    /// No broker answered; `detail` is the last thing librdkafka said about the connection.
+    /// No broker answered. `detail` is librdkafka's last message about the connection.
     #[error("reach Kafka at {brokers}: {detail}")]
     Unreachable {
         /// Bootstrap brokers as configured.
         brokers: String,
-        /// librdkafka's last words, or that there were none within the time.
+        /// librdkafka's last message, or `no answer` if none came within the time.
         detail: String,
     },
     /// An admin or metadata request failed.
     #[error("{call} `{topic}`")]
     Request {
-        /// What was asked: `describe topic`, `create topic`.
+        /// The request, such as `describe topic` or `create topic`.
         call: &'static str,
         topic: String,
         #[source]
@@ -69,38 +70,38 @@ pub enum KafkaError {
     /// The broker answered with an error for this one topic.
     #[error("{call} `{topic}`: {code}")]
     Answer { call: &'static str, topic: String, code: RDKafkaErrorCode },
-    /// The topic does not exist, and the configuration says that we do not create any.
+    /// The topic does not exist, and the configuration forbids us to create topics.
     #[error("topic `{topic}` does not exist and `topics.create` is off")]
     Missing { topic: String },
-    /// The state topic would forget: its policy is not exactly `compact`.
+    /// The state topic would lose records, because its policy is not exactly `compact`.
     #[error("state topic `{topic}` has cleanup.policy `{found}`, it must be exactly `compact`")]
     StatePolicy {
         topic: String,
-        /// What the broker says.
+        /// The policy that the broker reports.
         found: String,
     },
-    /// The state topic has more than the one partition that keeps its records in order.
+    /// The state topic has more than one partition, so that its records have no order.
     #[error("state topic `{topic}` has {found} partitions, it must have exactly one")]
     StatePartitions {
         topic: String,
-        /// What the broker says.
+        /// The number of partitions that the broker reports.
         found: i32,
     },
-    /// A record in the state topic is not UTF-8: somebody else writes there.
+    /// A record in the state topic is not UTF-8, so that somebody else has written it.
     #[error("state topic `{topic}` holds a record at offset {offset} whose {part} is not text")]
     StateText { topic: String, offset: i64, part: &'static str },
-    /// Something did not finish in time; it may still happen.
+    /// A call did not finish in time. Its effect may still happen.
     #[error("{call} `{topic}` within {after:?}")]
     Timeout {
-        /// What was waited for.
+        /// The call that was waited for.
         call: &'static str,
         topic: String,
         after: Duration,
     },
-    /// Our own blocking task ended without an answer; only a shutdown or a panic does that.
+    /// Our own blocking task ended without an answer. Only a shutdown or a panic causes that.
     #[error("{call}: the task ended without an answer")]
     Interrupted {
-        /// What was under way.
+        /// The call that was under way.
         call: &'static str,
     },
 }
@@ -108,7 +109,7 @@ pub enum KafkaError {
 /// Whether repeating a failed call can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The broker is away or busy: repeat with backoff, for ever.
+    /// The broker is away or busy. The call is repeated with backoff, for ever.
     Retry,
     /// Somebody has to change rights, topics or configuration first.
     Operator,
@@ -126,7 +127,8 @@ impl KafkaError {
             | KafkaError::StatePolicy { .. }
             | KafkaError::StatePartitions { .. }
             | KafkaError::StateText { .. } => Remedy::Operator,
-            // A cloud's metadata service may be away as a broker may.
+            // The metadata service of a cloud, which gives the token, may be away just as a broker
+            // may.
             KafkaError::Secret { .. }
             | KafkaError::Thread { .. }
             | KafkaError::Unreachable { .. }
@@ -141,8 +143,8 @@ impl KafkaError {
 }
 
 impl KafkaError {
-    /// Whether it is of the topic asked for alone; not of credentials, the cluster or our own
-    /// configuration.
+    /// Whether the error concerns the topic of the call alone, and not credentials, the cluster or
+    /// our own configuration.
     #[must_use]
     pub fn is_of_topic(&self) -> bool {
         let code = match self {
@@ -160,8 +162,8 @@ impl KafkaError {
 }
 
 impl KafkaError {
-    /// Whether brokers refused who we say we are; what the connection's last words were, by
-    /// librdkafka's own phrase.
+    /// Whether brokers refused our login. librdkafka's last message about the connection shows that
+    /// by a fixed phrase.
     #[must_use]
     pub fn is_login(&self) -> bool {
         let code = match self {
@@ -176,8 +178,8 @@ impl KafkaError {
     }
 }
 
-/// Whether a failed delivery that [`FailureClass::lasts`] is of its topic or record alone: another
-/// topic's records may still be taken.
+/// Whether a failed delivery for which [`FailureClass::lasts`] is true concerns its topic or record
+/// alone, so that records of other topics may still be accepted.
 #[must_use]
 pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -197,8 +199,8 @@ pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     }
 }
 
-/// What the broker's answer to an admin or metadata request asks for; anything not named is taken
-/// for passing.
+/// The remedy for an error code in the answer to an admin or metadata request. A code that is not
+/// named here counts as passing.
 fn remedy_of_code(code: RDKafkaErrorCode) -> Remedy {
     use RDKafkaErrorCode as Code;
     match code {
@@ -222,32 +224,33 @@ fn remedy_of_code(code: RDKafkaErrorCode) -> Remedy {
     }
 }
 
-/// What a failed delivery means. Whatever it is, the producer that reported it has ended.
+/// The meaning of a failed delivery. In each case the producer that reported the failure has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
-    /// We, or librdkafka after another record's failure, threw the record out of the queue: not its
-    /// own fault.
+    /// The record was purged from the queue, by us or by librdkafka after the failure of another
+    /// record. The record itself is not at fault.
     Purged,
-    /// The right to write is missing.
+    /// The broker denies us the right to write.
     Denied,
-    /// The record, or a batch with it, is larger than the topic takes.
+    /// The record, or its batch, is larger than the topic accepts.
     TooLarge,
-    /// The broker refuses this record or its form for good: invalid record, policy, timestamp,
-    /// format.
+    /// The broker refuses this record or its form for good, because of an invalid record, a policy,
+    /// a time stamp or the format.
     Refused,
-    /// The topic or partition does not exist, also after librdkafka's wait for metadata to spread.
+    /// The topic or partition does not exist, even after librdkafka has waited for metadata to
+    /// spread.
     TopicUnknown,
-    /// The idempotent producer lost its place (sequence, epoch, producer id, gapless guarantee); a
-    /// new one may go on.
+    /// The idempotent producer has lost its state (sequence, epoch, producer id, gapless
+    /// guarantee). A new producer may go on.
     ProducerEnded,
-    /// Not one of those that should surface with our settings; treated as passing, and logged by
-    /// its code.
+    /// A code that should not occur with our settings. It counts as passing, and the log has the
+    /// code.
     Passing,
 }
 
 impl FailureClass {
-    /// Whether the same record, replayed, will fail again: a second time at the same Position is a
-    /// halt.
+    /// Whether the same record will fail again when it is replayed. A second failure at the same
+    /// Position halts the stream.
     #[must_use]
     pub fn lasts(self) -> bool {
         match self {
@@ -260,7 +263,7 @@ impl FailureClass {
     }
 }
 
-/// The one place that reads a delivery report's error code.
+/// Says what a delivery report's error code means. No other place does.
 #[must_use]
 pub fn classify(code: RDKafkaErrorCode) -> FailureClass {
     use RDKafkaErrorCode as Code;

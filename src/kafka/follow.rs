@@ -1,9 +1,9 @@
-//! Following a small topic from a place that the caller keeps: its first partition, record by
-//! record, as it grows.
+//! Follows a small topic from an offset that the caller keeps: the first partition is read record
+//! by record, as it grows.
 //!
-//! A thread of its own reads; what it reads waits in a bounded channel, and so does the thread. No
-//! group is joined and nothing is committed: where to go on is the caller's to remember. What the
-//! records mean is not known here.
+//! A thread reads the records and puts them into a bounded channel. When the channel is full, the
+//! thread waits. No group is joined and nothing is committed: the caller remembers the offset. The
+//! meaning of the records is not known here.
 
 use super::config::Config;
 use super::context::Asking;
@@ -18,42 +18,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How long one poll waits: bounds how late the thread notices that it should stop (see
+/// How long one poll waits. This bounds how late the thread notices that it should stop (see
 /// `producer`).
 const POLL: Duration = Duration::from_millis(500);
 
 /// How long a question about the topic may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause before another consumer is tried: short enough for a person who waits for a signal,
-/// and doubled up to a rate that no broker or token endpoint minds.
+/// The pause before another consumer is tried. It is short enough for a person who waits for a
+/// signal, and doubles up to a maximum that burdens no broker and no token endpoint.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// The only partition that is read: records of several would have no order.
+/// The only partition that is read, because records of several partitions have no common order.
 const PARTITION: i32 = 0;
 
-/// Kilobytes that librdkafka reads ahead: the topic is for people, who send little.
+/// Kilobytes that librdkafka reads ahead. Few are enough, because people write to the topic.
 const AHEAD_KBYTES: &str = "1024";
 
-/// What a followed topic says.
+/// What the follower of a topic reports.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Followed {
-    /// It is followed from this offset on; told once, where the caller knew none.
+    /// The topic is followed from this offset on. This is reported once, if the caller knew no
+    /// offset.
     From(i64),
     /// One record, in the order of its partition.
     Record {
         /// Offsets rise, with gaps where compaction removed records.
         offset: i64,
-        /// None where the record has no key.
+        /// `None` for a record without a key.
         key: Option<Vec<u8>>,
-        /// None for a tombstone.
+        /// `None` for a tombstone.
         value: Option<Vec<u8>>,
     },
 }
 
 impl std::fmt::Debug for Followed {
-    /// What records hold stays out of logs and panics.
+    /// The content of records stays out of logs and panics.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Followed::From(offset) => write!(f, "From({offset})"),
@@ -69,12 +70,12 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Follows `topic` from an offset, or from its end as it is now; one that does not exist yet
-    /// from its first record. Does not wait for a connection: what fails is tried again for ever,
-    /// and told in the log when it begins.
+    /// Follows `topic` from an offset, or from its present end. A topic that does not exist yet is
+    /// followed from its first record. This does not wait for a connection: a failed attempt is
+    /// repeated for ever, and the log tells when the failures begin.
     ///
     /// # Errors
-    /// `Thread` if no thread can be had.
+    /// `Thread` if no thread can be started.
     pub fn start(
         config: &Config,
         topic: &str,
@@ -98,7 +99,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        // it ends within a poll, and nobody needs to wait for that
+        // the thread ends within one poll, and nobody needs to wait for that
         self.stop.store(true, Ordering::Relaxed);
     }
 }
@@ -153,7 +154,7 @@ impl Following {
             source,
         };
         let properties = [
-            // librdkafka wants one to assign; nothing is committed to it
+            // librdkafka needs a group to assign partitions; nothing is committed to the group
             ("group.id", "wellspring-follower"),
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"), // the topic was made anew: everything in it is new
@@ -180,7 +181,7 @@ impl Following {
             let message = match consumer.poll(POLL) {
                 Some(Ok(message)) => message,
                 Some(Err(error)) if ends_the_consumer(&error) => return Err(failed(error)),
-                // librdkafka itself connects and fetches again.
+                // librdkafka itself connects and fetches again after such an error.
                 Some(Err(error)) => {
                     tracing::debug!(topic = self.topic, %error, "following the topic goes on");
                     continue;
@@ -204,7 +205,7 @@ impl Following {
         self.stop.load(Ordering::Relaxed) || self.records.is_closed()
     }
 
-    /// The topic's end as it is now; 0 for a topic that does not exist.
+    /// The topic's present end. It is 0 for a topic that does not exist.
     fn end(&self, consumer: &BaseConsumer<Asking>) -> Result<i64, RdError> {
         let metadata = consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT)?;
         let partitions =
@@ -223,8 +224,8 @@ impl Following {
     }
 }
 
-/// Whether only a new consumer can go on: brokers refuse the login, which a consumer never changes,
-/// or librdkafka gave up.
+/// Whether only a new consumer can go on, because brokers refuse the login, which a consumer never
+/// changes, or because librdkafka gave up.
 fn ends_the_consumer(error: &RdError) -> bool {
     matches!(error, RdError::MessageConsumptionFatal(_)) || is_refusal(error.rdkafka_error_code())
 }

@@ -39,13 +39,14 @@ const FETCH_BYTES: &str = "65536";
 /// What counts as late, and how much may be read to find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateQuestion {
-    /// When each producer began that replayed what the one before it had left unanswered:
-    /// milliseconds since 1970, ascending, at least one. A record is late where it lies after one
-    /// of a later producer. A partition is read from its first record of the first producer on: a
-    /// late record before that is harmless, because everything that replaces it follows it.
+    /// When each producer began that sent again what the previous producer had left unanswered, in
+    /// milliseconds since 1970, ascending. There is at least one. A record is late if it lies after
+    /// a record of a later producer. A partition is read from the first record of the first of
+    /// these producers on. A late record before that is harmless, because everything that replaces
+    /// it follows it.
     pub began_ms: Vec<i64>,
-    /// Where an earlier search stopped; none where there was none, and then the records' times say
-    /// where to begin.
+    /// Where an earlier search stopped. `None` without an earlier search: the times of the records
+    /// then say where to begin.
     pub read_ends: Option<ReadEnds>,
     /// The most records to read in all partitions together.
     pub records_max: u64,
@@ -61,8 +62,8 @@ pub struct ReadEnds {
     /// One past the last offset that the earlier search read, by topic and partition. A partition
     /// without an entry is read from its first record.
     pub ends: BTreeMap<(String, i32), i64>,
-    /// How many of the question's producers began before the records after it were produced, late
-    /// ones excepted.
+    /// How many of the question's producers had begun when the records after these ends were
+    /// produced. Late records do not count.
     pub newest: usize,
 }
 
@@ -71,7 +72,7 @@ pub struct ReadEnds {
 pub enum Late {
     /// No record landed late.
     None,
-    /// This record did; others may have too.
+    /// This record landed late. Other records may have landed late, too.
     Found {
         /// Topic of the late record, by its full name.
         topic: String,
@@ -105,7 +106,7 @@ pub enum LateUnknown {
         /// The most bytes to read.
         bytes_max: usize,
     },
-    /// The time was over before the last record was read.
+    /// The time ran out before the last record was read.
     #[error("the records could not be read within {within:?}")]
     OutOfTime {
         /// The time that the question gave.
@@ -114,12 +115,12 @@ pub enum LateUnknown {
 }
 
 impl Topics {
-    /// Whether a record that was produced before one moment was appended after another, in any of
-    /// these partitions. Partitions that do not exist are passed over.
+    /// Searches these partitions for a record that landed late by the times of `question`.
+    /// Partitions that do not exist are passed over.
     ///
     /// # Errors
-    /// `Client` and `Secret` where no client can be made, `Unreachable` and `Request` where a
-    /// partition cannot be read.
+    /// `Client` and `Secret` if no client can be made, `Unreachable` and `Request` if a partition
+    /// cannot be read.
     pub async fn late_records(
         &self,
         places: &[(&str, i32)],
@@ -208,8 +209,8 @@ impl<'a> Search<'a> {
         Ok(Late::None)
     }
 
-    /// What a partition holds since the first record of the question's time. None where it holds no
-    /// such record.
+    /// The records of a partition from the first one that is as new as the question's first
+    /// producer. `None` if there is no such record.
     fn since(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let failed =
             |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
@@ -219,7 +220,7 @@ impl<'a> Search<'a> {
         times.add_partition_offset(topic, partition, moment).map_err(failed)?;
         let answers =
             self.reader.offsets_for_times(times, time_left(self.deadline)).map_err(failed)?;
-        // Asked after the start: the end cannot lie before it.
+        // The end is asked after the start, so that it cannot lie before the start.
         let (_, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
         let answer = answers.find_partition(topic, partition);
         answer.as_ref().map_or(Ok(()), |answer| answer.error()).map_err(failed)?;
@@ -228,7 +229,7 @@ impl<'a> Search<'a> {
             Some(Offset::Offset(from)) if from <= end => {
                 Ok((from < end).then_some(Span { from, end, newest: 1 }))
             }
-            // librdkafka leaves the time in the offset's place where it has no answer.
+            // librdkafka leaves the time in the place of the offset if it has no answer.
             _ => Err(KafkaError::Timeout {
                 call: "read offsets by time of",
                 topic: topic.to_owned(),
@@ -237,7 +238,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What a partition holds after an earlier search.
+    /// The records of a partition that an earlier search has not read.
     fn behind(
         &self,
         ends: &ReadEnds,
@@ -250,7 +251,8 @@ impl<'a> Search<'a> {
         Ok((from < end).then_some(Span { from, end, newest: ends.newest }))
     }
 
-    /// All that a partition holds; its records themselves say where the question's time begins.
+    /// All records of a partition. The records themselves show where the first producer of the
+    /// question begins.
     fn whole(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let (from, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
         Ok((from < end).then_some(Span { from, end, newest: 0 }))
@@ -275,8 +277,8 @@ impl<'a> Search<'a> {
             }
             let message = match self.reader.poll(READ_POLL) {
                 Some(Ok(message)) => message,
-                // The last offsets may hold no record: it was compacted away, or it marks a
-                // transaction.
+                // The last offsets may hold no record, because it was compacted away or because it
+                // marks the end of a transaction.
                 Some(Err(RdError::PartitionEOF(partition))) => {
                     spans.remove(&partition);
                     continue;
@@ -331,7 +333,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What a record's time says.
+/// What the time of a record shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Judgement {
     OnTime,

@@ -1,7 +1,7 @@
-//! What a broker's listener speaks: TLS or plain text.
+//! Finds out whether a broker's listener speaks TLS or plain text.
 //!
-//! librdkafka meets the wrong one of both as a connection that ends, and cannot say why.
-//! `wellspring check` asks here after it could not reach Kafka.
+//! If the configuration names the wrong one, librdkafka only sees a connection that ends, and
+//! cannot say why. `wellspring check` asks here after it could not reach Kafka.
 
 use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslVerifyMode};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -21,8 +21,8 @@ pub struct Mismatch {
     pub speaks_tls: bool,
 }
 
-/// Whether a bootstrap broker speaks TLS where the configuration does not, or the reverse. `None`
-/// if none does, or none can be connected to. Blocks.
+/// A bootstrap broker that speaks TLS although the configuration does not, or the reverse. `None`
+/// if there is no such broker, or no broker can be connected to. This call blocks.
 #[must_use]
 pub fn mismatch(brokers: &[String], protocol: &str) -> Option<Mismatch> {
     let protocol = protocol.to_ascii_lowercase();

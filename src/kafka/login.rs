@@ -1,9 +1,9 @@
-//! Who we are to Kafka, where it is not a property of librdkafka's: a password or a token that is
-//! read where it is kept.
+//! The login to Kafka that is not a property of librdkafka: a password or a token that is read from
+//! its source.
 //!
-//! A password is a property of a client's for all its life: each client is made with the one of its
-//! time, and the producer is exchanged once brokers refuse it and another one is to be had
-//! (`agent`). A token is asked for by librdkafka itself, before its end and for each client.
+//! A client keeps the password that it was made with for all its life. When brokers refuse the
+//! producer's login and the source has another password, `agent` exchanges the producer. librdkafka
+//! itself asks for a token, for each client and before the last token expires.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,21 +12,22 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use crate::secret::{Secret, Source, SourceError, Token, fetch};
 
-/// The name librdkafka is told for a token that names nobody; brokers go by the token alone.
+/// The principal that librdkafka gets if the token names none. Brokers look at the token alone.
 const PRINCIPAL: &str = "wellspring";
 
-/// The longest lifetime passed on: librdkafka counts milliseconds since 1970 in 63 bits.
+/// The longest lifetime of a token that librdkafka gets, because it counts milliseconds since 1970
+/// in 63 bits.
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// What a client logs in with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Login {
-    /// Whatever the operator's properties say.
+    /// The operator's properties hold the login.
     #[default]
     Properties,
-    /// `sasl.password` from elsewhere, and what was read last.
+    /// The source of `sasl.password`, and the password that was last read from it.
     Password(Source, Option<Secret>),
-    /// A token for OAUTHBEARER.
+    /// The source of a token for OAUTHBEARER.
     Token(Source),
 }
 
@@ -37,8 +38,8 @@ impl Login {
         Login::Password(source, None)
     }
 
-    /// Reads the password anew, off the runtime; true if it is another one than before. A token is
-    /// not read: librdkafka asks.
+    /// Reads the password anew, off the runtime. Returns true if it is another one than before. A
+    /// token is not read here, because librdkafka asks for it.
     ///
     /// # Errors
     /// As [`fetch`].
@@ -49,8 +50,8 @@ impl Login {
         Ok(last.replace(secret.clone()).is_none_or(|before| before != secret))
     }
 
-    /// The password for a client that is made now: the one read last, else as it is read here,
-    /// which blocks.
+    /// The password for a client that is made now: the last one that was read, or otherwise the one
+    /// that is read here, which blocks.
     pub(super) fn password_now(&self) -> Result<Option<Secret>, SourceError> {
         match self {
             Login::Properties | Login::Token(_) => Ok(None),
@@ -59,7 +60,7 @@ impl Login {
         }
     }
 
-    /// Where tokens come from, if that is how we log in.
+    /// The source of tokens, if we log in by tokens.
     pub(super) fn token(&self) -> Option<Source> {
         match self {
             Login::Token(source) => Some(source.clone()),
@@ -67,7 +68,8 @@ impl Login {
         }
     }
 
-    /// The same, to be read again by clients that are made for one question.
+    /// The same login without the password that was read. Clients that are made for one question
+    /// read it again.
     pub(super) fn forgotten(&self) -> Self {
         match self {
             Login::Password(source, _) => Login::Password(source.clone(), None),
@@ -89,15 +91,15 @@ pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
     })
 }
 
-/// What librdkafka is told where there is no token: it repeats it in its log. No part of it is
-/// secret.
+/// The answer to librdkafka if there is no token. librdkafka repeats the answer in its log, so that
+/// no part of it is secret.
 pub(super) fn no_token(error: &SourceError) -> String {
     let cause =
         std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
     format!("{error}{cause}")
 }
 
-/// Whether a broker does not let us in.
+/// Whether a broker refused our login.
 pub(super) fn is_refusal(code: Option<RDKafkaErrorCode>) -> bool {
     matches!(
         code,

@@ -1,4 +1,4 @@
-//! Many topics at once: described, or created, with as few requests for all of them as for one.
+//! Describes or creates many topics with as few requests as one topic needs.
 
 use super::context::Asking;
 use super::error::KafkaError;
@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 impl Topics {
-    /// What each of many topics is, in the order asked, with two requests for all of them. A topic
-    /// that we may not describe is not told apart from one that does not exist: both are `None`.
+    /// Describes many topics, in the order asked, with two requests for all of them. The answer is
+    /// `None` for a topic that does not exist, and also for a topic that we may not describe.
     ///
     /// # Errors
-    /// `Unreachable`, or `Request` where the broker refuses to say.
+    /// `Unreachable`, or `Request` if the broker refuses to answer.
     pub async fn describe_many(
         &self,
         topics: Vec<String>,
@@ -23,11 +23,12 @@ impl Topics {
         self.off_the_runtime("describe topics", move |asker| asker.describe_many(&topics)).await
     }
 
-    /// Creates topics with one request, and says what each of them is then, in the order asked.
-    /// `None` for one that the broker did not create: [`Topics::ensure`] tells why.
+    /// Creates topics with one request, and describes each of them afterwards, in the order asked.
+    /// The answer is `None` for a topic that the broker did not create; [`Topics::ensure`] tells
+    /// why.
     ///
     /// # Errors
-    /// `NoCreation` with a token, `Request` where the brokers answer nothing, `Unreachable`.
+    /// `NoCreation` with a token, `Request` if the brokers answer nothing, `Unreachable`.
     pub async fn create_many(
         &self,
         specs: Vec<TopicSpec>,
@@ -44,7 +45,7 @@ impl Asker {
         Ok(infos)
     }
 
-    /// What metadata says of these topics, by one request about all topics of the cluster.
+    /// Describes these topics from metadata, by one request about all topics of the cluster.
     fn shapes<'t>(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -70,7 +71,8 @@ impl Asker {
         if let Err(error @ KafkaError::Request { .. }) = made {
             return Err(error);
         }
-        // A refusal of one topic is told when that topic is asked for alone.
+        // If the broker refuses one topic, the reason is reported when that topic is asked for
+        // alone.
         let deadline = Instant::now() + if made.is_ok() { SPREAD_TIMEOUT } else { SPREAD_PAUSE };
         let mut infos = self.shapes(&consumer, names())?;
         while infos.iter().any(Option::is_none) && Instant::now() < deadline {

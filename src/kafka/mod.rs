@@ -1,15 +1,16 @@
 //! The `kafka` room: records into Kafka, delivery reports out of it, topics, and the compacted
 //! state topic.
 //!
-//! Everything here sits on librdkafka through `rdkafka`'s safe half. What is pinned and why is in
-//! `config`; what a failed delivery means is decided in one place, `error::classify`. This room
-//! knows nothing of Postgres, LSNs or commits: a record is bytes with a `Ticket`, and its fate
-//! comes back as a `Delivery`. Who confirms what from it is the ledger's business, when to rebuild
-//! a producer is the pipeline's.
+//! Everything here uses librdkafka through the safe interface of `rdkafka`. `config` says which
+//! properties are pinned and why. `error::classify` alone decides what a failed delivery means.
+//! This room knows nothing of Postgres, LSNs or commits: a record is bytes with a `Ticket`, and its
+//! result comes back as a `Delivery`. The ledger decides what may be confirmed, and `core` decides
+//! when a producer is replaced.
 //!
-//! - `Producer`: the row path. One per generation; any failed delivery ends it.
+//! - `Producer`: sends the records of the row path. Each generation has one, and any failed
+//!   delivery ends it.
 //! - `Topics`: creates and describes topics, probes brokers. Every call is bounded in time.
-//! - `Follower`: reads a small topic of somebody else's as it grows.
+//! - `Follower`: reads a small topic that others write, as it grows.
 //! - `Tail`: reads topics for a person who looks at them.
 //! - `State`: small JSON texts by key, in a compacted topic or, for sinks without topics, in a
 //!   file.

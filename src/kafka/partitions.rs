@@ -1,7 +1,7 @@
 //! Partitions: which of them exist, and where each of them ends.
 //!
 //! Each partition has an answer of its own, so a deleted topic or an unreachable leader says
-//! nothing about the other partitions. What an answer means is the caller's business.
+//! nothing about the other partitions. The caller decides what an answer means.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use super::context::Asking;
 use super::error::KafkaError;
 use super::topics::{Asker, Topics};
 
-/// How long the ends of all partitions may take together: as long as one request, because a caller
-/// asks again.
+/// The longest time for the ends of all partitions together. It is that of one request, because a
+/// caller asks again.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The least time that is left to one request, so that a passed deadline is reported by the request
@@ -32,7 +32,7 @@ pub enum PartitionEnd {
     At(i64),
     /// The topic does not exist, or it has no partition of this number.
     Gone,
-    /// The end could not be read; the partition may exist.
+    /// The end could not be read. The partition may exist.
     Failed(KafkaError),
 }
 
@@ -40,8 +40,8 @@ impl Topics {
     /// Where each partition ends, in the order asked.
     ///
     /// # Errors
-    /// `Client` and `Secret` where no client can be made; what fails for one partition is that
-    /// partition's answer.
+    /// `Client` and `Secret` if no client can be made. A failure about one partition is the answer
+    /// for that partition.
     pub async fn end_offsets(
         &self,
         places: &[(&str, i32)],
@@ -114,7 +114,7 @@ pub(super) fn existing<'a>(
     existing
 }
 
-/// One look at a topic's partitions. None where no broker answered for the topic.
+/// Reads a topic's partitions once. `None` if no broker answered for the topic.
 fn partitions(
     consumer: &BaseConsumer<Asking>,
     topic: &str,

@@ -1,16 +1,16 @@
-//! The row path into Kafka: one idempotent producer, its poll thread, and the end of both.
+//! The producer of the row path: one idempotent producer, its poll thread, and the end of both.
 //!
-//! `send` hands bytes to librdkafka and returns; the fate of each record comes back through a
+//! `send` hands bytes to librdkafka and returns. The result of each record comes back through a
 //! channel as a [`Delivery`] with its ticket. A producer lives for one generation: after any failed
-//! delivery it takes nothing more, because what follows a gap must not be written. It never retries
-//! on its own account, never skips, and does not know what a ticket stands for.
+//! delivery it accepts nothing more, because no record may be written after a gap. A producer never
+//! sends a failed record again, never skips a record, and does not know the meaning of a ticket.
 //!
 //! Laws, tested in `tests/integration/kafka_room.rs`:
-//! - Reports of one partition come in the order of their offsets: one thread polls, nobody else.
+//! - Reports of one partition come in the order of their offsets, because only one thread polls.
 //! - Every record sent is reported once, unless the channel's reader is gone or a settled
 //!   producer's channel is full.
-//! - `settle` throws out only what is queued; what is under way is waited for, and what stays in
-//!   doubt is counted.
+//! - `settle` purges only queued records, waits for the records under way, and counts those that
+//!   stay in doubt.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,23 +30,24 @@ use super::error::KafkaError;
 use super::statistics::Statistics;
 use crate::ledger::{Generation, Ticket};
 
-/// How long one poll waits: bounds how late the thread notices that it should stop.
+/// How long one poll waits. This bounds how late the thread notices that it should stop.
 ///
-/// rdkafka spins through the last millisecond of each poll, so that a short one costs CPU while
-/// nothing happens: at 50 ms it was 1.6 % of a core.
+/// rdkafka spins through the last millisecond of each poll, so that short polls cost CPU while
+/// nothing happens: polls of 50 ms took 1.6 % of a core.
 const POLL: Duration = Duration::from_millis(500);
 
 // A ticket travels through librdkafka as a pointer-sized number.
 const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "64-bit targets only");
 
-/// What became of one record.
+/// The result of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// As given to `send`.
+    /// The ticket that `send` was given.
     pub ticket: Ticket,
-    /// Whose report it is; those of an ended generation are not acted upon.
+    /// Generation of the producer that reports. Reports of an ended generation have no effect,
+    /// unless it is being settled.
     pub generation: Generation,
-    /// Where it landed, or why it did not.
+    /// Where the record landed, or why it did not land.
     pub outcome: Result<Landed, Failed>,
 }
 
@@ -55,32 +56,33 @@ pub struct Delivery {
 pub struct Landed {
     /// Partition of the record's topic, counted from 0.
     pub partition: i32,
-    /// Its offset; -1 and counting on from there where the broker recognised a repeated batch
-    /// (`docs/internals/producers.md`, rule 3).
+    /// Offset of the record. If the broker recognised a repeated batch, the offsets count on from
+    /// -1 (`docs/internals/producers.md`, rule 3).
     pub offset: i64,
 }
 
-/// A record that was not delivered, or of which that is not known.
+/// A record that was not delivered, or that may or may not have been delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// librdkafka's or the broker's code; `classify` says what it means.
+    /// The code of librdkafka or of the broker. `classify` says what the code means.
     pub code: RDKafkaErrorCode,
-    /// Thrown out of the queue, after another record's failure or by `settle`.
+    /// True if the record was purged from the queue, after another record's failure or by `settle`.
     pub purged: bool,
-    /// Thrown out, but a copy of it may still be on its way to the broker.
+    /// True if the record was purged, but a copy of it may still be on its way to the broker.
     pub doubtful: bool,
 }
 
-/// Why a record was not taken. It has no report then.
+/// Why the producer did not accept a record. Such a record has no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The queue is full and nothing may wait beside it: send again after a delivery.
+    /// The queue of the sink is full. The record can be sent again after a delivery.
     #[error("the queue is full")]
     QueueFull,
-    /// Larger than `message.max.bytes`; the caller measures first, so this is the net below.
+    /// The record is larger than `message.max.bytes`. The caller measures each record before, so
+    /// that this is only a second check.
     #[error("the record is larger than message.max.bytes")]
     TooLarge,
-    /// A delivery of this producer failed: it has to be settled and replaced.
+    /// A delivery of this producer failed, so that the producer has to be settled and replaced.
     #[error("the producer has ended after a failed delivery")]
     Ended,
     /// librdkafka refuses the record or is in its fatal state.
@@ -89,7 +91,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// librdkafka's code for it.
+    /// librdkafka's code for the error.
     fn code(self) -> RDKafkaErrorCode {
         match self {
             SendError::QueueFull => RDKafkaErrorCode::QueueFull,
@@ -103,22 +105,22 @@ impl SendError {
 /// How a producer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Records of which a copy may still arrive at a broker: requests without an answer, and
-    /// records thrown out after their connection broke. More than 0 asks for the confirm hold of
-    /// `docs/internals/producers.md`, rule 2.
+    /// Number of records of which a copy may still arrive at a broker: records without an answer,
+    /// and records that were purged after their connection broke. More than 0 opens the confirm
+    /// hold of `docs/internals/producers.md`, rule 2.
     pub unanswered: usize,
 }
 
-/// Bytes a record counts for against `message.max.bytes`, exactly as librdkafka counts them: key,
-/// value and headers with the largest framing of record format 2.
+/// Size of a record that `message.max.bytes` limits, exactly as librdkafka counts it: key, value
+/// and headers with the largest framing of record format 2.
 #[must_use]
 pub fn wire_bytes(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     headers: impl Iterator<Item = (impl AsRef<[u8]>, usize)>,
 ) -> usize {
-    /// Length, attributes, timestamp and offset deltas, key and value lengths and header count at
-    /// their longest.
+    /// The longest forms of length, attributes, timestamp and offset deltas, key and value lengths,
+    /// and header count.
     const FRAMING_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
     let headers: usize = headers
         .map(|(name, value_bytes)| {
@@ -152,16 +154,16 @@ impl<'h, I: Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone> Headers<'h, I>
     }
 }
 
-/// One generation's producer. Dropping it throws out what is queued without waiting;
-/// [`Producer::settle`] is the way.
+/// The producer of one generation. [`Producer::settle`] is the way to end it: a drop discards the
+/// queue without waiting.
 pub struct Producer {
     inner: Arc<BaseProducer<Reporting>>,
     stop: Arc<AtomicBool>,
     poll: Option<JoinHandle<()>>,
     headers: LastHeaders,
     /// Records that librdkafka's queue had no place for, in their order. The byte budget counts
-    /// them, and keeps them from ever being more than a few: librdkafka's own limits lie above
-    /// every budget.
+    /// these records and keeps their number small, because librdkafka's own limits lie above every
+    /// budget.
     parked: VecDeque<Parked>,
 }
 
@@ -172,7 +174,7 @@ pub struct Address<'a> {
     pub topic: &'a str,
     /// The partition of the topic.
     pub partition: i32,
-    /// The time of the record in milliseconds since 1970. None for the time of the sending.
+    /// The time of the record in milliseconds since 1970. `None` for the time of the sending.
     pub time: Option<i64>,
 }
 
@@ -188,13 +190,13 @@ struct Parked {
 }
 
 impl Producer {
-    /// Starts a producer and its poll thread; does not wait for a connection.
+    /// Starts a producer and its poll thread, without waiting for a connection.
     ///
     /// `deliveries` should hold [`Config::delivery_capacity`] reports.
     ///
     /// # Errors
-    /// `Secret` if the password cannot be had, `Client` if librdkafka refuses the properties,
-    /// `Thread` if no thread can be had.
+    /// `Secret` if the password cannot be read, `Client` if librdkafka refuses the properties,
+    /// `Thread` if no thread can be started.
     pub fn start(
         config: &Config,
         generation: Generation,
@@ -229,12 +231,12 @@ impl Producer {
         self.inner.client().context()
     }
 
-    /// Hands one record to librdkafka, which copies it. Never blocks; a header costs an allocation
-    /// of librdkafka's. A record that finds librdkafka's queue full is parked here, and goes first
-    /// when there is a place.
+    /// Hands one record to librdkafka, which copies it. This never blocks. Each header costs
+    /// librdkafka an allocation. If librdkafka's queue is full, the record is parked here, and is
+    /// the first to go when there is room.
     ///
     /// # Errors
-    /// As in [`SendError`]; the record then has no report, and its ticket is free.
+    /// See [`SendError`]. The record then has no report, and its ticket is free.
     pub fn send<'h>(
         &mut self,
         to: Address<'_>,
@@ -267,8 +269,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Whether no record is parked, after the parked ones were handed over as far as there are
-    /// places. librdkafka frees the places of a batch after the last report of the batch.
+    /// Hands parked records over while librdkafka's queue has room. Returns true if no record is
+    /// parked any more. librdkafka frees the places of a batch after the last report of the batch.
     #[inline]
     pub fn has_room(&mut self) -> bool {
         self.parked.is_empty() || self.hand_over_parked()
@@ -305,8 +307,8 @@ impl Producer {
                     });
                     return false;
                 }
-                // It was taken from the row path, so its end is reported as any other's: this
-                // producer takes no more.
+                // The row path has already handed this record over, so that the error is reported
+                // as a failed delivery. The producer then accepts nothing more.
                 Err((error, _)) => {
                     self.context().refuse(ticket, error.code());
                     return false;
@@ -316,7 +318,7 @@ impl Producer {
         true
     }
 
-    /// The record's headers come back with the error.
+    /// Hands a record to librdkafka. An error returns the record's headers.
     fn hand_over(
         &self,
         to: Address<'_>,
@@ -348,34 +350,34 @@ impl Producer {
         })
     }
 
-    /// Records sent and not yet reported.
+    /// Number of records that were sent and have no report yet.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.context().in_flight()).unwrap_or(usize::MAX)
     }
 
-    /// librdkafka's fatal error of this producer, if it has one: the code, and what it says about
-    /// it.
+    /// The fatal error that librdkafka reports for this producer, if there is one: its code and its
+    /// text.
     #[must_use]
     pub fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.inner.client().fatal_error()
     }
 
-    /// What librdkafka told of itself since the last call, if it did.
+    /// The statistics that librdkafka has reported since the last call, if any.
     #[must_use]
     pub fn take_statistics(&self) -> Option<Statistics> {
         self.context().take_statistics()
     }
 
-    /// Whether librdkafka has lost every broker that it knew and will find none again: only another
-    /// producer helps.
+    /// Whether librdkafka has lost every broker that it knew and will find none again. Only another
+    /// producer helps then.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.context().is_abandoned()
     }
 
     /// Whether brokers refused our login since the last call. librdkafka goes on trying with the
-    /// same.
+    /// same login.
     #[must_use]
     pub fn take_refused(&self) -> bool {
         self.context().take_refused()
@@ -387,25 +389,26 @@ impl Producer {
         self.context().ended.load(Ordering::SeqCst)
     }
 
-    /// Waits until everything sent is reported, at most `within`; true if it is. Nothing is thrown
-    /// out.
+    /// Waits until every sent record has a report, at most `within`. Returns true if each has one.
+    /// Nothing is purged.
     ///
-    /// The channel's reader may be the caller itself: then it has to read beside this, or have room
-    /// for everything.
+    /// If the caller itself reads the channel, it has to read meanwhile, or the channel must have
+    /// room for all reports.
     pub async fn flush(&self, within: Duration) -> bool {
         self.wait_answered(Instant::now() + within).await
     }
 
-    /// Ends this producer so that another may replay: throws out what is queued, waits at most
-    /// `within` for what is under way, closes the connections.
+    /// Ends this producer, so that another one may send its records again: purges the queue, waits
+    /// at most `within` for the records under way, and closes the connections.
     ///
-    /// Reports keep coming through the channel meanwhile, and should be read: those that land are
-    /// deliveries.
+    /// Reports keep coming through the channel meanwhile and should be read, because a record that
+    /// lands is a delivery.
     pub async fn settle(mut self, within: Duration) -> Settled {
         let deadline = Instant::now() + within;
         self.context().settling.store(true, Ordering::SeqCst);
         self.context().ended.store(true, Ordering::SeqCst);
-        // Purging waits for librdkafka's broker threads: short, but not ours to block on.
+        // Purging waits for librdkafka's broker threads. The wait is short, but it must not block
+        // the runtime.
         let purged = Arc::clone(&self.inner);
         let _ =
             tokio::task::spawn_blocking(move || purged.purge(PurgeConfig::default().queue())).await;
@@ -417,8 +420,8 @@ impl Producer {
         if let Some(poll) = self.poll.take() {
             let inner = Arc::clone(&self.inner);
             drop(self);
-            // The last owner closes the connections; that takes a moment, and happens off the
-            // runtime.
+            // The last owner closes the connections. This takes a moment, and therefore happens off
+            // the runtime.
             let _ = tokio::task::spawn_blocking(move || (poll.join(), drop(inner))).await;
         }
         Settled { unanswered: usize::try_from(unanswered).unwrap_or(usize::MAX) }
@@ -444,21 +447,21 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // The poll thread is told to go and becomes the last owner; it closes the connections on
-        // its way out.
+        // The poll thread is told to end. It becomes the last owner and closes the connections when
+        // it ends.
         self.context().settling.store(true, Ordering::SeqCst);
         self.stop.store(true, Ordering::SeqCst);
     }
 }
 
-/// Copies headers into librdkafka's form; nothing is allocated where there are none. The headers of
-/// the record before: most records carry the same ones, and librdkafka copies a finished list in
-/// half the allocations that building it takes.
+/// Copies headers into librdkafka's form, and keeps the headers of the last record. Most records
+/// carry the same headers, and librdkafka copies a finished list with half the allocations that
+/// building the list takes. Without headers nothing is allocated.
 #[derive(Default)]
 struct LastHeaders {
     parts: Vec<(String, Option<Vec<u8>>)>,
     owned: Option<OwnedHeaders>,
-    /// The token of these headers. It is kept, so that its address stands for no other headers.
+    /// The token of these headers. The token is kept, so that no other headers can get its address.
     token: Option<Arc<()>>,
 }
 
@@ -503,8 +506,8 @@ mod tests {
     use super::*;
     use rdkafka::message::Headers as _;
 
-    /// The value of the one header that is handed over with a token, after `last` has handed over
-    /// others.
+    /// The value of the header that librdkafka gets for this value and token, after `last` has
+    /// handed over others.
     fn value(last: &mut LastHeaders, value: &[u8], token: Option<&Arc<()>>) -> Vec<u8> {
         let all = [("name", Some(value))].into_iter();
         let owned = last.own(Headers { all, token }).unwrap();

@@ -1,8 +1,8 @@
-//! The newest records of topics: those that a process sent after its newest record of progress.
+//! Reads the newest records of topics, which a process sent after its newest record of progress.
 //!
 //! A process that was killed has sent more than its newest checkpoint says. Both carry the time of
-//! the same clock, so that the time of the checkpoint shows where to begin. What the records mean
-//! is not known here. The time is bounded, and nothing is kept.
+//! the same clock, so that the time of the checkpoint shows where to begin. The meaning of the
+//! records is not known here. The time of the reading is bounded, and no record is kept.
 
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ const READ_POLL: Duration = Duration::from_millis(100);
 /// How long the whole reading may take. A failover waits for it.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// How much earlier than the record of progress a record may be timed: brokers whose topics carry
-/// their own time have clocks of their own.
+/// A later record may have a time that is this much earlier than that of the record of progress.
+/// Brokers may set the time, and each broker has a clock of its own.
 const MARGIN_MS: i64 = 5_000;
 
 /// Kilobytes that librdkafka reads ahead, and bytes that one fetch takes from one partition.
@@ -84,7 +84,7 @@ impl Topics {
 /// A partition, where it is read from, and one past its last offset.
 type Part = (i32, i64, i64);
 
-/// What is read of one topic.
+/// The partitions of one topic that are read.
 type Tail = Vec<Part>;
 
 struct Tails<'a> {
@@ -158,7 +158,7 @@ impl Tails<'_> {
         answer.as_ref().map_or(Ok(()), |answer| answer.error()).map_err(failed)?;
         match answer.map(|answer| answer.offset()) {
             Some(Offset::End) => Ok(None),
-            // librdkafka leaves the time in the offset's place where it has no answer.
+            // librdkafka leaves the time in the place of the offset if it has no answer.
             Some(Offset::Offset(from)) if from != since_ms.max(0) => Ok(Some(from)),
             _ => Ok(Some(0)),
         }
@@ -196,8 +196,8 @@ impl Tails<'_> {
                         open.retain(|part| part.0 != partition);
                     }
                 }
-                // The last offsets may hold no record: it was compacted away, or it marks a
-                // transaction.
+                // The last offsets may hold no record, because it was compacted away or because it
+                // marks the end of a transaction.
                 Some(Err(RdError::PartitionEOF(partition))) => {
                     open.retain(|part| part.0 != partition);
                 }

@@ -1,9 +1,9 @@
 //! Our records of progress: small JSON texts by key, in a compacted topic or in a file.
 //!
-//! What the texts say is not known here. A write is acknowledged before it returns; after a restart
-//! the newest value of each key is read back. The file serves sinks that have no topics; it is as
-//! large as its values, and is written whole, beside itself, and renamed, so that a crash leaves
-//! the old or the new one.
+//! The meaning of the texts is not known here. A write returns when it is acknowledged. After a
+//! restart the newest value of each key is read back. The file serves sinks that have no topics.
+//! Each write makes a new file beside the old one and renames it, so that a crash leaves the old
+//! file or the new one.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -27,7 +27,7 @@ pub enum StateError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is not ours, or is damaged: it is left alone.
+    /// The file is not ours, or it is damaged. It is left alone.
     #[error("state file `{}` is not a JSON object of texts", path.display())]
     Format {
         path: PathBuf,
@@ -49,7 +49,7 @@ impl State {
     /// The newest value of every key that has one.
     ///
     /// # Errors
-    /// What the topic or file cannot give; nothing is left out in silence.
+    /// The topic or file cannot be read. Nothing is left out in silence.
     pub async fn read_all(&mut self) -> Result<BTreeMap<String, String>, StateError> {
         match self {
             State::Topic(topic) => Ok(topic.read_all().await?),
@@ -57,7 +57,7 @@ impl State {
         }
     }
 
-    /// Sets or, with `None`, removes a key; returns when that will survive a crash.
+    /// Sets a key, or removes it with `None`. Returns when the change will survive a crash.
     ///
     /// # Errors
     /// After an error the write may or may not have happened; a repeat is harmless.
@@ -65,7 +65,7 @@ impl State {
         self.write_all(&[(key, json)]).await
     }
 
-    /// Writes several keys in this order; returns when all of them will survive a crash.
+    /// Writes several keys in this order. Returns when all of the changes will survive a crash.
     ///
     /// # Errors
     /// As [`State::write`]: each of the writes may or may not have happened.
@@ -77,22 +77,22 @@ impl State {
     }
 }
 
-/// The same in a file: a JSON object whose values are the texts.
+/// The records of progress in a file: a JSON object whose values are the texts.
 #[derive(Debug)]
 pub struct FileState {
     path: PathBuf,
-    /// As last read or written; `None` until then.
+    /// The content of the file as it was last read or written. `None` before that.
     known: Option<BTreeMap<String, String>>,
 }
 
 impl FileState {
-    /// Names the file; it need not exist, its directory must.
+    /// Names the file. The file need not exist, but its directory must exist.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         FileState { path: path.into(), known: None }
     }
 
-    /// As [`State::read_all`]; a missing file is empty.
+    /// Like [`State::read_all`]. A missing file counts as empty.
     ///
     /// # Errors
     /// `File` or `Format`.
@@ -120,7 +120,7 @@ impl FileState {
         self.write_all(&[(key, json)]).await
     }
 
-    /// As [`State::write_all`]; the file has all of the values or none.
+    /// Like [`State::write_all`]. The file has all of the values or none of them.
     ///
     /// # Errors
     /// `File` or `Format`.

@@ -1,10 +1,10 @@
 //! The state topic: newest value per key, in one compacted partition.
 //!
-//! Writes go through a small idempotent producer of their own and return when every in-sync replica
-//! holds the record. Reads go from the beginning to the end offset as it was when the call began,
-//! without a consumer group. A topic that would forget (any policy but exactly `compact`) is
-//! refused; where the broker does not say, that is reported as not proven. What the texts mean is
-//! not known here.
+//! A write goes through a small idempotent producer of its own and returns when every in-sync
+//! replica holds the record. A read goes from the beginning to the end offset as it was when the
+//! call began, without a consumer group. A topic with any policy but exactly `compact` would lose
+//! records and is refused. If the broker does not tell the policy, the policy is reported as not
+//! proven. The meaning of the texts is not known here.
 
 use crate::secret::Source;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,12 +30,12 @@ use super::login::{is_refusal, no_token, oauth_token};
 use super::statistics::{Brokerless, Statistics};
 use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
 
-/// How long a write may stay unacknowledged before the caller is told. It stays queued, in its
-/// order.
+/// How long a write may stay unacknowledged before the caller is told. The record then stays
+/// queued, in its order.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A write is looked after often at first, since most are acknowledged within milliseconds, and
-/// seldom later.
+/// For this long after its begin, a write is polled often, because most writes are acknowledged
+/// within milliseconds. Later it is polled seldom.
 const WRITE_SOON: Duration = Duration::from_millis(100);
 const WRITE_POLL_MIN: Duration = Duration::from_millis(5);
 const WRITE_POLL_MAX: Duration = Duration::from_millis(250);
@@ -46,20 +46,21 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one poll of the reader waits.
 const READ_POLL: Duration = Duration::from_millis(100);
 
-/// The only partition there should be. On the mock cluster there may be more; they stay empty.
+/// The only partition that the topic should have. On the mock cluster the topic may have more,
+/// which stay empty.
 const PARTITION: i32 = 0;
 
-/// Queue of the small producer: the writes under way are a batch of small records, or one of a few
-/// kilobytes.
+/// Queue of the small producer. The writes under way are a batch of small records, or one record of
+/// a few kilobytes.
 const QUEUE_KBYTES_MAX: &str = "4096";
 
-/// Segments of a state topic we create. Compaction leaves the newest segment alone, and a start
-/// reads it all.
+/// Segment size of a state topic that we create. Compaction leaves the newest segment alone, so
+/// that each start reads all of that segment.
 const SEGMENT_BYTES: &str = "16777216";
 
 type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
 
-/// What became of one record: an answer, or the end of the writer without one.
+/// The result of one record: an answer, or the end of the writer without an answer.
 type Acknowledged = Result<Result<(), RDKafkaErrorCode>, oneshot::error::TryRecvError>;
 
 /// The compacted topic that holds our records of progress.
@@ -77,7 +78,7 @@ impl fmt::Debug for StateTopic {
 }
 
 impl StateTopic {
-    /// Finds the topic, or creates it where we may, and refuses one that would forget.
+    /// Finds the topic, or creates it if we may. Refuses a topic that would lose records.
     ///
     /// # Errors
     /// `Missing`, `StatePolicy`, `StatePartitions`, or what [`Topics::ensure`] says.
@@ -111,20 +112,21 @@ impl StateTopic {
         })
     }
 
-    /// The same with another time limit for a write.
+    /// Sets another time limit for a write.
     #[must_use]
     pub fn with_write_timeout(mut self, write_timeout: Duration) -> Self {
         self.write_timeout = write_timeout;
         self
     }
 
-    /// What the topic was when it was opened; status says whether its policy is proven.
+    /// The description of the topic from when it was opened. The status says whether its policy is
+    /// proven.
     #[must_use]
     pub fn info(&self) -> &TopicInfo {
         &self.info
     }
 
-    /// The newest value of every key, up to the end of the topic as it is now.
+    /// The newest value of every key, up to the present end of the topic.
     ///
     /// # Errors
     /// `Timeout` without progress, `StateText` for a record that is not ours, `Request` for the
@@ -136,21 +138,21 @@ impl StateTopic {
             .unwrap_or(Err(KafkaError::Interrupted { call: "read the state topic" }))
     }
 
-    /// Sets or, with `None`, removes a key; returns when every in-sync replica holds it.
+    /// Sets a key, or removes it with `None`. Returns when every in-sync replica holds the change.
     ///
     /// # Errors
-    /// `Timeout`: it may still be written, before anything written later. `Answer`: it was not; the
-    /// next write starts with a new connection.
+    /// After `Timeout` the change may still be written, before any later write. After `Answer` it
+    /// was not written, and the next write starts with a new connection.
     pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), KafkaError> {
         self.write_all(&[(key, json)]).await
     }
 
-    /// Writes several keys in this order, as [`StateTopic::write`] does; returns when every in-sync
-    /// replica holds all. The records are sent together, so that they take one round trip and not
-    /// one each.
+    /// Writes several keys in this order, as [`StateTopic::write`] does. Returns when every in-sync
+    /// replica holds all of them. The records are sent together, so that they take one round trip
+    /// and not one each.
     ///
     /// # Errors
-    /// As [`StateTopic::write`]. Some of the records may have been written.
+    /// See [`StateTopic::write`]. Some of the records may have been written.
     pub async fn write_all(&mut self, records: &[(&str, Option<&str>)]) -> Result<(), KafkaError> {
         const CALL: &str = "write to state topic";
         let topic = self.config.state_topic.clone();
@@ -170,8 +172,8 @@ impl StateTopic {
             }
             acknowledged.push_back(answer);
         }
-        // Polled only while a write is under way: rdkafka's poll spins through its last
-        // millisecond, which a thread of its own would do for ever.
+        // The writer is polled only while a write is under way. A thread of its own would waste CPU
+        // all the time, because rdkafka's poll spins through its last millisecond.
         let patience = self.write_timeout;
         let answer =
             tokio::task::spawn_blocking(move || await_all(&writer, acknowledged, patience));
@@ -197,7 +199,7 @@ impl StateTopic {
 
     async fn writer(&mut self) -> Result<Arc<BaseProducer<Acknowledging>>, KafkaError> {
         if let Some(writer) = &self.writer {
-            // Nobody polls between two writes: a token may have ended meanwhile, and the session
+            // Nobody polls between two writes. A token may have expired meanwhile, and the session
             // with it.
             writer.poll(Duration::ZERO);
             if !writer.client().context().is_refused() {
@@ -222,7 +224,7 @@ impl StateTopic {
         Ok(writer)
     }
 
-    /// Closes the writer off the runtime: it joins a thread.
+    /// Closes the writer off the runtime, because closing waits for a thread.
     fn end_writer(&mut self) {
         let Some(writer) = self.writer.take() else { return };
         match tokio::runtime::Handle::try_current() {
@@ -238,9 +240,9 @@ impl Drop for StateTopic {
     }
 }
 
-/// Sends each write's fate to whoever waits for it.
+/// The context of the writer. It sends the result of each write to the caller that waits for it.
 struct Acknowledging {
-    /// Brokers did not let us in.
+    /// True if brokers refused our login.
     refused: AtomicBool,
     brokerless: Brokerless,
     token: Option<Source>,
@@ -260,7 +262,8 @@ impl ClientContext for Acknowledging {
     }
 
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, detail: &str) {
-        // The row path's producer talks to the same brokers and says the same louder.
+        // The producer of the row path talks to the same brokers and logs the same failures at a
+        // higher level.
         tracing::debug!(?level, facility, detail, "librdkafka (state topic)");
     }
 
@@ -286,13 +289,13 @@ impl ProducerContext for Acknowledging {
             Ok(_) => Ok(()),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
         };
-        // Nobody waits any more after a timeout.
+        // After a timeout nobody waits for the result.
         let _ = acknowledge.send(outcome);
     }
 }
 
-/// Polls until every record is acknowledged or one failed; `None` when the patience is over.
-/// Blocks.
+/// Polls until every record is acknowledged or one has failed. `None` after `patience`. This call
+/// blocks.
 fn await_all(
     writer: &BaseProducer<Acknowledging>,
     mut waiting: VecDeque<oneshot::Receiver<Result<(), RDKafkaErrorCode>>>,
@@ -303,7 +306,8 @@ fn await_all(
         writer.poll(if began.elapsed() < WRITE_SOON { WRITE_POLL_MIN } else { WRITE_POLL_MAX });
         while let Some(first) = waiting.front_mut() {
             match first.try_recv() {
-                // Not let in, it would wait for ever with a password that may have been changed.
+                // After a refused login the write would wait for ever with a password that may have
+                // been changed.
                 Err(oneshot::error::TryRecvError::Empty)
                     if writer.client().context().is_refused() =>
                 {
@@ -339,7 +343,7 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
         match reader.poll(READ_POLL) {
             Some(Ok(message)) => {
                 progress = Instant::now();
-                // Beyond the end as it was: not part of this reading.
+                // A record beyond the end that was read first is not part of this reading.
                 if message.offset() >= end {
                     return Ok(newest);
                 }
@@ -348,7 +352,8 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
                     return Ok(newest);
                 }
             }
-            // The last offsets may hold no record: compacted away, or a transaction's marker.
+            // The last offsets may hold no record, because it was compacted away or because it
+            // marks the end of a transaction.
             Some(Err(RdError::PartitionEOF(_))) => return Ok(newest),
             Some(Err(source)) if is_fatal(&source) => return Err(failed(source)),
             Some(Err(error)) => tracing::debug!(%error, "reading the state topic goes on"),
@@ -364,10 +369,10 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
     }
 }
 
-/// Whether waiting longer cannot help the reader.
+/// Whether an error ends the reading, because waiting longer cannot help.
 ///
-/// librdkafka asks for the coordinator of a group also where partitions are assigned by hand. A
-/// broker that refuses the group serves the partitions, so a refused group is not fatal.
+/// librdkafka asks for the coordinator of a group even if partitions are assigned by hand. A broker
+/// that refuses the group serves the partitions, so a refused group is not fatal.
 pub(super) fn is_fatal(error: &RdError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(error, RdError::MessageConsumptionFatal(_))

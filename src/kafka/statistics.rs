@@ -1,36 +1,38 @@
-//! librdkafka's statistics: the few numbers of them that somebody acts on.
+//! librdkafka's statistics, reduced to the few numbers that are used.
 //!
-//! The text holds every partition and may be megabytes long; what is not named here is skipped, not
-//! stored.
+//! The text of the statistics holds every partition and may be megabytes long. Everything that is
+//! not named here is skipped and not stored.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Statistics in a row without any broker before a client counts as abandoned: 15 s. A client that
-/// looks for its brokers anew has those of its configuration again within a second.
+/// A client counts as abandoned after this many statistics in a row without any broker, which takes
+/// 15 s. A client that looks for its brokers anew knows those of its configuration again within a
+/// second.
 const BROKERLESS_MAX: u32 = 3;
 
-/// What a producer's librdkafka says of itself. Counts are since the producer's start.
+/// The statistics of one producer. Counts begin at the producer's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
-    /// Records in its queue or on their way.
+    /// Number of records in the queue or on their way.
     pub queue_records: u64,
     /// Bytes of these records, as librdkafka counts them.
     pub queue_bytes: u64,
-    /// Brokers that it knows, by its configuration or by the cluster's word, connected or not.
+    /// Number of known brokers, from the configuration or from the cluster's metadata, connected or
+    /// not.
     pub brokers_known: u64,
-    /// Brokers with a working connection.
+    /// Number of brokers with a working connection.
     pub brokers_up: u64,
     /// Wait in the queue in seconds, 99th percentile of the last window, of the slowest broker.
     pub queue_seconds: f64,
     /// Round trip of a request in seconds, 99th percentile of the last window, of the slowest
     /// broker.
     pub round_trip_seconds: f64,
-    /// Bytes sent to brokers, repeated requests included.
+    /// Number of bytes sent to brokers, repeated requests included.
     pub sent_bytes: u64,
     pub(crate) retries: u64,
-    /// Requests without an answer in time.
+    /// Number of requests without an answer in time.
     pub timeouts: u64,
     pub(crate) disconnects: u64,
 }
@@ -68,7 +70,7 @@ struct Window {
 }
 
 impl Statistics {
-    /// Reads librdkafka's JSON; `None` where it is not what we know.
+    /// Reads librdkafka's JSON. `None` if it does not have the expected form.
     #[must_use]
     pub(crate) fn read(json: &[u8]) -> Option<Self> {
         let whole: Whole = serde_json::from_slice(json).ok()?;

@@ -1,7 +1,8 @@
-//! Topics that a person looks at: every partition, from a place that the person names, as it grows.
+//! Reads topics that a person looks at: every partition, from a place that the person names, as the
+//! topic grows.
 //!
-//! No group is joined and nothing is committed, so a look leaves no trace and needs no right on a
-//! group. What the records mean is not known here. Every call blocks.
+//! No group is joined and nothing is committed, so that a reading leaves no trace and needs no
+//! right on a group. The meaning of the records is not known here. Every call blocks.
 
 use super::config::Config;
 use super::context::Asking;
@@ -23,13 +24,13 @@ const AHEAD_KBYTES: &str = "4096";
 /// Where reading a partition begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// At the oldest record that the partition still has.
+    /// Reading begins at the oldest record that the partition still has.
     Beginning,
-    /// After the newest record.
+    /// Reading begins after the newest record.
     End,
-    /// At this offset, or at the nearest one that the partition has.
+    /// Reading begins at this offset, or at the nearest one that the partition has.
     Offset(i64),
-    /// So many records before the end.
+    /// Reading begins this many records before the end.
     Newest(i64),
 }
 
@@ -48,12 +49,12 @@ pub struct Tailed {
     pub key: Option<Vec<u8>>,
     /// `None` for a tombstone.
     pub value: Option<Vec<u8>>,
-    /// In their order; a name may come twice.
+    /// Names and values of the headers, in order. A name may come twice.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
 impl std::fmt::Debug for Tailed {
-    /// What records hold stays out of logs and panics.
+    /// The content of records stays out of logs and panics.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tailed({} {}:{})", self.topic, self.partition, self.offset)
     }
@@ -76,10 +77,10 @@ impl Tail {
     /// `Client`, `File` or `Secret`.
     pub fn new(config: &Config) -> Result<Self, KafkaError> {
         let properties = [
-            // librdkafka wants one to assign; nothing is committed to it
+            // librdkafka needs a group to assign partitions; nothing is committed to the group
             ("group.id", "wellspring-tail"),
             ("enable.auto.commit", "false"),
-            // An offset that retention has removed is replaced by the oldest that is left.
+            // An offset that retention has removed is replaced by the oldest offset that is left.
             ("auto.offset.reset", "earliest"),
             ("queued.max.messages.kbytes", AHEAD_KBYTES),
         ];
@@ -91,7 +92,7 @@ impl Tail {
     /// Every topic that the brokers show us, with its number of partitions.
     ///
     /// # Errors
-    /// `Unreachable`, or `Request` where the brokers refuse to say.
+    /// `Unreachable`, or `Request` if the brokers refuse to answer.
     pub fn topics(&self) -> Result<BTreeMap<String, i32>, KafkaError> {
         let metadata = self
             .consumer
@@ -107,7 +108,7 @@ impl Tail {
     /// Begins to read these topics, each with its number of partitions.
     ///
     /// # Errors
-    /// `Unreachable`, or `Request` where the brokers refuse to say where a partition ends. `Missing`
+    /// `Unreachable`, or `Request` if the brokers refuse to tell the end of a partition. `Missing`
     /// for a topic without partitions, which is being made or deleted.
     pub fn read(&mut self, topics: &BTreeMap<String, i32>, from: Start) -> Result<(), KafkaError> {
         self.names = topics.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -147,7 +148,7 @@ impl Tail {
     /// librdkafka connects and fetches again by itself, and the log tells of it.
     ///
     /// # Errors
-    /// `Request` for what does not pass by waiting: brokers refuse the login or the topic.
+    /// `Request` for an error that does not pass by waiting: brokers refuse the login or the topic.
     pub fn poll(&mut self, wait: Duration) -> Result<Option<Tailed>, KafkaError> {
         match self.consumer.poll(wait) {
             None => Ok(None),

@@ -1,8 +1,8 @@
-//! Reading a whole topic of somebody else's: every partition, up to the ends as they are when it
-//! begins.
+//! Reads a whole topic that others write: every partition, up to its end at the begin of the
+//! reading.
 //!
-//! Bounded: it is for topics of positions, which hold kilobytes. Nothing is committed and no group
-//! is joined.
+//! The bytes are bounded, because the reading is for topics of positions, which hold kilobytes.
+//! Nothing is committed and no group is joined.
 
 use super::config::Config;
 use super::context::Asking;
@@ -20,16 +20,16 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one poll waits.
 const READ_POLL: Duration = Duration::from_millis(100);
 
-/// The most bytes taken: a topic of positions that holds more is something else.
+/// The most bytes that are read. A topic with more bytes is not a topic of positions.
 const BYTES_MAX: usize = 64 << 20;
 
 /// A record's key and value.
 pub type Entry = (Vec<u8>, Option<Vec<u8>>);
 
-/// Every record, partition by partition in its order.
+/// Reads every record, partition by partition, in the order of each partition.
 ///
 /// # Errors
-/// `Request` for the broker's refusal, `Missing` for a topic that is not there, `Timeout` without
+/// `Request` for the broker's refusal, `Missing` for a topic that does not exist, `Timeout` without
 /// progress or beyond the bound.
 pub async fn read_whole(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
     let (config, topic) = (config.clone(), topic.to_owned());
@@ -80,7 +80,8 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
                     open.remove(&message.partition());
                 }
             }
-            // The last offsets may hold no record: compacted away, or a transaction's marker.
+            // The last offsets may hold no record, because it was compacted away or because it
+            // marks the end of a transaction.
             Some(Err(RdError::PartitionEOF(partition))) => drop(open.remove(&partition)),
             Some(Err(error)) => tracing::debug!(%error, topic, "reading the topic goes on"),
             None => {}

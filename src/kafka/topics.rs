@@ -1,9 +1,10 @@
-//! Topics: what exists, what it takes, and creating what is missing.
+//! Describes topics and the sizes that they accept, and creates missing topics.
 //!
-//! Asking never creates: metadata is asked for by a client whose requests say so. Clients live for
-//! one call, because librdkafka's log queue of an idle one would have no reader; the calls are
-//! rare. Everything that blocks runs on the blocking pool, with a deadline. What a broker does not
-//! say (no right, or the mock cluster) is reported as not proven, never guessed.
+//! A question about a topic never creates the topic, because the client forbids that in its
+//! requests. A client lives for one call, because nobody would read librdkafka's log queue of an
+//! idle client. The calls are rare. Everything that blocks runs on the blocking pool, with a
+//! deadline. If a broker does not tell a setting (no right, or the mock cluster), the setting is
+//! reported as not proven and never guessed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,17 +24,18 @@ use super::error::KafkaError;
 /// How long one request may take, connecting included.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a probe waits before it looks whether a reason is known.
+/// How long one request of a probe waits before the probe looks whether the reason of a failure is
+/// known.
 const PROBE_SLICE: Duration = Duration::from_secs(3);
 
-/// How long what librdkafka says on the side is listened to for a reason.
+/// How long to wait for librdkafka's message about the reason of a failure.
 const LISTEN: Duration = Duration::from_millis(200);
 
 /// How long a created topic may stay unknown to the broker that is asked next.
 pub(super) const SPREAD_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How librdkafka's mock cluster calls itself. It lets admin requests run into their timeout
-/// instead of refusing them.
+/// The name of librdkafka's mock cluster, which lets admin requests time out instead of refusing
+/// them.
 const MOCK_CLUSTER: &str = "mockCluster";
 
 /// Pause between two looks at a topic that was just created.
@@ -63,17 +65,18 @@ impl TopicSpec {
     }
 }
 
-/// Something a broker said, or why we do not know it.
+/// A setting of a broker, or the fact that we do not know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy<T> {
     /// The broker gave this value.
     Proven(T),
-    /// It gave none: no right to ask, or a broker that does not implement the request.
+    /// The broker gave no value: we have no right to ask, or the broker does not implement the
+    /// request.
     NotProven,
 }
 
 impl<T> Policy<T> {
-    /// The answer, where there is one.
+    /// The value, if the broker gave one.
     #[must_use]
     pub fn proven(&self) -> Option<&T> {
         match self {
@@ -87,20 +90,20 @@ impl<T> Policy<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
     pub(crate) name: String,
-    /// Its partitions; at least one.
+    /// Number of partitions, at least one.
     pub partitions: i32,
     /// Copies of partition 0.
     pub replication: usize,
-    /// The largest batch it takes, in bytes, as the broker counts it.
+    /// The largest batch that the topic accepts, in bytes as the broker counts them.
     pub max_message_bytes: Policy<usize>,
     /// `delete`, `compact` or `compact,delete`, as the broker writes it.
     pub cleanup_policy: Policy<String>,
-    /// In-sync replicas a write needs.
+    /// Number of in-sync replicas that a write needs.
     pub min_insync_replicas: Policy<i32>,
 }
 
 impl TopicInfo {
-    /// Whether records without a key are refused here. False where the policy is not proven.
+    /// Whether the topic refuses records without a key. False if the policy is not proven.
     #[must_use]
     pub fn is_compacted(&self) -> bool {
         self.cleanup_policy
@@ -112,7 +115,7 @@ impl TopicInfo {
 /// The brokers that answered a metadata request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// The cluster's id, where the broker has one.
+    /// The cluster's id, if the broker has one.
     pub id: Option<String>,
     /// `host:port` of each broker, as they announce themselves.
     pub brokers: Vec<String>,
@@ -125,34 +128,34 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Keeps the configuration; connects with each call.
+    /// Keeps the configuration. Each call makes a connection.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Topics { config: Arc::new(config.clone()) }
     }
 
-    /// Whether the brokers can be reached and let us in.
+    /// Checks that the brokers can be reached and accept our login.
     ///
     /// # Errors
-    /// `Client` for properties that cannot be, `Unreachable` with librdkafka's last words about the
-    /// connection.
+    /// `Client` for properties that librdkafka refuses, `Unreachable` with librdkafka's last
+    /// message about the connection.
     pub async fn probe(&self) -> Result<Cluster, KafkaError> {
         self.off_the_runtime("reach Kafka", |asker| asker.probe()).await
     }
 
-    /// What one topic is, or `None` where it does not exist.
+    /// Describes one topic. `None` if the topic does not exist.
     ///
     /// # Errors
-    /// `Unreachable`, or `Answer` where the broker refuses to say.
+    /// `Unreachable`, or `Answer` if the broker refuses to answer.
     pub async fn describe(&self, topic: &str) -> Result<Option<TopicInfo>, KafkaError> {
         Ok(self.describe_all(&[topic]).await?.pop().flatten())
     }
 
-    /// What each topic is, in the order asked; `None` where one does not exist. One connection for
-    /// all.
+    /// Describes each topic, in the order asked, over one connection. `None` for a topic that does
+    /// not exist.
     ///
     /// # Errors
-    /// As [`Topics::describe`].
+    /// See [`Topics::describe`].
     pub async fn describe_all(
         &self,
         topics: &[&str],
@@ -161,11 +164,10 @@ impl Topics {
         self.off_the_runtime("describe topics", move |asker| asker.describe_all(&topics)).await
     }
 
-    /// Makes sure that each topic exists, and says what it is; existing topics are left as they
-    /// are.
+    /// Makes sure that each topic exists, and describes it. Existing topics are left as they are.
     ///
     /// # Errors
-    /// `Missing` where we may not create, `Answer` where the broker refuses, `Timeout` where a
+    /// `Missing` if we may not create topics, `Answer` if the broker refuses, `Timeout` if a
     /// created topic does not become visible, `Unreachable`.
     pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<TopicInfo>, KafkaError> {
         let specs = specs.to_vec();
@@ -214,7 +216,8 @@ impl Asker {
                         &self.config.state_topic,
                         source,
                     );
-                    // A reason is enough: whoever asks wants to read it, and repeats if need be.
+                    // The probe ends when a reason is known, because the caller wants to read the
+                    // reason, and can repeat the probe.
                     if consumer.context().last_words().is_some() || Instant::now() >= deadline {
                         return Err(error);
                     }
@@ -229,8 +232,8 @@ impl Asker {
         Ok(Cluster { id: consumer.client().fetch_cluster_id(REQUEST_TIMEOUT), brokers })
     }
 
-    /// A request without an answer is a connection that could not be had: the reason was said on
-    /// the side.
+    /// Makes the error of a failed request. A request without an answer had no connection, and the
+    /// reason is in librdkafka's messages about the connection.
     pub(super) fn explain(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -248,7 +251,7 @@ impl Asker {
         else {
             return KafkaError::Request { call, topic: topic.to_owned(), source };
         };
-        // With librdkafka's `debug` on, the reason stands after a thousand other lines.
+        // With librdkafka's `debug` on, a thousand other messages come before the reason.
         let until = Instant::now() + LISTEN;
         while consumer.context().last_words().is_none() && Instant::now() < until {
             let _ = consumer.poll(LISTEN / 10);
@@ -267,8 +270,8 @@ impl Asker {
         Ok(infos)
     }
 
-    /// Partitions and copies from metadata; nothing proven yet. A topic without a leader yet counts
-    /// as absent.
+    /// Reads partitions and copies from metadata, which proves no setting. A topic without a leader
+    /// yet counts as absent.
     fn shape(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -298,15 +301,15 @@ impl Asker {
         Ok(shape_of(found))
     }
 
-    /// Fills in what DescribeConfigs proves. Its refusal is not an error: what it does not say
-    /// stays not proven.
+    /// Fills in the settings that DescribeConfigs proves. A refusal is not an error: settings
+    /// without an answer stay not proven.
     pub(super) fn add_settings(
         &self,
         consumer: &BaseConsumer<Asking>,
         infos: &mut [Option<TopicInfo>],
     ) -> Result<(), KafkaError> {
         let names: Vec<String> = infos.iter().flatten().map(|info| info.name.clone()).collect();
-        // `rdkafka` polls no token for an admin client.
+        // An admin client cannot log in by a token, because `rdkafka` does not poll it for tokens.
         if names.is_empty() || self.config.login.token().is_some() || is_mock(consumer.client()) {
             return Ok(());
         }
@@ -321,8 +324,8 @@ impl Asker {
                 return Ok(());
             }
         };
-        // librdkafka answers in the order asked; a topic it may not describe comes back without
-        // entries.
+        // librdkafka answers in the order asked. A topic that we may not describe comes back
+        // without entries.
         for (info, answer) in infos.iter_mut().flatten().zip(answers) {
             let Ok(settings) = answer else { continue };
             let text = |name: &str| settings.get(name).and_then(|entry| entry.value.clone());
@@ -423,7 +426,7 @@ impl Asker {
     }
 }
 
-/// A topic as metadata describes it. `None` where it has no partition yet.
+/// A topic as metadata describes it. `None` if it has no partition yet.
 pub(super) fn shape_of(found: &MetadataTopic) -> Option<TopicInfo> {
     let first = found.partitions().first()?;
     Some(TopicInfo {
@@ -456,7 +459,8 @@ fn touch(client: &Client<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError
     Ok(())
 }
 
-/// Waits for an admin answer on a thread of the blocking pool; its own options bound the time.
+/// Waits for an admin answer on a thread of the blocking pool. The options of the request bound the
+/// time.
 fn wait_for<T>(answer: impl Future<Output = T>) -> T {
     tokio::runtime::Handle::current().block_on(answer)
 }
