@@ -1,8 +1,8 @@
-//! Logging in: SCRAM-SHA-256 with and without channel binding, md5, and a clear password where
+//! Logs in by SCRAM-SHA-256 with or without channel binding, by md5, or by a clear password if
 //! nobody can read along.
 //!
-//! Decides the answers; `session` carries them. What we do not speak is said with what to do
-//! instead.
+//! This file decides the answers, and `session` sends them. An error about a method that we do not
+//! speak says what to do instead.
 
 use crate::postgres::config::ChannelBinding;
 use crate::secret::{self, Secret, Source, SourceError};
@@ -14,11 +14,11 @@ use postgres_protocol::message::backend::AuthenticationSaslBody;
 /// Why we cannot log in the way the server asks. `session` adds role and host.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// A password is asked for and there is none.
+    /// The server asks for a password, and none is configured.
     NoPassword,
-    /// The password cannot be had where it is kept.
+    /// The password cannot be read from its source.
     Source(SourceError),
-    /// Anything else, as a sentence.
+    /// Any other reason, as a sentence.
     Because(String),
 }
 
@@ -28,18 +28,18 @@ impl From<String> for Refusal {
     }
 }
 
-/// What the channel offers to an exchange.
+/// The properties of the channel that matter to a password exchange.
 pub(super) struct Channel {
     /// Whether the exchange must, may or must not be bound to the channel.
     pub(super) binding: ChannelBinding,
-    /// The channel's own end point, under TLS.
+    /// The digest that identifies the channel (`tls-server-end-point`), under TLS.
     pub(super) end_point: Option<Vec<u8>>,
-    /// TLS or a Unix socket.
+    /// True for TLS or a Unix socket, where nobody can read along.
     pub(super) private: bool,
 }
 
-/// Reads the password where it is kept, now. A command has run already (`session`): it may take
-/// longer than a login.
+/// Reads the password from its source now. A command is not run here: `session` has run it before,
+/// because it may take longer than a login.
 pub(super) fn password(source: Option<&Source>) -> Result<Secret, Refusal> {
     source.map_or(Err(Refusal::NoPassword), |source| secret::read(source).map_err(Refusal::Source))
 }
@@ -85,13 +85,13 @@ pub(super) fn unbound(channel: &Channel) -> Result<(), Refusal> {
 
 /// A SCRAM exchange that has begun.
 pub(super) struct Scram {
-    /// The mechanism to name.
+    /// The name of the mechanism, which the server is told.
     pub(super) mechanism: &'static str,
     exchange: ScramSha256,
 }
 
 impl Scram {
-    /// Chooses a mechanism out of those offered.
+    /// Chooses one of the mechanisms that the server offers.
     pub(super) fn begin(
         channel: &Channel,
         source: Option<&Source>,
@@ -121,8 +121,8 @@ impl Scram {
             (true, Some(end_point)) => {
                 (sasl::ChannelBinding::tls_server_end_point(end_point), sasl::SCRAM_SHA_256_PLUS)
             }
-            // "We could, you did not offer": lets the server find out if somebody removed its offer
-            // on the way.
+            // The client says that it could bind the channel and that the server did not offer it.
+            // So the server finds out if somebody has removed its offer on the way.
             (false, Some(_)) => (sasl::ChannelBinding::unrequested(), sasl::SCRAM_SHA_256),
             (_, None) => (sasl::ChannelBinding::unsupported(), sasl::SCRAM_SHA_256),
         };
@@ -139,7 +139,7 @@ impl Scram {
         Ok(Scram { mechanism, exchange: ScramSha256::new(password.reveal().as_bytes(), binding) })
     }
 
-    /// What to send next.
+    /// The next message to be sent.
     pub(super) fn message(&self) -> &[u8] {
         self.exchange.message()
     }
@@ -171,7 +171,8 @@ impl Scram {
     }
 }
 
-/// The bound of `postgres_protocol`, which without it could be kept computing for ever.
+/// The most iterations that are computed. `postgres_protocol` has no bound, so that a server could
+/// keep it computing for ever.
 const ITERATIONS_MAX: u64 = 100_000;
 
 /// The `i=` of a server-first message.

@@ -1,7 +1,8 @@
-//! What the catalog knows of tables: nullability, defaults, keys and types.
+//! Reads facts about tables from the catalog: nullability, defaults, keys and types.
 //!
-//! One statement for all tables that are asked for, so that all parts are of one moment. The answer
-//! may be newer than the change being decoded; joining it to a Relation is `change`'s.
+//! One statement reads all tables that are asked for, so that all facts are of one moment. The
+//! facts may be newer than the change that is being decoded. `change` joins the facts to a
+//! Relation.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -16,17 +17,17 @@ use tokio_postgres::types::Type;
 /// The call that errors name.
 const READ: &str = "read the catalog's facts of relation";
 
-/// How many domains deep a column's type is followed for its NOT NULL; Postgres itself sets no
-/// limit.
+/// The most domains, each based on the next, that are followed to find a NOT NULL. Postgres itself
+/// has no limit.
 const DOMAINS_DEEP_MAX: usize = 64;
 
-/// Columns, keys and types of each relation, each as one JSON array; no rows of any if the relation
-/// is gone.
+/// Reads columns, keys and types of each relation, each as one JSON array. A relation that is gone
+/// has no row.
 ///
 /// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A
-/// true array is told by its output function: `int2vector` calls itself an array and prints
-/// otherwise. A default has no columns in it, so its text needs no relation: from 17 on
-/// `pg_get_expr` would lock that one, and wait for whoever alters or rewrites it.
+/// true array is recognised by its output function, because `int2vector` counts as an array and
+/// prints in another form. `pg_get_expr` gets no relation, because a default names no columns. From
+/// 17 on, `pg_get_expr` would lock the relation, and wait for a session that alters or rewrites it.
 const FACTS: &str = "
 SELECT wanted.oid AS relation, facts.* FROM unnest($1::oid[]) AS wanted(oid) CROSS JOIN LATERAL (
 WITH RECURSIVE attribute AS (
@@ -113,7 +114,7 @@ impl JsonType {
     }
 }
 
-/// Facts of the relation now; empty if it is gone.
+/// Reads the present facts of a relation. They are empty if the relation is gone.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -122,7 +123,8 @@ pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError
     facts.ok_or_else(|| PgError::Answer { call: READ, object: relation.to_string(), field: "row" })
 }
 
-/// Facts of each relation now, asked for in one statement; empty for one that is gone.
+/// Reads the present facts of each relation in one statement. They are empty for a relation that is
+/// gone.
 ///
 /// # Errors
 /// See [`table_facts`].
@@ -182,7 +184,7 @@ fn facts(asked: SqlCall<'_>, row: &Row) -> Result<TableFacts, PgError> {
     })
 }
 
-/// Whether the type is a domain with NOT NULL, its own or of a domain below it.
+/// Whether the type is a domain that has NOT NULL, or that is based on a domain with NOT NULL.
 fn domain_refuses_null(types: &BTreeMap<Oid, JsonType>, mut oid: Oid) -> bool {
     for _ in 0..DOMAINS_DEEP_MAX {
         match types.get(&oid) {

@@ -1,7 +1,7 @@
-//! What the room needs to know to reach a server, checked.
+//! The checked configuration with which this room reaches a server.
 //!
-//! Built by `config` from a URL's parts and the file's keys, which win. Slot and publication are
-//! not here: they are arguments of the calls that name them.
+//! The room `config` builds it from the parts of a URL and from the keys of the file. The keys of
+//! the file win. Slot and publication are arguments of the calls that need them.
 
 use crate::postgres::url::UrlParts;
 use crate::secret::Source;
@@ -9,56 +9,58 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The port where none is given.
+/// The port if none is given.
 pub const PORT_DEFAULT: u16 = 5432;
-/// How long one host may take to let us in, where `connect_timeout` does not say: three SYN retries
-/// and a handshake.
+/// The default of `connect_timeout`: the time for three SYN retries and a handshake.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-/// The longest `connect_timeout` taken; above it a dead first host hides a living second one.
+/// The longest `connect_timeout` that is accepted. With a longer one, a dead first host would hide
+/// a living second host.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// The longest message taken from a server where the file does not say. Postgres's own limit for a
-/// value is 1 GiB; a quarter of it holds any row that Kafka takes, old and new image together.
+/// The default for the longest message that is accepted from a server. Postgres's own limit for a
+/// value is 1 GiB. A quarter of that holds any row that Kafka accepts, old and new image together.
 pub const FRAME_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
-/// The name our sessions carry in `pg_stat_activity` where none is given.
+/// The default name of our sessions in `pg_stat_activity`.
 pub const APPLICATION_NAME_DEFAULT: &str = "wellspring";
 
-/// How to reach and enter one database.
+/// How to reach one database and log in.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Tried in order until one takes us. Never empty.
+    /// The hosts, tried in order until one accepts us. There is at least one.
     pub hosts: Vec<Host>,
     pub(crate) user: String,
-    /// The database, whose changes are read.
+    /// The database whose changes are read.
     pub database: String,
-    /// Read again at each connect. None: the server must trust us.
+    /// The source of the password, which is read again at each connect. Without a source, the
+    /// server has to let us in without a password.
     pub password: Option<Source>,
     /// TLS over TCP. A Unix socket has no TLS, whatever this says.
     pub tls: Tls,
-    /// Which kind of server is accepted, of the hosts in the list.
+    /// The kind of server that is accepted.
     pub target: TargetSession,
-    /// Seen in `pg_stat_activity`; our other sessions add a suffix.
+    /// The name in `pg_stat_activity`. Our other sessions add a suffix to it.
     pub application_name: String,
-    /// For one address of one host, from the socket to the end of the greeting.
+    /// The longest time for one address of one host, from the socket to the end of the greeting.
     pub connect_timeout: Duration,
     /// How a dead TCP peer is recognised.
     pub keepalive: Keepalive,
     /// Further command-line options for the server, as in libpq (`-c wal_sender_timeout=10s`).
     /// Settings that our sessions depend on are pinned all the same.
     pub options: Option<String>,
-    /// The longest message taken from the server, in bytes.
+    /// The longest message that is accepted from the server, in bytes.
     pub frame_bytes_max: usize,
 }
 
-/// What TLS has to prove, and what we show for it.
+/// What TLS has to prove, and the certificate that we show.
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// What TLS must prove.
     pub sslmode: SslMode,
-    /// The certificates that may sign the server's; none: the system's.
+    /// The authorities that may sign the server's certificate. `None` for the authorities of the
+    /// system.
     pub sslrootcert: Option<PathBuf>,
-    /// Our own certificate chain and its key, both PEM, where the server asks for one.
+    /// Our own certificate chain and its key, both PEM, for a server that asks for a certificate.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// The passphrase of the key, read at each connect where the key is encrypted.
+    /// The source of the key's passphrase. It is read at each connect if the key is encrypted.
     pub sslpassword: Option<Source>,
     /// Whether the session asks for TLS in the clear or begins with the handshake.
     pub negotiation: SslNegotiation,
@@ -105,8 +107,8 @@ impl Config {
         })
     }
 
-    /// What a URL says, with defaults for what it leaves out. The database defaults to the user's
-    /// name, as in libpq.
+    /// The configuration from the parts of a URL, with defaults for missing parts. The database
+    /// defaults to the user's name, as in libpq.
     ///
     /// # Errors
     /// The URL names no host, or no user, or a certificate without its key.
@@ -145,10 +147,10 @@ impl Config {
         Ok(config)
     }
 
-    /// Why the connection is weaker than one that proves the server's identity, for log and status;
-    /// none if it is not.
+    /// Why the connection is weaker than one that proves the server's identity, for log and status.
+    /// `None` if it is not weaker.
     ///
-    /// What does not leave this machine needs no proof.
+    /// A connection that does not leave this machine needs no proof.
     #[must_use]
     pub fn weakness(&self) -> Option<&'static str> {
         if self.hosts.iter().all(Host::is_local) { None } else { self.tls.sslmode.weakness() }
@@ -166,13 +168,13 @@ pub enum ConfigError {
     Host,
     #[error("the Postgres URL names no user (postgresql://user@host/database)")]
     User,
-    /// One of `sslcert` and `sslkey` without the other.
+    /// One of `sslcert` and `sslkey` is given without the other.
     #[error("one of sslcert and sslkey is given without the other; a certificate needs its key")]
     HalfCertificate,
 }
 
-/// TCP keepalive. The defaults recognise a dead peer within 60 s, as fast as a `wal_sender_timeout`
-/// of its default.
+/// TCP keepalive. The defaults recognise a dead peer within 60 s, which is also the default of
+/// `wal_sender_timeout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Silence before the first probe.
@@ -196,7 +198,7 @@ pub enum Host {
     Tcp {
         /// Name, IPv4 or IPv6 address.
         name: String,
-        /// From 1 to 65535; 5432 where the URL names none.
+        /// From 1 to 65535. The default is 5432.
         port: u16,
     },
     /// A directory that holds the socket `.s.PGSQL.<port>`.
@@ -231,17 +233,17 @@ impl fmt::Display for Host {
     }
 }
 
-/// What TLS must prove. libpq's `prefer` and `allow` do not exist here: both take whatever an
-/// attacker leaves.
+/// What TLS must prove. libpq's `prefer` and `allow` do not exist here, because an attacker can
+/// remove TLS under both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SslMode {
-    /// Rows and the SCRAM exchange travel in the clear.
+    /// TLS is not used. Rows and the SCRAM exchange travel in the clear.
     Disable,
-    /// TLS with whoever answers.
+    /// TLS is used with any server that answers.
     Require,
-    /// TLS with a server whose certificate a trusted authority signed.
+    /// TLS is used with a server whose certificate a trusted authority has signed.
     VerifyCa,
-    /// The same, and the certificate names the host we asked for.
+    /// As in `VerifyCa`, and the certificate names the host that we asked for.
     VerifyFull,
 }
 
@@ -257,7 +259,7 @@ impl SslMode {
         }
     }
 
-    /// What is missing against verify-full; none for verify-full itself.
+    /// What this mode does not prove, compared with verify-full. `None` for verify-full itself.
     #[must_use]
     pub fn weakness(self) -> Option<&'static str> {
         match self {
@@ -276,9 +278,10 @@ impl SslMode {
 /// How TLS begins (`sslnegotiation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SslNegotiation {
-    /// The server is asked first, in the clear: every version understands that.
+    /// The server is asked for TLS first, in the clear. Every version understands that.
     Postgres,
-    /// At once, with ALPN: one round trip less, and nothing in the clear. Postgres 17 and later.
+    /// TLS begins at once, with ALPN. This saves one round trip and sends nothing in the clear. It
+    /// needs Postgres 17 or later.
     Direct,
 }
 
@@ -297,24 +300,25 @@ impl SslNegotiation {
 /// checked certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelBinding {
-    /// SCRAM-SHA-256 without binding, even where the server offers SCRAM-SHA-256-PLUS.
+    /// SCRAM-SHA-256 is used without binding, even if the server offers SCRAM-SHA-256-PLUS.
     Disable,
-    /// Where server and channel offer it.
+    /// The exchange is bound if server and channel offer that.
     Prefer,
-    /// The login fails where the exchange cannot be bound.
+    /// The login fails if the exchange cannot be bound.
     Require,
 }
 
 /// Which kind of server is accepted (`target_session_attrs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetSession {
-    /// The first that takes us. The default for one host.
+    /// The first server that accepts us. This is the default for one host.
     Any,
-    /// One that takes writes. The default for several: the slot lives on the primary.
+    /// A server that accepts writes. This is the default for several hosts, because the slot lives
+    /// on the primary.
     ReadWrite,
-    /// One that is not in recovery.
+    /// A server that is not in recovery.
     Primary,
-    /// One that is in recovery.
+    /// A server that is in recovery.
     Standby,
 }
 

@@ -1,9 +1,9 @@
-//! A session of our own that reads rows in bulk: questions of the simple protocol, and COPY in
-//! large pieces of whole rows.
+//! A session of our own that reads rows in bulk: by statements of the simple protocol, and by COPY
+//! in large pieces of whole rows.
 //!
-//! `tokio_postgres` would cost a channel hop and an allocation a row. A call that was given up
-//! half-way leaves the session unusable, which the next call says. What is read, and why, is
-//! `snapshot`'s.
+//! `tokio_postgres` would cost a channel hop and an allocation for each row. A call that was given
+//! up half-way leaves the session unusable, and the next call reports that. `snapshot` decides what
+//! is read.
 
 use crate::lsn::Oid;
 use crate::postgres::config::Config;
@@ -16,21 +16,22 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// A piece is handed out when it is this large: some 1000 rows of a common size, so that a hop
-/// costs nothing a row, and several workers' pieces are small beside the byte budget. One larger
-/// row makes a larger piece.
+/// A piece is handed out when it has this size. That is some 1000 rows of a common size, so that a
+/// hop costs next to nothing per row, and the pieces of several workers are small beside the byte
+/// budget. A single larger row makes a larger piece.
 const PIECE_BYTES: usize = 128 * 1024;
 
-/// The longest answer to a question that waits for nothing but locks of its own limit.
+/// The longest wait for the answer to a statement. Such a statement waits only for locks, which
+/// have a limit of their own.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a goodbye may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Rows of COPY's text format, whole, in the order they came.
+/// Whole rows in COPY's text format, in the order in which they came.
 #[derive(Default)]
 pub struct Piece {
-    /// Each row as the wire has it: a length that counts itself, and the line.
+    /// Each row as it came from the server: a length that counts itself, and the line.
     bytes: Vec<u8>,
     rows: usize,
 }
@@ -43,19 +44,20 @@ impl std::fmt::Debug for Piece {
 }
 
 impl Piece {
-    /// Lines of COPY in this piece, one for each row.
+    /// Number of lines of COPY in this piece, one for each row.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Bytes held, lengths included.
+    /// Number of bytes in this piece, lengths included.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The line that begins at `at` (0 for the first), and where the next begins; none at the end.
+    /// The line that begins at `at` (0 for the first line), and where the next line begins. `None`
+    /// at the end.
     #[inline]
     #[must_use]
     pub fn line(&self, at: usize) -> Option<(&[u8], usize)> {
@@ -68,20 +70,20 @@ impl Piece {
 /// A column of a statement's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultColumn {
-    /// As the server labels the column; need not be unique.
+    /// The server's label of the column, which need not be unique.
     pub name: String,
-    /// `pg_type.oid`; of a domain the base type's, as RowDescription has it.
+    /// `pg_type.oid` as RowDescription has it: for a domain, that of its base type.
     pub type_oid: Oid,
 }
 
-/// A session for reading rows with COPY: the role's own search path applies, and no statement
-/// timeout.
+/// A session for reading rows with COPY. The role's own search path applies, and there is no
+/// statement timeout.
 pub struct CopySession {
     session: Session,
 }
 
 impl CopySession {
-    /// Connects; `suffix` to the session's `application_name` tells what it is for.
+    /// Connects. `suffix` is added to the session's `application_name` and tells its purpose.
     ///
     /// # Errors
     /// As [`crate::postgres::Sql::connect`].
@@ -101,11 +103,11 @@ impl CopySession {
         self.session.version
     }
 
-    /// Statements of the simple protocol; the rows of all of them, every value as Postgres prints
-    /// it.
+    /// Runs statements of the simple protocol, and returns the rows of all of them, with every
+    /// value as Postgres prints it.
     ///
     /// # Errors
-    /// The connection's; `Server` as a statement fails; `Timeout` after 60 s.
+    /// The connection's; `Server` if a statement fails; `Timeout` after 60 s.
     pub async fn query(
         &mut self,
         call: &'static str,
@@ -120,8 +122,8 @@ impl CopySession {
         }
     }
 
-    /// The columns that a statement would give; the server parses it and runs nothing. Text that
-    /// holds more than one statement is refused.
+    /// The columns that a statement would return. The server parses the statement and does not run
+    /// it. A text with more than one statement is refused.
     ///
     /// # Errors
     /// The connection's; `Server` with the server's objection; `Timeout` after 60 s.
@@ -178,10 +180,10 @@ impl CopySession {
         }
     }
 
-    /// Starts a `COPY ... TO STDOUT` of whatever length; its rows come by [`CopySession::next`].
+    /// Starts a `COPY ... TO STDOUT` of any length. [`CopySession::next`] returns its rows.
     ///
     /// # Errors
-    /// The connection's; `Server` as the statement is refused: the session can be used again.
+    /// The connection's; `Server` if the statement is refused, and the session can be used again.
     pub async fn begin(&mut self, object: &str, sql: &str) -> Result<(), PgError> {
         self.session.ask(CALL, sql).await?;
         loop {
@@ -201,17 +203,18 @@ impl CopySession {
         }
     }
 
-    /// The next rows of the COPY begun last; none when it is complete.
+    /// The next rows of the last COPY that was started. `None` when it is complete.
     ///
     /// # Errors
-    /// The connection's; `Server` as the statement fails half-way: the session can be used again.
+    /// The connection's; `Server` if the statement fails half-way, and the session can be used
+    /// again.
     pub async fn next(&mut self, object: &str) -> Result<Option<Piece>, PgError> {
         let mut piece = Piece { bytes: Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4), rows: 0 };
         loop {
             while let Some((tag, body)) = self.session.inbox.take()? {
                 match tag {
                     b'd' => {
-                        // With the four bytes of the length before it.
+                        // The line is taken with the four bytes of its length.
                         let line = self.session.inbox.bytes(body.start - 4..body.end);
                         piece.bytes.extend_from_slice(line);
                         piece.rows += 1;
@@ -244,7 +247,7 @@ impl CopySession {
         }
     }
 
-    /// Ready when the server has ended the session, or says anything though nothing was asked.
+    /// Waits until the server ends the session, or sends anything although nothing was asked.
     pub async fn ended(&mut self) -> PgError {
         loop {
             match self.session.message("hold the session").await {
@@ -258,11 +261,11 @@ impl CopySession {
         }
     }
 
-    /// Says goodbye instead of merely hanging up, for at most 1 s.
+    /// Ends the session with a goodbye message, which may take at most 1 s.
     pub async fn close(mut self) {
         let mut goodbye = BytesMut::with_capacity(5);
         frontend::terminate(&mut goodbye);
-        // A failure has nobody to act on it: the connection ends either way.
+        // A failure needs no handling, because the connection ends either way.
         let _ =
             tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
     }

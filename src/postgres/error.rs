@@ -1,7 +1,7 @@
-//! What can go wrong between us and a Postgres server, by call and object.
+//! The errors of calls to a Postgres server, each with its call and object.
 //!
-//! No variant holds a password, a row's value or the text of a query. What a failure means for the
-//! agent is `agent`'s to decide; here it is only told apart.
+//! No variant holds a password, a row's value or the text of a query. `agent` decides what a
+//! failure means. Here failures are only told apart.
 
 use crate::postgres::config::Host;
 use crate::secret::{KeyError, SourceError};
@@ -11,8 +11,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The most characters kept of one text of a server's error: enough for any of Postgres's own, and
-/// a bound on what a broken server can make us log.
+/// The most characters that are kept of one text of a server's error. Postgres's own texts are
+/// shorter, and a broken server cannot make us log more.
 const SERVER_TEXT_CHARS_MAX: usize = 1000;
 
 /// A failed call to a Postgres server.
@@ -26,47 +26,49 @@ pub enum PgError {
         #[source]
         source: io::Error,
     },
-    /// No socket to the server.
+    /// The socket to the server cannot be opened.
     #[error("connect to {host}")]
     Connect {
         host: Host,
-        /// From the operating system.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
     /// Socket, TLS, password exchange and greeting took longer than `connect_timeout` together.
     #[error("connect to {host}: not finished within {} s", limit.as_secs())]
     ConnectTimeout { host: Host, limit: Duration },
-    /// None of several hosts took us. [`PgError::sqlstate`] is that of the last one that answered.
+    /// None of several hosts accepted us. [`PgError::sqlstate`] is that of the last host that
+    /// answered.
     #[error("no host of the list took the connection")]
     NoHost {
         /// The hosts' errors in the order of the list.
         #[source]
         attempts: Attempts,
     },
-    /// TLS is demanded and the server does not offer it. Nothing but the request for TLS was sent.
+    /// TLS is required and the server does not offer it. Nothing but the request for TLS was sent.
     #[error(
         "TLS to {host}: the server does not offer it (ssl = off); set it up there, or ask for \
          sslmode=disable"
     )]
     TlsRefused { host: Host },
-    /// The TLS handshake failed: chain, host name, protocol version.
+    /// The TLS handshake failed, because of the certificate chain, the host name or the protocol
+    /// version.
     #[error("TLS to {host}: {what}")]
     Tls {
         host: Host,
-        /// What was being done.
+        /// The step that failed.
         what: &'static str,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The server does not begin with TLS, as `sslnegotiation=direct` has us do.
+    /// The server does not begin with TLS, as `sslnegotiation=direct` requires.
     #[error(
         "TLS to {host}: {what}; sslnegotiation=direct needs Postgres 17 or later with ssl = on, \
          and nothing on the way that reads the protocol: ask for sslnegotiation=postgres"
     )]
     DirectTlsRefused {
         host: Host,
-        /// What it did instead.
+        /// What the server did instead.
         what: &'static str,
         #[source]
         source: Option<openssl::ssl::Error>,
@@ -75,26 +77,27 @@ pub enum PgError {
     #[error("read sslcert {}", path.display())]
     TlsFile {
         path: PathBuf,
-        /// From the operating system.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// `sslkey` is no key that we may or can use.
+    /// `sslkey` is not a key that we may or can use.
     #[error("use sslkey")]
     TlsKey {
-        /// What is wrong with it, and what to do.
+        /// What is wrong with the key, and what to do.
         #[source]
         source: KeyError,
     },
-    /// OpenSSL could not be set up, `sslrootcert` could not be read, a certificate is none.
+    /// OpenSSL could not be set up, `sslrootcert` could not be read, or a file holds no
+    /// certificate.
     #[error("set up TLS from {what}")]
     TlsSetup {
-        /// The file, or what else.
+        /// The file, or the step that failed.
         what: String,
         #[source]
         source: openssl::error::ErrorStack,
     },
-    /// The password cannot be had where it is kept.
+    /// The password cannot be read from its source.
     #[error("read the password of `{user}`")]
     PasswordSource {
         user: String,
@@ -102,7 +105,7 @@ pub enum PgError {
         #[source]
         source: SourceError,
     },
-    /// The server wants a password and none is configured.
+    /// The server asks for a password, and none is configured.
     #[error("log in as `{user}` at {host}: the server asks for a password and none is configured")]
     PasswordMissing { user: String, host: Host },
     /// The server refused role or password (SQLSTATE class 28), or access by pg_hba.conf.
@@ -110,16 +113,16 @@ pub enum PgError {
     Auth {
         user: String,
         host: Host,
-        /// What the server said.
+        /// The server's error.
         #[source]
         source: Box<ServerError>,
     },
-    /// The server asks for a way of logging in that we do not speak, or that is not safe here.
+    /// The server asks for a login method that we do not speak, or that is not safe here.
     #[error("log in as `{user}` at {host}: {reason}")]
     AuthUnsupported {
         user: String,
         host: Host,
-        /// What it asked for, and what to do.
+        /// The method that the server asked for, and what to do.
         reason: String,
     },
     /// The server is older than 14.
@@ -132,7 +135,7 @@ pub enum PgError {
     WrongRole {
         host: Host,
         found: &'static str,
-        /// What was asked for.
+        /// The kind of server that was asked for.
         wanted: &'static str,
     },
     /// A pooler or proxy dropped the settings that our sessions depend on.
@@ -144,20 +147,20 @@ pub enum PgError {
     /// The server answered a call with an error.
     #[error("{call} `{object}`")]
     Server {
-        /// What was asked of it.
+        /// The call that failed.
         call: &'static str,
-        /// Slot, publication, table, database.
+        /// The slot, publication, table or database.
         object: String,
-        /// What the server said.
+        /// The server's error.
         #[source]
         source: Box<ServerError>,
     },
     /// The server broke the protocol, or speaks one we do not know.
     #[error("{call}: {what}")]
     Protocol {
-        /// What was asked of it.
+        /// The call that failed.
         call: &'static str,
-        /// What was wrong, by tag and length.
+        /// The fault, described by tag and length.
         what: String,
     },
     /// A message longer than `frame_bytes_max`; the connection is of no more use.
@@ -166,22 +169,22 @@ pub enum PgError {
          size"
     )]
     FrameTooLong {
-        /// Its length with header.
+        /// Length of the message with its header.
         bytes: usize,
         bytes_max: usize,
     },
     #[error("{call}: the connection failed")]
     Io {
-        /// What was being done.
+        /// The call that failed.
         call: &'static str,
-        /// From the operating system or OpenSSL.
+        /// The error of the operating system or of OpenSSL.
         #[source]
         source: io::Error,
     },
     /// The server closed the connection without a word.
     #[error("{call}: the server closed the connection")]
     Closed {
-        /// What was being done.
+        /// The call that failed.
         call: &'static str,
     },
     /// No answer within a limit of ours.
@@ -192,7 +195,7 @@ pub enum PgError {
     Answer {
         call: &'static str,
         object: String,
-        /// Which part of the answer.
+        /// The part of the answer that has another form.
         field: &'static str,
     },
     /// A failure inside `tokio_postgres` that is none of the above.
@@ -305,7 +308,7 @@ pub struct ServerError {
     pub(crate) message: String,
     /// Further detail, where it cannot hold a row's values.
     pub detail: Option<String>,
-    /// What the server advises.
+    /// The server's hint.
     pub hint: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a session proves about its server before anything is asked: version, role, pinned settings.
+//! Checks the server of a session before anything is asked: version, role, and pinned settings.
 
 use crate::postgres::config::TargetSession;
 use crate::postgres::error::PgError;

@@ -1,5 +1,5 @@
 //! Tables whose UPDATE and DELETE a publication makes fail, although they have a replica identity:
-//! the server wants every column of the identity to be published.
+//! the server requires that every column of the identity is published.
 //!
 //! A generated column is not published unless the publication says so (18 on). A column list may
 //! leave a column of the identity out, and a row filter may read a column outside of it (15 on).
@@ -133,7 +133,8 @@ pub async fn of_published(sql: &Sql, name: &str) -> Result<Vec<Harm>, PgError> {
     Ok(harms)
 }
 
-/// The harm of generated columns in the identity. Without a publication ours is still to be made.
+/// The harm of generated columns in the identity. `publication` is `None` if ours is still to be
+/// made.
 fn generated(asked: SqlCall<'_>, row: &Row, publication: Option<&str>) -> Result<Harm, PgError> {
     let table = TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?);
     let columns: Vec<String> = asked.get(row, "cols")?;

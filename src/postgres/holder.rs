@@ -1,9 +1,9 @@
-//! The holder of a snapshot: one transaction that imports what a slot exported, locks the tables to
-//! be copied against rewrites, and passes its snapshot on to any number of readers.
+//! The holder of a snapshot: one transaction that imports the snapshot that a slot exported, locks
+//! the tables to be copied against rewrites, and passes the snapshot on to any number of readers.
 //!
-//! `docs/internals/copies.md`: a table rewritten between the snapshot and the lock is empty for the
-//! snapshot and silent in the stream, so its storage is looked at after the lock and told. Catalog
-//! answers are of the snapshot.
+//! `docs/internals/copies.md`: a table that is rewritten between the snapshot and the lock is empty
+//! for the snapshot, and the stream does not show the rewrite. So the table's storage is checked
+//! after the lock. Catalog queries show the state of the snapshot.
 
 use crate::lsn::{Oid, PgMicros};
 use crate::postgres::config::Config;
@@ -14,10 +14,10 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// What every transaction of ours that reads rows begins with. Parallel workers and compilation
-/// would take what the application needs; a synchronized scan begins anywhere, and rows in the
-/// table's order are easier to follow. A lock not had in this time is told of its table, whatever
-/// the role's default says.
+/// The begin of every transaction of ours that reads rows. Parallel workers and compilation are
+/// off, because they would take resources from the application. Synchronized scans are off, because
+/// they begin anywhere and rows in the table's order are easier to follow. The lock timeout
+/// replaces the role's default, so that a lock that cannot be taken is reported with its table.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off;
 SET LOCAL synchronize_seqscans = off;
@@ -26,17 +26,17 @@ SET LOCAL lock_timeout = '10s';";
 /// A published table as the snapshot's catalog has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyTable {
-    /// Its oid; of the root where the publication publishes by root.
+    /// The table's oid, or the root's oid if the publication publishes by root.
     pub relation: Oid,
-    /// Its name; of the root as above.
+    /// The table's name, or the root's name if the publication publishes by root.
     pub name: TableName,
-    /// `d`, `n`, `f` or `i`.
+    /// `pg_class.relreplident`: `d`, `n`, `f` or `i`.
     pub identity: u8,
     /// The published columns in the stream's order.
     pub columns: Vec<CopyColumn>,
     /// The publication's row filter, as an SQL expression.
     pub filter: Option<String>,
-    /// Where its rows are: itself, or the leaves of its partition tree.
+    /// The relations that hold the rows: the table itself, or the leaves of its partition tree.
     pub parts: Vec<Part>,
 }
 
@@ -47,13 +47,13 @@ pub struct CopyColumn {
     pub name: String,
     /// `pg_attribute.atttypid`. For a column of a domain this is the oid of the domain.
     pub type_oid: u32,
-    /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
+    /// `pg_attribute.atttypmod`; -1 if the type has no modifier.
     pub typmod: i32,
-    /// The same as SQL writes it: `numeric(5,2)`.
+    /// The type as SQL writes it, such as `numeric(5,2)`.
     pub type_name: String,
     /// `pg_attribute.attnotnull`; a domain's own NOT NULL is not in it.
     pub not_null: bool,
-    /// Part of the replica identity.
+    /// True if the column is part of the replica identity.
     pub in_identity: bool,
 }
 
@@ -63,21 +63,23 @@ pub struct Part {
     pub(crate) relation: Oid,
     /// The table itself, or one leaf of its partition tree.
     pub name: TableName,
-    /// Pages now, by its file's size.
+    /// Present number of pages, by the size of the file.
     pub pages: u32,
-    /// Bytes now, indexes not counted, values out of line counted.
+    /// Present size in bytes, with values out of line and without indexes.
     pub bytes: u64,
-    /// Rows by the last ANALYZE, scaled to its size now; none where it was never analysed.
+    /// Number of rows by the last ANALYZE, scaled to the present size. `None` if the relation was
+    /// never analysed.
     pub rows: Option<u64>,
 }
 
 /// Why a table cannot be copied under this snapshot.
 #[derive(Debug)]
 pub enum Unlocked {
-    /// The lock was not to be had: rights, or somebody's lock for longer than the limit.
+    /// The lock could not be taken: a right is missing, or another session held a lock for longer
+    /// than the limit.
     Refused(PgError),
-    /// Its storage is not the one the snapshot knows: rewritten or truncated in between, or
-    /// dropped.
+    /// The storage is not the one that the snapshot knows: the table was rewritten, truncated or
+    /// dropped in between.
     Rewritten,
 }
 
@@ -85,19 +87,20 @@ pub enum Unlocked {
 /// tables.
 pub struct Holder {
     session: CopySession,
-    /// By which readers import the snapshot; valid as long as the holder lives.
+    /// The name by which readers import the snapshot. It is valid as long as the holder lives.
     pub snapshot: String,
-    /// The newest transaction id that the snapshot knows of, whole (64 bits).
+    /// The newest transaction id that the snapshot knows of, in 64 bits.
     pub newest_xid: u64,
     /// When the holder's transaction began, by the server's clock.
     pub at: PgMicros,
 }
 
 impl Holder {
-    /// Imports an exported snapshot. Whoever exported it may go on once this is back.
+    /// Imports an exported snapshot. The session that exported it is no longer needed when this
+    /// returns.
     ///
     /// # Errors
-    /// The connection's; `Server` with 22023 or 55000 where the snapshot is gone.
+    /// The connection's; `Server` with 22023 or 55000 if the snapshot is gone.
     pub async fn import(config: &Config, snapshot: &str) -> Result<Self, PgError> {
         let mut session = CopySession::connect(config, ":holder").await?;
         begin(&mut session, snapshot).await?;
@@ -125,7 +128,8 @@ impl Holder {
         self.session.backend_pid()
     }
 
-    /// Every table of a publication, by name, as it was at the snapshot. Sizes are of now.
+    /// Every table of a publication, by name, as it was at the snapshot. Sizes are the present
+    /// ones.
     ///
     /// # Errors
     /// The connection's, or `Answer`.
@@ -133,11 +137,11 @@ impl Holder {
         tables(&mut self.session, publication, Which::All).await
     }
 
-    /// Locks a relation against rewrites (ACCESS SHARE), waiting `lock_timeout` at most, and looks
-    /// whether its storage is still the one of the snapshot.
+    /// Locks a relation against rewrites (ACCESS SHARE), waiting `lock_timeout` at most, and checks
+    /// that the relation's storage is still that of the snapshot.
     ///
     /// # Errors
-    /// The connection's; what concerns this relation only is the inner result.
+    /// The connection's. An error that concerns this relation only is the inner result.
     pub async fn lock(
         &mut self,
         part: &Part,
@@ -165,8 +169,8 @@ impl Holder {
                 .await?;
             return Ok(Err(if gone { Unlocked::Rewritten } else { Unlocked::Refused(error) }));
         }
-        // The first is the snapshot's answer, the second that of now; a name that leads to another
-        // table has another oid.
+        // The first value is of the snapshot, and the second is the present one. If the name
+        // belongs to another table by now, the oid differs.
         let sql = format!(
             "SELECT c.relfilenode <> 0 AND c.relfilenode = pg_catalog.pg_relation_filenode(c.oid)
                AND c.oid = pg_catalog.to_regclass({})
@@ -179,14 +183,14 @@ impl Holder {
         Ok(if same { Ok(()) } else { Err(Unlocked::Rewritten) })
     }
 
-    /// The session itself, to read in its transaction: for whoever reads alone.
+    /// The session itself, for a caller that reads in its transaction without other readers.
     #[must_use]
     pub fn into_session(self) -> CopySession {
         self.session
     }
 
-    /// The columns that a statement would give, or the server's objection. Runs nothing; refuses
-    /// several statements.
+    /// The columns that a statement would return, or the server's error. The statement is not run,
+    /// and a text with several statements is refused.
     ///
     /// # Errors
     /// The connection's.
@@ -207,8 +211,8 @@ impl Holder {
         Ok(tried)
     }
 
-    /// Holds on until `release` is ready, or until the server ends the session: then with its
-    /// reason.
+    /// Holds the snapshot until `release` is ready. If the server ends the session before, its
+    /// error is returned.
     pub async fn hold(mut self, release: impl Future<Output = ()>) -> Option<PgError> {
         tokio::select! {
             biased; // 1. who no longer needs it; 2. its end
@@ -221,19 +225,20 @@ impl Holder {
     }
 }
 
-/// Which tables of a publication are described: whoever asks before every chunk should not have
-/// thousands measured.
+/// The tables of a publication that are described. A caller that asks before every chunk names its
+/// table, so that thousands need not be measured.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
     /// Every table of the publication.
     All,
-    /// The one of this oid.
+    /// The table with this oid.
     Relation(Oid),
-    /// Those called `namespace.name`: two where a name holds a dot.
+    /// The tables called `namespace.name`. If a name holds a dot, there can be two.
     Called(&'a str),
 }
 
-/// Tables of a publication, by name, as the session's transaction sees them. Sizes are of now.
+/// Tables of a publication, by name, as the session's transaction sees them. Sizes are the present
+/// ones.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -260,17 +265,18 @@ pub async fn tables(
 /// Begins a reader's transaction under an exported snapshot.
 ///
 /// # Errors
-/// The connection's; `Server` with 22023 or 55000 where the snapshot is gone.
+/// The connection's; `Server` with 22023 or 55000 if the snapshot is gone.
 pub async fn begin(session: &mut CopySession, snapshot: &str) -> Result<(), PgError> {
     let sql = format!("{BEGIN} SET TRANSACTION SNAPSHOT {}", escape_literal(snapshot));
-    // SET TRANSACTION SNAPSHOT must come before any query; SET LOCAL is none.
+    // SET TRANSACTION SNAPSHOT must come before any query, and SET LOCAL is not a query.
     session.query("import snapshot", snapshot, &sql).await.map(drop)
 }
 
-/// Locks relations for a reader as the holder has them; whether that was to be had at once.
+/// Locks relations for a reader in the same mode as the holder. Returns false if a lock could not
+/// be taken at once.
 ///
-/// A DDL that waits for the holder would keep out every reader that comes later, and the holder
-/// waits for the readers: whoever has the lock already is not kept out.
+/// A DDL statement that waits for the holder would block every reader that comes later, while the
+/// holder waits for the readers. A reader that has the lock already is not blocked.
 ///
 /// # Errors
 /// The connection's.
@@ -345,8 +351,9 @@ impl From<JsonTable> for CopyTable {
     }
 }
 
-/// One JSON object a table. Column lists and filters came with 15; there the server itself says
-/// which columns are published, generated ones included where it publishes them (18).
+/// The query has one JSON object for each table. Column lists and filters came with 15. From then
+/// on the server itself says which columns are published, including generated ones if it publishes
+/// them (18).
 fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
     let only = match which {
         Which::All => String::new(),

@@ -1,7 +1,7 @@
-//! Replica identities: what old rows carry, and changing it where the operator has asked for that.
+//! Reads replica identities, which decide what old rows carry, and changes them if the operator has
+//! asked for that.
 //!
-//! The only place that changes a table. Which ones, and whether that was asked for, is the
-//! pipeline's to know.
+//! No other place changes a table. `agent` decides which tables are changed.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -13,14 +13,15 @@ use postgres_protocol::escape::escape_identifier;
 use std::time::Duration;
 use tokio_postgres::types::Type;
 
-/// An identity that is wanted. NOTHING is none: a published table's UPDATE would fail.
+/// An identity that can be asked for. NOTHING is not among them, because UPDATE of a published
+/// table would fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// `REPLICA IDENTITY DEFAULT`: the columns of the primary key.
     Default,
-    /// The whole old row.
+    /// `REPLICA IDENTITY FULL`: the whole old row.
     Full,
-    /// The columns of this index.
+    /// `REPLICA IDENTITY USING INDEX`: the columns of this index.
     Index(String),
 }
 
@@ -31,21 +32,21 @@ pub struct Rule {
     pub(crate) identity: Wanted,
 }
 
-/// A table's identity as it is.
+/// The present identity of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
     /// The table, or a partition of it.
     pub name: TableName,
     /// `pg_class.relreplident`: `d` default, `n` nothing, `f` full, `i` index.
     pub letter: u8,
-    /// The index, under identity INDEX.
+    /// The index of the identity, under identity INDEX.
     pub index: Option<String>,
-    /// Whether it has a primary key.
+    /// Whether the table has a primary key.
     pub primary_key: bool,
 }
 
 impl Present {
-    /// Whether it is what is wanted.
+    /// Whether the table has the wanted identity.
     #[must_use]
     pub fn is(&self, wanted: &Wanted) -> bool {
         match wanted {
@@ -56,7 +57,8 @@ impl Present {
     }
 }
 
-/// The table and all of its partitions, which have identities of their own; none if it is gone.
+/// The identities of a table and of all its partitions, which have identities of their own. The
+/// result is empty if the table is gone.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -97,11 +99,11 @@ pub fn set_sql(table: &TableName, wanted: &Wanted) -> String {
     format!("ALTER TABLE ONLY {} REPLICA IDENTITY {identity}", quoted(table))
 }
 
-/// Runs it, giving up when the table's lock is not to be had within `lock_timeout`.
+/// Gives a table its identity. Fails if the table's lock cannot be taken within `lock_timeout`.
 ///
 /// # Errors
-/// `Server`: 42501 not the owner, 42704 no such index, 42809 an index that cannot be one, 55P03
-/// locked.
+/// `Server`: 42501 not the owner, 42704 no such index, 42809 an index that cannot be an identity,
+/// 55P03 locked.
 pub async fn set(
     sql: &Sql,
     table: &TableName,

@@ -1,9 +1,9 @@
-//! What has arrived and is not yet read: one buffer, cut into the server's messages without copying
-//! them.
+//! The bytes that have arrived and are not yet read: one buffer, which is cut into the server's
+//! messages without copying them.
 //!
-//! Every message is a tag byte, a length that counts itself, and a body. The length is held against
-//! the limit before anything is reserved, and room grows with what has arrived, not with what a
-//! length claims.
+//! Every message is a tag byte, a length that counts itself, and a body. The length is checked
+//! against the limit before memory is reserved, and the buffer grows with the bytes that have
+//! arrived, not with the length that a message claims.
 
 use crate::postgres::error::PgError;
 use bytes::{BufMut as _, BytesMut};
@@ -12,12 +12,12 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Room kept while messages are small: some 600 rows of a common size, so that a paced reader needs
-/// one read a wake-up.
+/// Size of the buffer while messages are small. It holds some 600 rows of a common size, so that a
+/// paced reader needs one read for each wake-up.
 pub(super) const ROOM_BYTES: usize = 256 * 1024;
 
-/// How many reads in a row need no more than [`ROOM_BYTES`] before grown room is given back; fewer
-/// would reallocate for every row of a table with large rows.
+/// The number of reads in a row that need no more than [`ROOM_BYTES`] before a grown buffer
+/// shrinks. With a smaller number, every row of a table with large rows would reallocate.
 const CALM_READS: u32 = 64;
 
 /// A message begins with one byte of tag and four of length; the length counts itself and not the
@@ -29,25 +29,26 @@ pub(super) struct Inbox {
     buf: BytesMut,
     /// Where the first unread message begins.
     at: usize,
-    /// Length of the first unread message as far as known; what the next read must make room for.
+    /// Length of the first unread message, as far as it is known. The next read must make room for
+    /// it.
     wanted: usize,
-    /// The longest message taken.
+    /// The longest message that is accepted.
     bytes_max: usize,
     calm_reads: u32,
 }
 
 impl Inbox {
-    /// An empty one, for messages of at most `bytes_max` bytes.
+    /// An empty inbox, for messages of at most `bytes_max` bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Inbox { buf: BytesMut::new(), at: 0, wanted: HEADER_BYTES, bytes_max, calm_reads: 0 }
     }
 
-    /// Changes the limit for messages not yet taken.
+    /// Changes the limit for messages that are not yet taken.
     pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
 
-    /// Bytes that arrived and were not taken.
+    /// Number of bytes that have arrived and are not taken.
     pub(super) fn buffered_bytes(&self) -> usize {
         self.buf.len() - self.at
     }
@@ -57,12 +58,12 @@ impl Inbox {
         self.buf.len() < self.buf.capacity()
     }
 
-    /// The tag of the first whole unread message and where it lies, tag included; None until all of
-    /// it is here.
+    /// The tag of the first unread message, and the range of the message with its tag. `None` until
+    /// the whole message is here.
     ///
     /// # Errors
-    /// A length below 4 or above the limit. The message is not taken: the error comes again at each
-    /// call.
+    /// A length below 4 or above the limit. The message is not taken, so that the error comes again
+    /// at each call.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<Option<(u8, Range<usize>)>, PgError> {
         let [tag, a, b, c, d, ..] = *self.unread() else {
@@ -84,9 +85,9 @@ impl Inbox {
         Ok((self.buffered_bytes() >= total).then(|| (tag, self.at..self.at + total)))
     }
 
-    /// Tags and bodies of the whole messages that are here and not taken, in their order. It ends
-    /// before a message that is not whole, or whose length cannot be: [`Inbox::peek`] tells that
-    /// when it comes to it.
+    /// Tags and bodies of the whole messages that are here and not taken, in their order. The
+    /// iterator ends before a message that is not whole or that has an impossible length.
+    /// [`Inbox::peek`] reports such a length when it comes to the message.
     pub(super) fn ahead(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut unread = self.buf.get(self.at..).unwrap_or(&[]);
         std::iter::from_fn(move || {
@@ -98,7 +99,8 @@ impl Inbox {
         })
     }
 
-    /// Takes the first whole message: its tag, and where its body lies until the next read.
+    /// Takes the first whole message: its tag, and the range of its body, which is valid until the
+    /// next read.
     ///
     /// # Errors
     /// As [`Inbox::peek`].
@@ -129,7 +131,7 @@ impl Inbox {
         Ok(Some((tag, message)))
     }
 
-    /// What is unread, all of it.
+    /// All unread bytes.
     pub(super) fn into_rest(self) -> Vec<u8> {
         self.unread().to_vec()
     }
@@ -142,10 +144,10 @@ impl Inbox {
         unread
     }
 
-    /// Reads once. Whatever arrived is in the buffer when this is ready, and nothing is lost when
-    /// it is not.
+    /// Reads once. When this is ready, the bytes that arrived are in the buffer. When it is not
+    /// ready, no byte was read.
     ///
-    /// Ready with 0 means that the server closed its side.
+    /// A result of 0 means that the server has closed its side.
     pub(super) fn poll_fill<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -154,7 +156,7 @@ impl Inbox {
         self.poll_partial(cx, socket, usize::MAX)
     }
 
-    /// As [`Inbox::poll_fill`], but takes no more than `bytes_max`.
+    /// Like [`Inbox::poll_fill`], but reads no more than `bytes_max`.
     pub(super) fn poll_partial<S: AsyncRead + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -165,7 +167,7 @@ impl Inbox {
         pin!(socket.read_buf(&mut (&mut self.buf).limit(bytes_max))).poll(cx)
     }
 
-    /// Drops what was taken and sees to it that at least one byte fits.
+    /// Drops the bytes that were taken, and makes room for at least one byte.
     fn make_room(&mut self) {
         if self.at > 0 {
             let unread = self.at..self.buf.len();
@@ -187,8 +189,9 @@ impl Inbox {
             self.buf.reserve(ROOM_BYTES - length);
         }
         if self.buf.len() == self.buf.capacity() {
-            // Twice what is here, or what the message still lacks if that is less: a false length
-            // costs its sender bytes.
+            // The buffer grows to twice the present bytes, or by the bytes that the message still
+            // lacks if these are fewer. So a sender with a false length has to send bytes before
+            // memory is used.
             let lacks = self.wanted.saturating_sub(length).max(HEADER_BYTES);
             self.buf.reserve(lacks.min(length.max(ROOM_BYTES)));
         }
@@ -205,7 +208,7 @@ mod tests {
         [&[tag], length.to_be_bytes().as_slice(), body].concat()
     }
 
-    /// Feeds `bytes` in reads of at most `piece`, giving every message as it becomes whole.
+    /// Feeds `bytes` in reads of at most `piece`, and returns every message as soon as it is whole.
     fn read_all(
         inbox: &mut Inbox,
         mut bytes: &[u8],

@@ -1,13 +1,13 @@
-//! Postgres: a replication connection of our own, ordinary SQL, and what the catalog says.
+//! Postgres: a replication connection of our own, ordinary SQL, and facts of the catalog.
 //!
-//! Knows neither Kafka nor Avro nor pgoutput: frames leave as bytes, positions come in as
-//! arguments. Changes nothing on a server but by a call that says so (a slot, a publication).
-//! Servers 14 to 18.
+//! This room knows neither Kafka nor Avro nor pgoutput: frames leave as bytes, and positions come
+//! in as arguments. Only a call whose name says so changes anything on a server, such as a slot or
+//! a publication. Servers from 14 on are supported.
 //!
 //! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`);
-//! `replication` and `stream` are the walsender's side, `sql` the ordinary one, under `catalog`,
-//! `slot`, `publication` and `preflight`. `copies` reads rows in bulk, under the snapshot that
-//! `holder` keeps.
+//! `replication` and `stream` talk to a walsender. `sql` is an ordinary connection, which
+//! `catalog`, `slot`, `publication` and `preflight` use. `copies` reads rows in bulk, under the
+//! snapshot that `holder` keeps.
 
 #![cfg_attr(
     not(test),

@@ -1,7 +1,7 @@
-//! Status updates on their way to the server.
+//! Holds status updates on their way to the server.
 //!
-//! At most two are held: the one being sent, whose bytes may not change any more, and the newest
-//! behind it.
+//! At most two updates are held: the one that is being sent, whose bytes may not change any more,
+//! and the newest one behind it.
 
 use crate::lsn::{Lsn, PgMicros};
 use std::io;
@@ -9,31 +9,30 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
-/// Tag, length, kind, three positions, a time and a flag.
+/// Size of an update: tag, length, kind, three positions, a time and a flag.
 const STATUS_BYTES: usize = 1 + 4 + 1 + 3 * 8 + 8 + 1;
 
-/// What we tell the server of our progress. What may stand in it is `ledger`'s and `core`'s to
-/// know.
+/// The progress that we report to the server. `ledger` and `core` decide its positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandbyStatus {
-    /// Received up to here.
+    /// Everything up to this position is received.
     pub write: Lsn,
-    /// The server may forget up to here; 0 leaves the slot alone.
+    /// The server may forget everything up to this position. 0 leaves the slot alone.
     pub flush: Lsn,
-    /// Applied up to here.
+    /// Everything up to this position is applied.
     pub apply: Lsn,
-    /// Ask for a keepalive in return.
+    /// True to ask for a keepalive in return.
     pub reply: bool,
 }
 
 /// The write buffer of a stream.
 #[derive(Default)]
 pub(super) struct Outbox {
-    /// Handed to the socket at least once, which under TLS may have taken its bytes without saying
-    /// so.
+    /// The update that was handed to the socket at least once. Under TLS the socket may have taken
+    /// its bytes without reporting that.
     begun: Option<([u8; STATUS_BYTES], usize)>,
     next: Option<[u8; STATUS_BYTES]>,
-    /// Written, but not yet flushed through the socket.
+    /// True if bytes are written and not yet flushed through the socket.
     unflushed: bool,
 }
 
@@ -46,7 +45,7 @@ impl Outbox {
         self.begun.is_some() || self.next.is_some() || self.unflushed
     }
 
-    /// Sends all it holds. Pending leaves the rest for the next call.
+    /// Sends all updates that are held. If it is pending, the next call sends the rest.
     pub(super) fn poll_send<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
@@ -124,7 +123,7 @@ mod tests {
         assert_eq!(bytes.as_slice(), expected);
     }
 
-    /// Takes a given number of bytes at each call; 0 is "not now".
+    /// A socket that accepts a given number of bytes at each call. 0 means that it is not ready.
     struct Narrow {
         takes: Vec<usize>,
         taken: Vec<u8>,
@@ -153,8 +152,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: the server sees whole updates, in order, the newest at last. Method: a socket that
-        /// takes what it likes, and updates that arrive between its calls.
+        /// Goal: the server sees whole updates, in order, and the newest one in the end. Method: a
+        /// socket that accepts any number of bytes, and updates that arrive between its calls.
         #[test]
         fn updates_are_whole_and_in_order_and_the_newest_arrives(takes in proptest::collection::vec(0usize..50, 0..40), count in 1u64..12) {
             let mut socket = Narrow { takes, taken: Vec::new() };

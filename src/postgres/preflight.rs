@@ -1,6 +1,7 @@
-//! What must be true of a server before a pipeline starts, and whether our walsender is well.
+//! Reads what must be true of a server before a pipeline starts, and whether our walsender is at
+//! work.
 //!
-//! Facts only; what is wrong with them and what fixes it is said by `check`.
+//! This file reads facts only. `check` says what is wrong with them and how to correct it.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -14,11 +15,12 @@ use tokio_postgres::types::Type;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub(crate) server_version: u32,
-    /// What the WAL holds now: `effective_wal_level` where it exists (19 on), else `wal_level`.
+    /// The level of the present WAL: `effective_wal_level` if it exists (19 on), otherwise
+    /// `wal_level`.
     pub wal_level: String,
     /// The setting `wal_level`, whatever the WAL holds at present.
     pub wal_level_set: String,
-    /// It is a standby.
+    /// True if the server is a standby.
     pub in_recovery: bool,
     /// The database's encoding, `UTF8` for instance.
     pub encoding: String,
@@ -34,7 +36,8 @@ pub struct Facts {
     pub senders_max: u32,
     /// Walsenders that run now, of all databases.
     pub senders_used: u32,
-    /// `max_slot_wal_keep_size` in bytes; None for no limit: a stopped pipeline can fill the disk.
+    /// `max_slot_wal_keep_size` in bytes. `None` for no limit, so that a stopped pipeline can fill
+    /// the disk.
     pub slot_keep_bytes_max: Option<u64>,
     /// `wal_sender_timeout`; None for no limit.
     pub wal_sender_timeout: Option<Duration>,
@@ -50,20 +53,21 @@ pub struct Role {
     pub superuser: bool,
     /// `rolcanlogin`: without it no session can begin.
     pub login: bool,
-    /// `rolreplication`, superuser, or member of `rds_replication` where that role exists.
+    /// True by `rolreplication`, for a superuser, or for a member of `rds_replication` if that role
+    /// exists.
     pub replication: bool,
-    /// CREATE on the database, which CREATE PUBLICATION needs.
+    /// The right CREATE on the database, which CREATE PUBLICATION needs.
     pub create_on_database: bool,
 }
 
 /// Whether the server decodes its WAL for logical slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoding {
-    /// It does, for every slot.
+    /// The server decodes for every slot.
     On,
-    /// It will as soon as there is a logical slot, without a restart (19 on).
+    /// The server will decode as soon as there is a logical slot, without a restart (19 on).
     WithSlot,
-    /// It does not: a setting has to change, which needs a restart.
+    /// The server does not decode. A setting has to change, which needs a restart.
     Off,
 }
 
@@ -163,13 +167,14 @@ pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
 pub struct TableRights {
     /// The table asked for.
     pub name: TableName,
-    /// None if there is no such table; the rest is false then.
+    /// The table's oid. `None` if there is no such table; all rights are then false.
     pub relation: Option<Oid>,
-    /// USAGE on its schema.
+    /// The right USAGE on the table's schema.
     pub usage: bool,
-    /// SELECT on the whole table; column grants do not count, a copy's LOCK refuses them.
+    /// The right SELECT on the whole table. Grants on columns do not count, because they do not
+    /// permit the LOCK of a copy.
     pub select: bool,
-    /// Owner or member of it, which CREATE PUBLICATION needs.
+    /// True for the owner and for members of the owner, which CREATE PUBLICATION needs.
     pub owner: bool,
 }
 
@@ -211,10 +216,11 @@ pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRi
 /// Whether the application's commits wait for a walsender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncState {
-    /// `async`, `potential`, `sync` or `quorum`; anything but async holds commits up until we
-    /// confirm.
+    /// `async`, `potential`, `sync` or `quorum`. With any state but `async`, commits may wait for
+    /// our confirmations.
     Known(String),
-    /// Only roles with `pg_read_all_stats` may see it; [`names_standby`] on the setting tells.
+    /// The state is hidden, because only roles with `pg_read_all_stats` may see it.
+    /// [`names_standby`] decides by the setting instead.
     Hidden,
     /// There is no such walsender.
     Gone,
@@ -236,8 +242,8 @@ pub async fn sync_state(sql: &Sql, pid: i32) -> Result<SyncState, PgError> {
 /// Whether `synchronous_standby_names` names `application_name`: as one of its entries or by `*`.
 #[must_use]
 pub fn names_standby(setting: &str, application_name: &str) -> bool {
-    // `FIRST 2 (a, "b,c")`, `ANY 1 (*)`, `2 (a)`, `a, b`: entries are in the parentheses if there
-    // are any.
+    // `FIRST 2 (a, "b,c")`, `ANY 1 (*)`, `2 (a)`, `a, b`: the entries are in the parentheses, if
+    // there are parentheses.
     let inside = setting.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')'));
     let entries = inside.map_or(setting, |(entries, _)| entries);
     let (mut quoted, mut entry, mut found) = (false, String::new(), false);
@@ -302,24 +308,25 @@ pub async fn slot_holder(sql: &Sql, slot: &str) -> Result<Option<SlotHolder>, Pg
 /// Whether a silent walsender is at work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalsenderSigns {
-    /// The process is there and a walsender.
+    /// True if the process exists and is a walsender.
     pub alive: bool,
-    /// What it waits for, where we may see it.
+    /// The event that the walsender waits for, if we may see it.
     pub wait_event: Option<String>,
-    /// Counters of its slot; None before it has decoded anything.
+    /// Counters of the slot. `None` before the walsender has decoded anything.
     pub counters: Option<SlotCounters>,
 }
 
-/// `pg_stat_replication_slots`: growing counters are work that sends nothing yet.
+/// Counters of `pg_stat_replication_slots`. If they grow, the walsender works although it sends
+/// nothing yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounters {
-    /// Written to disk for transactions too large for memory.
+    /// Bytes written to disk for transactions that are too large for memory.
     pub spill_bytes: u64,
     pub(crate) total_txns: u64,
     pub(crate) total_bytes: u64,
 }
 
-/// Signs of life of the walsender `pid` on `slot`. Two of them that differ are work.
+/// Reads the signs of the walsender `pid` on `slot`. If two readings differ, the walsender works.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -352,7 +359,7 @@ pub async fn walsender_signs(sql: &Sql, pid: i32, slot: &str) -> Result<Walsende
 
 #[cfg(test)]
 impl Facts {
-    /// The facts of a primary that is fit for a pipeline, for tests.
+    /// The facts of a primary that suits a pipeline, for tests.
     pub(crate) fn fit(server_version: u32) -> Self {
         Facts {
             server_version,

@@ -1,8 +1,9 @@
-//! Publications: what one publishes, making one for exactly the tables asked for, and what it may
-//! publish unharmed.
+//! Publications: reads what they publish, creates one for exactly the tables that are asked for,
+//! and tells which tables can be published without harm.
 //!
-//! Never FOR ALL TABLES, never a changed replica identity: where the application's UPDATE would
-//! fail, the SQL that prevents it is for an administrator to run.
+//! This file never creates a publication FOR ALL TABLES and never changes a replica identity. If
+//! the application's UPDATE would fail, an administrator has to run the SQL that prevents the
+//! failure.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -17,15 +18,17 @@ use tokio_postgres::types::Type;
 /// What a publication publishes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicationRow {
-    /// `pg_publication.oid`: another one means it was dropped and made again.
+    /// `pg_publication.oid`. Another oid means that the publication was dropped and created again.
     pub oid: Oid,
-    /// FOR ALL TABLES: tables join and leave without a trace in it.
+    /// True for FOR ALL TABLES, under which tables join and leave without a trace in the catalog's
+    /// rows of the publication.
     pub all_tables: bool,
-    /// FOR ALL SEQUENCES (19 on). Without `all_tables` no table can be in it.
+    /// True for FOR ALL SEQUENCES (19 on). Without `all_tables`, no table can then be in the
+    /// publication.
     pub all_sequences: bool,
     /// The tables that EXCEPT leaves out of FOR ALL TABLES; `None` before 19, which has no EXCEPT.
     pub excepted: Option<Vec<Excepted>>,
-    /// Changes of partitions carry the root's name.
+    /// True if changes of partitions carry the root's name.
     pub via_root: bool,
     /// `pubinsert`: INSERT is published.
     pub inserts: bool,
@@ -35,7 +38,7 @@ pub struct PublicationRow {
     pub deletes: bool,
     /// `pubtruncate`: TRUNCATE is published.
     pub truncates: bool,
-    /// Every relation whose changes carry its own name, by name.
+    /// Every relation whose changes carry the relation's own name, by name.
     pub tables: Vec<PublishedTable>,
 }
 
@@ -50,8 +53,8 @@ pub struct Excepted {
 }
 
 impl PublicationRow {
-    /// The operations of these that the publication does not publish. TRUNCATE counts where
-    /// `truncates` asks for it.
+    /// The operations that the publication does not publish. TRUNCATE counts only if `truncates` is
+    /// true.
     #[must_use]
     pub fn lacks(&self, truncates: bool) -> Vec<&'static str> {
         let published = [
@@ -63,13 +66,13 @@ impl PublicationRow {
         published.iter().filter(|(_, is, wanted)| *wanted && !is).map(|(what, ..)| *what).collect()
     }
 
-    /// True if it publishes sequences only, so that no table can be added to it.
+    /// True if the publication publishes sequences only, so that no table can be added to it.
     #[must_use]
     pub fn is_of_sequences(&self) -> bool {
         self.all_sequences && !self.all_tables
     }
 
-    /// What EXCEPT leaves out; nothing before 19.
+    /// The relations that EXCEPT leaves out. There are none before 19.
     #[must_use]
     pub fn excepted(&self) -> &[Excepted] {
         self.excepted.as_deref().unwrap_or(&[])
@@ -82,20 +85,20 @@ pub struct PublishedTable {
     pub(crate) relation: Oid,
     /// Namespace and name, read in the same statement as the oid.
     pub name: TableName,
-    /// What made it a member: `pg_publication_rel.oid` of it or of a root above it, else
-    /// `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another one means that changes may
-    /// be missing.
+    /// The row that makes the relation a member: `pg_publication_rel.oid` of the relation or of a
+    /// root above it, otherwise `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another oid
+    /// means that changes may be missing.
     pub membership: Oid,
-    /// What old rows carry; of a partitioned table its partitions' own count.
+    /// What old rows carry. For a partitioned table the identities of its partitions count instead.
     pub identity: ReplicaIdentity,
     /// Ordinary or partitioned, by `pg_class.relkind`.
     pub kind: RelationKind,
-    /// Only rows that meet a condition are published (15 on).
+    /// True if only rows that meet a condition are published (15 on).
     pub row_filter: bool,
-    /// Only some columns are published (15 on).
+    /// True if only some columns are published (15 on).
     pub column_list: bool,
-    /// Without a replica identity an UPDATE of it, or of a partition of it, fails while updates are
-    /// published.
+    /// True if an UPDATE of the table, or of one of its partitions, fails while updates are
+    /// published, because a replica identity is missing.
     pub update_fails: bool,
 }
 
@@ -120,27 +123,27 @@ pub struct Candidate {
     pub logged: bool,
     /// What old rows carry.
     pub identity: ReplicaIdentity,
-    /// It has a primary key.
+    /// True if the table has a primary key.
     pub primary_key: bool,
-    /// It has a primary key or a unique index without expressions and predicate, which can be a
-    /// record's key.
+    /// True if the table has a primary key, or a unique index without expressions and predicate,
+    /// either of which can be a record's key.
     pub usable_key: bool,
-    /// It is a partition: published by its root's name where that is published.
+    /// True for a partition, which is published under its root's name if the root is published.
     pub is_partition: bool,
-    /// SQL that lets its UPDATEs go on once it is published: one statement for it, or for each of
-    /// its partitions that needs one. Empty: nothing would fail.
+    /// SQL that keeps the table's UPDATEs working once it is published: one statement for the
+    /// table, or one for each partition that needs one. It is empty if nothing would fail.
     pub fixes: Vec<String>,
 }
 
 impl Candidate {
-    /// Whether publishing it would make the application's UPDATE or DELETE fail.
+    /// Whether the publication of this table would make the application's UPDATE or DELETE fail.
     #[must_use]
     pub fn update_fails(&self) -> bool {
         !self.fixes.is_empty()
     }
 
-    /// Whether a publication of ours holds it by itself: a root for its partitions, or they for
-    /// themselves.
+    /// Whether a publication of ours names this table itself: either roots stand for their
+    /// partitions, or partitions stand for themselves.
     #[must_use]
     pub fn stands_for_itself(&self, partitions: Partitions) -> bool {
         match partitions {
@@ -150,16 +153,16 @@ impl Candidate {
     }
 }
 
-/// The next step where the publication is of a kind that cannot be ours. It may serve somebody
-/// else.
+/// The next step if the publication is of a kind that cannot be ours. Such a publication may serve
+/// somebody else.
 pub const OWN_NAME_NEXT: &str =
     "set postgres.publication to another name: the agent creates that publication";
 
-/// Common to both questions: unique indexes, and which relations have a replica identity that
-/// works.
+/// The part that the queries for members and for candidates share: unique indexes, and the
+/// relations without a replica identity that works.
 ///
-/// As the server decides it (`RelationGetIndexList`): an invalid, deferred or partial index is
-/// none.
+/// It follows the server's own rule (`RelationGetIndexList`): an invalid, deferred or partial index
+/// does not count.
 const IDENTITIES: &str = "
 WITH RECURSIVE uniques AS (
   SELECT i.indrelid, x.relname::text AS name, i.indisprimary, i.indisreplident, i.indimmediate,
@@ -198,7 +201,7 @@ fix AS (
       ELSE 'FULL' END) ORDER BY l.nspname, l.relname) AS statements
   FROM below JOIN lacking l ON l.oid = below.oid GROUP BY below.root)";
 
-/// The publication `name`; None if there is none.
+/// Reads the publication `name`. `None` if it does not exist.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -232,7 +235,7 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<PublicationRow>, PgErr
 /// The first version with EXCEPT and FOR ALL SEQUENCES, in the form of `server_version_num`.
 const EXCEPT_VERSION: u32 = 190_000;
 
-/// The relations that EXCEPT leaves out: each table that it names, and the partitions below.
+/// The relations that EXCEPT leaves out: each table that EXCEPT names, and the partitions below it.
 async fn excepted(sql: &Sql, name: &str) -> Result<Vec<Excepted>, PgError> {
     let asked = SqlCall { call: "read what is excepted from publication", object: name };
     let text = "SELECT c.oid, n.nspname::text AS namespace, c.relname::text AS name,
@@ -256,8 +259,8 @@ async fn excepted(sql: &Sql, name: &str) -> Result<Vec<Excepted>, PgError> {
         .collect()
 }
 
-/// The relations that `pg_get_publication_tables` gives, each with the nearest row that made it a
-/// member.
+/// The query for the relations that `pg_get_publication_tables` returns, each with the nearest row
+/// that made it a member.
 fn members_query(version: u32) -> String {
     // Schemas, filters and column lists came with 15.
     let (filter, columns, by_namespace) = if version >= 150_000 {
@@ -310,7 +313,7 @@ fn published(asked: SqlCall<'_>, row: &Row) -> Result<PublishedTable, PgError> {
     })
 }
 
-/// Every table of the database that is not the system's own and not temporary, by name.
+/// Lists every table of the database by name, without system tables and temporary tables.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -364,12 +367,12 @@ fn kind(asked: SqlCall<'_>, row: &Row) -> Result<RelationKind, PgError> {
     }
 }
 
-/// The statement that makes a publication of ours. For an administrator where the agent's role may
-/// not.
+/// The statement that creates a publication of ours. An administrator runs it if the agent's role
+/// may not.
 #[must_use]
 pub fn create_sql(name: &str, tables: &[TableName], partitions: Partitions) -> String {
-    // ONLY: children by inheritance are tables of their own; partitions follow their root either
-    // way.
+    // ONLY is used because children by inheritance are tables of their own. Partitions follow their
+    // root in either case.
     let via_root = partitions == Partitions::Root;
     let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", quoted(table))).collect();
     format!(
@@ -386,8 +389,8 @@ pub fn add_sql(name: &str, tables: &[TableName]) -> String {
     format!("ALTER PUBLICATION {} ADD TABLE {}", escape_identifier(name), list.join(", "))
 }
 
-/// The selected tables that EXCEPT leaves out. A partition is listed by itself only where
-/// partitions stand for themselves.
+/// The selected tables that EXCEPT leaves out. A partition is listed by itself only if partitions
+/// stand for themselves.
 #[must_use]
 pub fn excepted_of(row: &PublicationRow, selection: &Selection) -> Vec<TableName> {
     let by_root = selection.partitions() == Partitions::Root;
@@ -396,7 +399,8 @@ pub fn excepted_of(row: &PublicationRow, selection: &Selection) -> Vec<TableName
     selected.filter(|name| selection.matches(name)).cloned().collect()
 }
 
-/// The statement that publishes tables which EXCEPT leaves out. It leaves the other ones out.
+/// The statement that publishes these tables, which EXCEPT leaves out. The other tables that EXCEPT
+/// names stay left out.
 #[must_use]
 pub fn readmit_sql(name: &str, row: &PublicationRow, tables: &[TableName]) -> String {
     let is_wanted = |root: &TableName| {
@@ -428,11 +432,10 @@ fn all_tables_sql(name: &str, row: &PublicationRow, except: &[&TableName]) -> St
     format!("ALTER PUBLICATION {} SET ALL TABLES{except}{sequences}", escape_identifier(name))
 }
 
-/// Adds tables to a publication, giving up when a table's lock is not to be had within
-/// `lock_timeout`.
+/// Adds tables to a publication. Fails if a table's lock cannot be taken within `lock_timeout`.
 ///
 /// # Errors
-/// `Server`: 42501 not allowed (see [`add_sql`]), 42710 it is there, 55P03 locked.
+/// `Server`: 42501 not allowed (see [`add_sql`]), 42710 a table is a member already, 55P03 locked.
 pub async fn add(
     sql: &Sql,
     name: &str,
@@ -445,18 +448,18 @@ pub async fn add(
     sql.run(asked, &text).await
 }
 
-/// The name as SQL takes it: both parts in double quotes.
+/// The name in the form for SQL: both parts in double quotes.
 #[must_use]
 pub fn quoted(table: &TableName) -> String {
     format!("{}.{}", escape_identifier(&table.namespace), escape_identifier(&table.name))
 }
 
-/// Makes a publication for exactly these tables, giving up when a table's lock is not to be had
-/// within `lock_timeout`.
+/// Creates a publication for exactly these tables. Fails if a table's lock cannot be taken within
+/// `lock_timeout`.
 ///
 /// # Errors
-/// `Server`: 42501 not allowed (see [`create_sql`]), 42710 it exists, 42P01 a table does not, 55P03
-/// locked, 42601 no tables.
+/// `Server`: 42501 not allowed (see [`create_sql`]), 42710 the publication exists, 42P01 a table
+/// does not exist, 55P03 locked, 42601 no tables.
 pub async fn create(
     sql: &Sql,
     name: &str,
@@ -487,10 +490,10 @@ pub async fn readers(sql: &Sql, name: &str) -> Result<Vec<i32>, PgError> {
     rows.iter().map(|row| asked.get(row, "pid")).collect()
 }
 
-/// Drops a publication; the tables are left alone.
+/// Drops a publication. The tables are left alone.
 ///
 /// # Errors
-/// The connection's; `Server` where it is not ours to drop.
+/// The connection's; `Server` if our role may not drop the publication.
 pub async fn drop(sql: &Sql, name: &str) -> Result<(), PgError> {
     let text = format!("DROP PUBLICATION {}", escape_identifier(name));
     sql.run(SqlCall { call: "drop publication", object: name }, &text).await

@@ -1,9 +1,9 @@
-//! A walsender connection before it streams: who the server is, slots, and ordinary SQL in the
-//! simple protocol.
+//! A walsender connection before it streams: the identity of the server, slots, and ordinary SQL in
+//! the simple protocol.
 //!
-//! Names are quoted wherever they go into a command; there are no bind parameters here. A walsender
-//! answers one call at a time; a call that was given up half-way leaves the connection unusable,
-//! which the next call says.
+//! Names are quoted wherever they go into a command, because there are no bind parameters here. A
+//! walsender answers one call at a time. A call that was given up half-way leaves the connection
+//! unusable, and the next call reports that.
 
 use crate::lsn::Lsn;
 use crate::postgres::config::Config;
@@ -16,12 +16,12 @@ use postgres_protocol::escape::escape_identifier;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// The longest answer to a command that waits for nothing: as `statement_timeout` on our SQL
-/// sessions.
+/// The longest wait for the answer to a command that waits for nothing. It equals the
+/// `statement_timeout` of our SQL sessions.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a goodbye may take: five bytes into a socket's buffer, unless the peer has long stopped
-/// reading.
+/// How long a goodbye may take. It is five bytes into a socket's buffer, which wait only if the
+/// peer has long stopped reading.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A replication connection to one database, not yet streaming.
@@ -37,7 +37,7 @@ pub struct SystemIdentity {
     pub system_id: u64,
     /// The timeline being written.
     pub timeline: u32,
-    /// Flushed up to here; on a standby replayed.
+    /// The position up to which the server has flushed, or a standby has replayed.
     pub flushed: Lsn,
     /// The database connected to.
     pub database: String,
@@ -48,14 +48,14 @@ pub struct SystemIdentity {
 pub struct TimelineSwitch {
     /// The timeline that ended.
     pub timeline: u32,
-    /// What it holds beyond this is not part of the history.
+    /// The switch point. The timeline's WAL beyond this position is not part of the history.
     pub switched_at: Lsn,
 }
 
-/// A slot just created.
+/// A slot that was just created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedSlot {
-    /// Every transaction that commits after this is streamed.
+    /// The consistent point. Every transaction that commits after it is streamed.
     pub consistent_point: Lsn,
     /// The exported snapshot, valid until the next call on this connection.
     pub snapshot: Option<String>,
@@ -64,19 +64,19 @@ pub struct CreatedSlot {
 /// The first version, as in `server_version_num`, whose slots standbys can keep a copy of.
 pub const FAILOVER_SINCE: u32 = 170_000;
 
-/// Changes of which origin are streamed.
+/// The origins whose changes are streamed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
     /// Every change, whether it was made here or replicated from elsewhere.
     #[default]
     Any,
-    /// Those that were made here: what replication brought in has an origin of its own. The server
-    /// knows it from 16 on.
+    /// Only changes that were made here. Changes that replication brought in have an origin of
+    /// their own. The server supports this from 16 on.
     None,
 }
 
 impl Origins {
-    /// The first version, as in `server_version_num`, that can tell.
+    /// The first version, as in `server_version_num`, that can tell origins apart.
     pub const SINCE: u32 = 160_000;
 }
 
@@ -85,14 +85,14 @@ impl Origins {
 pub struct StartOptions {
     /// A logical slot of this database with the plugin pgoutput.
     pub slot: String,
-    /// Exact name; the server looks it up when it decodes, not at the start.
+    /// The exact name. The server looks the publication up when it decodes, not at the start.
     pub publication: String,
-    /// Whether logical messages come too.
+    /// Whether logical messages are streamed, too.
     pub messages: bool,
-    /// Whether what replication brought in comes too.
+    /// The origins whose changes are streamed.
     pub origins: Origins,
-    /// Commits that end at or below this position are left out by the server; zero for the slot's
-    /// confirmed position, which is the least in any case. The slot itself does not move by it.
+    /// The server leaves out commits that end at or below this position. Zero stands for the slot's
+    /// confirmed position, below which the server never begins. The slot itself does not move.
     pub from: Lsn,
 }
 
@@ -119,7 +119,7 @@ impl Replication {
         self.session.version
     }
 
-    /// Which server, timeline and database this is, and how far it has flushed.
+    /// The identity of the server, its timeline and database, and how far it has flushed.
     ///
     /// # Errors
     /// The connection's, or `Answer`.
@@ -156,17 +156,17 @@ impl Replication {
         let object = timeline.to_string();
         let rows = self.command(CALL, &object, &format!("TIMELINE_HISTORY {timeline}")).await?;
         let answer = |field| PgError::Answer { call: CALL, object: object.clone(), field };
-        // The content column is raw bytes; a history file is ASCII but for its reasons, which are
-        // not read.
+        // The content column has raw bytes. A history file is ASCII except for its reasons, which
+        // are not read.
         let [_, Some(content)] = first_row(&rows) else { return Err(answer("content")) };
         history_of(content).ok_or_else(|| answer("content"))
     }
 
     /// Creates a logical slot for pgoutput and exports its snapshot.
     ///
-    /// Waits for every transaction that is writing at that moment, each up to `lock_timeout`
-    /// (`slot::blockers` lists them); has no other limit. Dropping the future does not end the wait
-    /// on the server: `Sql::cancel_backend` does.
+    /// The call waits for every transaction that is writing at that moment, each up to
+    /// `lock_timeout` (`slot::blockers` lists them), and has no other limit. A dropped future does
+    /// not end the wait on the server, but `Sql::cancel_backend` ends it.
     ///
     /// # Errors
     /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free
@@ -179,7 +179,8 @@ impl Replication {
         self.created(name, "", "", lock_timeout).await
     }
 
-    /// The same with a slot of which standbys keep a copy. Needs [`FAILOVER_SINCE`].
+    /// Like [`Replication::create_slot`], with a slot of which standbys keep a copy. The server has
+    /// to be of [`FAILOVER_SINCE`] or later.
     ///
     /// # Errors
     /// As [`Replication::create_slot`].
@@ -191,7 +192,8 @@ impl Replication {
         self.created(name, "", ", FAILOVER true", lock_timeout).await
     }
 
-    /// Lets standbys keep a copy of a slot that nobody uses. Needs [`FAILOVER_SINCE`].
+    /// Lets standbys keep a copy of a slot that nobody uses. The server has to be of
+    /// [`FAILOVER_SINCE`] or later.
     ///
     /// # Errors
     /// `Server`: 42704 no such slot, 55006 in use, 55000 it is temporary or the server is a
@@ -201,8 +203,8 @@ impl Replication {
         self.command("alter replication slot", name, &sql).await.map(drop)
     }
 
-    /// The same, for as long as this connection lives; the snapshot survives it in whoever has
-    /// imported it.
+    /// Like [`Replication::create_slot`], with a slot that lives only as long as this connection.
+    /// The snapshot survives the connection in a session that has imported it.
     ///
     /// # Errors
     /// As [`Replication::create_slot`].
@@ -250,15 +252,17 @@ impl Replication {
         self.command("drop replication slot", name, &sql).await.map(drop)
     }
 
-    /// One SQL statement in the simple protocol; every value as Postgres prints it.
+    /// Runs one SQL statement in the simple protocol. Every value is returned as Postgres prints
+    /// it.
     ///
     /// # Errors
-    /// The connection's; `Server` as the statement fails; `Timeout` after 30 s.
+    /// The connection's; `Server` if the statement fails; `Timeout` after 30 s.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
         self.command("query", "the walsender", sql).await
     }
 
-    /// How long this server waits for a word from us; None for no limit.
+    /// The server's `wal_sender_timeout`, after which it drops a silent client. `None` for no
+    /// limit.
     ///
     /// # Errors
     /// As [`Replication::query`].
@@ -275,14 +279,13 @@ impl Replication {
         Ok(setting.parse().ok().filter(|&ms| ms > 0).map(Duration::from_millis))
     }
 
-    /// Starts streaming where the slot stands; from here on the slot is ours until the connection
-    /// ends.
+    /// Starts streaming. From now on the slot is ours until the connection ends.
     ///
     /// # Errors
-    /// `Server`: 55006 another session holds the slot, 42704 it does not exist, 55000 it is
-    /// invalidated or not ours to decode.
+    /// `Server`: 55006 another session holds the slot, 42704 the slot does not exist, 55000 it is
+    /// invalidated or we cannot decode it.
     pub async fn start(mut self, options: &StartOptions) -> Result<Stream, PgError> {
-        // A limit set for creating the slot must not end the decoding.
+        // The lock timeout that was set for the creation of the slot must not end the decoding.
         self.command("pin a setting", "lock_timeout", "SET lock_timeout = 0").await?;
         let sql = start_command(options);
         let begun =
@@ -305,12 +308,12 @@ impl Replication {
         ))
     }
 
-    /// Says goodbye instead of merely hanging up, for at most 1 s, so that the server's log stays
-    /// quiet. An exported snapshot ends with it.
+    /// Ends the connection with a goodbye message, which may take at most 1 s, so that the server
+    /// logs no error. An exported snapshot ends with the connection.
     pub async fn close(mut self) {
         let mut goodbye = BytesMut::with_capacity(5);
         frontend::terminate(&mut goodbye);
-        // A failure has nobody to act on it: the connection ends either way.
+        // A failure needs no handling, because the connection ends either way.
         let _ =
             tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
     }
@@ -330,8 +333,8 @@ impl Replication {
     }
 }
 
-/// Start position 0/0 leaves the choice to the slot (law 2). Protocol version 1: whole
-/// transactions, at their commit.
+/// The START_REPLICATION command. Start position 0/0 means the slot's own position (law 2).
+/// Protocol version 1 sends whole transactions, at their commit.
 fn start_command(options: &StartOptions) -> String {
     // The value is a list of identifiers inside a literal, so the name is quoted twice.
     let publication = quote_literal(&escape_identifier(&options.publication));
@@ -354,15 +357,16 @@ fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The first row of an answer that must have `N` columns; all None if it has none or another
-/// number.
+/// The first row of an answer that must have `N` columns. All values are `None` if there is no row
+/// or another number of columns.
 fn first_row<const N: usize>(rows: &Rows) -> [Option<&str>; N] {
     let columns: Vec<Option<&str>> =
         rows.first().into_iter().flatten().map(Option::as_deref).collect();
     columns.try_into().unwrap_or([None; N])
 }
 
-/// `<timeline> <tab> <lsn> <tab> <reason>` a line; `#` begins a comment.
+/// Reads a history file. Each line is `<timeline> <tab> <lsn> <tab> <reason>`, and `#` begins a
+/// comment.
 fn history_of(content: &str) -> Option<Vec<TimelineSwitch>> {
     content
         .lines()

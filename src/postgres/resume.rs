@@ -1,9 +1,9 @@
 //! Hands an open session to `tokio_postgres`.
 //!
-//! That library insists on introducing itself: it sends a startup message and logs in before
-//! anything else. So its introduction is swallowed here and the server's greeting played back to
-//! it. One way of connecting, with one set of TLS, password and error rules, then serves both kinds
-//! of connection.
+//! That library always sends a startup message and logs in before anything else. So its startup
+//! message is discarded here, and the server's greeting is played back to the library. In this way
+//! both kinds of connection share one way of connecting, with one set of TLS, password and error
+//! rules.
 
 use crate::postgres::session::Session;
 use crate::postgres::socket::Socket;
@@ -17,8 +17,8 @@ pub(super) struct Resumed {
     socket: Socket,
     /// Messages to be read before the socket's own.
     greeting: Vec<u8>,
-    /// How much of it has been read. Until it is more than nothing, what is written is the
-    /// introduction.
+    /// How many bytes of the greeting were read. While none is read, the library still writes its
+    /// startup message.
     read: usize,
 }
 
@@ -38,7 +38,7 @@ impl Resumed {
 }
 
 fn put(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
-    // A parameter's value is bounded by the greeting's limit, far below the range of the length.
+    // The greeting's limit bounds the value of a parameter far below the range of the length.
     let Ok(length) = u32::try_from(body.len() + 4) else {
         unreachable!("a parameter of {} bytes", body.len())
     };

@@ -2,7 +2,7 @@
 //! protocol on it.
 //!
 //! Both kinds of connection begin here, so TLS, passwords, pinned settings and errors are the same
-//! for both. `replication` goes on by itself, `sql` hands the open session to `tokio_postgres`.
+//! for both. `replication` uses the open session itself, and `sql` hands it to `tokio_postgres`.
 
 use crate::postgres::auth::{self, Channel, Refusal, Scram};
 use crate::postgres::config::{Config, Host};
@@ -20,18 +20,19 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use tokio::io::AsyncWriteExt as _;
 
-/// The longest message taken before the server has let us in; libpq takes 30,000 bytes for errors
-/// then.
+/// The longest message that is accepted before the login is over. libpq accepts errors of 30,000
+/// bytes then.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
-/// The most warnings kept of a greeting. A server has one about the password's form and one about
-/// its age; extensions may add theirs.
+/// The most warnings that are kept of a greeting. A server has one about the form of the password
+/// and one about its age, and extensions may add more.
 const WARNINGS_MAX: usize = 8;
 
-/// The most bytes of rows one simple query may answer with; ours answer with a few hundred.
+/// The most bytes of rows in the answer to one simple query. The answers to our queries have a few
+/// hundred bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A connection whose login is over, with the bytes that are read and not yet used.
+/// A connection whose login is over, with the bytes that were read and are not yet used.
 pub(super) struct Session {
     pub(super) socket: Socket,
     pub(super) inbox: Inbox,
@@ -40,11 +41,12 @@ pub(super) struct Session {
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) backend_pid: i32,
     pub(super) secret_key: i32,
-    /// `server_version_num`, 170002 for 17.2 for instance.
+    /// `server_version_num`, for example 170002 for 17.2.
     pub(super) version: u32,
     /// Warnings of the greeting, such as the one about an md5 password (19 on).
     pub(super) warnings: Vec<ServerError>,
-    /// A call was given up before its answer ended: the next bytes do not answer the next query.
+    /// True if a call was given up before its answer ended, so that the next bytes do not answer
+    /// the next query.
     pub(super) abandoned: bool,
 }
 
@@ -52,8 +54,8 @@ pub(super) struct Session {
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Session {
-    /// Tries every address of every host, in order. A refused login ends the search: the next host
-    /// would refuse it too.
+    /// Tries every address of every host, in order. A refused login ends the search, because the
+    /// next host would refuse it too.
     pub(super) async fn open(
         config: &Config,
         purpose: Purpose,
@@ -116,8 +118,8 @@ impl Session {
         };
         let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
         if let Err(error) = session.send(&greeting, "begin the session").await {
-            // A server that has hung up may have said why: the last thing it wrote is still to be
-            // read.
+            // A server that has closed the connection may have sent the reason before, which is
+            // still to be read.
             let last = session
                 .fill("begin the session")
                 .await
@@ -189,7 +191,7 @@ impl Session {
         }
     }
 
-    /// What a message means that is not the next step of a login.
+    /// The error for a message that is not the next step of a login.
     fn unexpected_login(&self, config: &Config, message: &Message) -> PgError {
         let method = match message {
             Message::ErrorResponse(body) => {
@@ -234,8 +236,8 @@ impl Session {
                 }
                 Message::NoticeResponse(_) => {}
                 Message::ReadyForQuery(_) => return Ok(()),
-                // "must be superuser or replication role", "database does not exist", "the system
-                // is shutting down".
+                // Examples are "must be superuser or replication role", "database does not exist"
+                // and "the system is shutting down".
                 other => return Err(self.unexpected_login(config, &other)),
             }
         }
@@ -250,9 +252,11 @@ impl Session {
         }
     }
 
-    /// One simple query with its rows. On a walsender also a replication command.
+    /// Runs one simple query and returns its rows. On a walsender the query can be a replication
+    /// command.
     ///
-    /// Given up half-way (the future dropped), the session is of no more use and says so.
+    /// If the future is dropped half-way, the session cannot be used again, and the next call
+    /// reports that.
     pub(super) async fn query(
         &mut self,
         call: &'static str,
@@ -278,7 +282,7 @@ impl Session {
                     let error = self.server_error(call, object, &body);
                     if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR")
                     {
-                        // FATAL: the connection ends here, ReadyForQuery never comes
+                        // after FATAL the connection ends, so that ReadyForQuery never comes
                         return Err(error);
                     }
                     failure = Some(error);
@@ -401,7 +405,7 @@ pub(super) fn unexpected(call: &'static str, tag: u8) -> PgError {
     }
 }
 
-/// A zero byte in a name: the only thing that cannot be written into a message.
+/// The error for a zero byte in a name. Nothing else can make the writing of a message fail.
 fn encoding(source: std::io::Error) -> PgError {
     PgError::Io { call: "write a message", source }
 }
@@ -415,15 +419,16 @@ fn refused_login(config: &Config, host: &Host, refusal: Refusal) -> PgError {
     }
 }
 
-/// The configuration with what the password's command prints, run once for all hosts and before the
-/// first is asked: neither `connect_timeout` nor the server's patience should pay for it.
+/// The configuration with the output of the password's command. The command runs once for all
+/// hosts, before the first is asked, so that its time counts neither for `connect_timeout` nor for
+/// the server's limit of a login.
 async fn with_printed_password(config: &Config) -> Result<Config, PgError> {
     let mut config = config.clone();
     if let Some(source @ Source::Command(_)) = &config.password {
         let printed = secret::fetch(source).await;
         let printed = printed
             .map_err(|source| PgError::PasswordSource { user: config.user.clone(), source })?;
-        // A cloud's tool may tell the end of the token's life beside it.
+        // The tool of a cloud may print the end of the token's life beside the token.
         config.password =
             Some(Source::Inline(secret::Token::of(&printed, std::time::Duration::ZERO).secret));
     }
@@ -443,7 +448,7 @@ fn is_refused_login(error: &PgError) -> bool {
     )
 }
 
-/// The error of a search that failed: its only attempt, or all of them.
+/// The error of a search that failed: the error of its only attempt, or the errors of all attempts.
 fn one_of(mut attempts: Vec<PgError>) -> PgError {
     match (attempts.len(), attempts.pop()) {
         (1, Some(only)) => only,
@@ -454,7 +459,7 @@ fn one_of(mut attempts: Vec<PgError>) -> PgError {
     }
 }
 
-/// A row's values; None if one is not UTF-8 or the row is malformed.
+/// The values of a row. `None` if a value is not UTF-8 or the row is malformed.
 fn row_of(body: &DataRowBody) -> Option<Vec<Option<String>>> {
     let (buffer, mut ranges, mut values) = (body.buffer(), body.ranges(), Vec::new());
     while let Some(range) = ranges.next().ok()? {

@@ -1,7 +1,7 @@
-//! What the server says of a replication slot, and who keeps a new one waiting.
+//! Reads the server's row of a replication slot, and the transactions that a new slot waits for.
 //!
-//! Reads only; creating and dropping are replication commands (`Replication`), advancing does not
-//! exist here.
+//! This file only reads. The commands that create and drop a slot are in `Replication`. No code
+//! advances a slot.
 
 use crate::lsn::{Lsn, Oid, Xid};
 use crate::postgres::error::PgError;
@@ -9,68 +9,68 @@ use crate::postgres::sql::{Sql, SqlCall};
 use std::time::Duration;
 use tokio_postgres::types::Type;
 
-/// A row of `pg_replication_slots`, whatever the server's version calls its parts.
+/// A row of `pg_replication_slots`, in one form for all versions of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotRow {
-    /// None for a physical slot.
+    /// Name of the output plugin. `None` for a physical slot.
     pub plugin: Option<String>,
-    /// None for a physical slot.
+    /// Name of the slot's database. `None` for a physical slot.
     pub database: Option<String>,
     pub(crate) database_oid: Option<Oid>,
-    /// Gone when its session ends.
+    /// True for a temporary slot, which ends with its session.
     pub temporary: bool,
-    /// The walsender that holds it.
+    /// Process id of the walsender that holds the slot.
     pub active_pid: Option<i32>,
-    /// WAL from here on is kept for it.
+    /// The server keeps WAL from this position on for the slot.
     pub restart_lsn: Option<Lsn>,
-    /// What the consumer confirmed: where streaming goes on.
+    /// The position that the consumer has confirmed, and from which streaming goes on.
     pub confirmed_flush_lsn: Option<Lsn>,
-    /// The oldest transaction whose catalog rows are kept for it.
+    /// The oldest transaction whose catalog rows are kept for the slot.
     pub catalog_xmin: Option<Xid>,
-    /// reserved, extended, unreserved or lost.
+    /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
-    /// Bytes of WAL until it may be lost; None without `max_slot_wal_keep_size`. Negative when it
-    /// is overdue.
+    /// Bytes of WAL that can be written before the slot may be lost, negative if it is in danger
+    /// already. `None` without `max_slot_wal_keep_size`.
     pub safe_wal_size: Option<i64>,
-    /// Why it can no longer be used; the server's own word from 17 on, `wal_removed` or
+    /// Why the slot can no longer be used: the server's own word from 17 on, and `wal_removed` or
     /// `conflicting` before.
     pub invalidation: Option<String>,
-    /// Prepared transactions are decoded at PREPARE; ours never are.
+    /// True if the slot decodes prepared transactions at PREPARE, which our slots never do.
     pub two_phase: bool,
-    /// Meant to survive a failover (17 on).
+    /// True if standbys are to keep a copy of the slot for a failover (17 on).
     pub failover: bool,
-    /// Kept in step with a primary's slot (17 on); not usable here until a promotion.
+    /// True for the copy of a primary's slot (17 on), which cannot be used before a promotion.
     pub synced: bool,
-    /// Where the server's WAL ends now: written on a primary, replayed on a standby.
+    /// The present end of the server's WAL: what a primary has written, or a standby has replayed.
     pub server_lsn: Lsn,
 }
 
 impl SlotRow {
-    /// Bytes of WAL the server keeps for this slot; None when it keeps none.
+    /// Bytes of WAL that the server keeps for this slot. `None` if the server keeps none.
     #[must_use]
     pub fn retained_bytes(&self) -> Option<u64> {
         self.restart_lsn.map(|restart| self.server_lsn.bytes_since(restart))
     }
 
-    /// What the slot has confirmed; zero where it has confirmed nothing, as a physical slot.
+    /// The confirmed position. It is zero if nothing is confirmed, as for a physical slot.
     #[must_use]
     pub fn confirmed(&self) -> Lsn {
         self.confirmed_flush_lsn.unwrap_or(Lsn::ZERO)
     }
 }
 
-/// The view's row as JSON: columns that a version lacks are simply not there.
+/// The view's row as JSON, in which columns that a version lacks are missing.
 #[derive(serde::Deserialize)]
 struct JsonRow {
     plugin: Option<String>,
     database: Option<String>,
-    /// An oid is a string in JSON.
+    /// The oid of the database, which is a string in JSON.
     datoid: Option<String>,
     temporary: bool,
     active_pid: Option<i32>,
     restart_lsn: Option<Lsn>,
     confirmed_flush_lsn: Option<Lsn>,
-    /// So is a transaction's id.
+    /// A transaction id, which is a string in JSON.
     catalog_xmin: Option<String>,
     wal_status: Option<String>,
     safe_wal_size: Option<i64>,
@@ -92,7 +92,7 @@ impl JsonRow {
     }
 }
 
-/// The slot `name`, of any kind and database; None if there is none.
+/// Reads the slot `name`, of any kind and database. `None` if it does not exist.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -106,7 +106,7 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
     let Some(row) = rows.first() else { return Ok(None) };
     let json: JsonRow =
         serde_json::from_str(asked.get(row, "slot")?).map_err(|_| asked.unreadable("slot"))?;
-    // On a standby that has not replayed anything yet there is no position.
+    // A standby that has not replayed anything yet has no position.
     let server_lsn: Option<&str> = asked.get(row, "server_lsn")?;
     let server_lsn =
         server_lsn.map_or(Ok(Lsn::ZERO), str::parse).map_err(|_| asked.unreadable("server_lsn"))?;
@@ -122,7 +122,7 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
         catalog_xmin: json.catalog_xmin.and_then(|xid| xid.parse().ok()).map(Xid),
         wal_status: json.wal_status,
         safe_wal_size: json.safe_wal_size,
-        // A version without the column has no such slots.
+        // A version without this column has no such slots.
         two_phase: json.two_phase.unwrap_or(false),
         failover: json.failover.unwrap_or(false),
         synced: json.synced.unwrap_or(false),
@@ -130,33 +130,33 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
     }))
 }
 
-/// A transaction that is writing: a slot being created waits for its end.
+/// A writing transaction. A slot that is being created waits for its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
-    /// Its session; None for a prepared transaction.
+    /// Process id of its session. `None` for a prepared transaction.
     pub pid: Option<i32>,
     /// The name of a prepared transaction, which waits for COMMIT PREPARED.
     pub prepared: Option<String>,
     /// Its top-level transaction id.
     pub xid: Xid,
-    /// Its role, where we may see it.
+    /// Its role, if we may see it.
     pub user: Option<String>,
-    /// Its database, where we may see it.
+    /// Its database, if we may see it.
     pub database: Option<String>,
-    /// Its application's name, where we may see it.
+    /// Its application's name, if we may see it.
     pub application: Option<String>,
-    /// `active`, `idle in transaction`, ..., where we may see it.
+    /// State of the session, such as `active` or `idle in transaction`, if we may see it.
     pub state: Option<String>,
-    /// Since the transaction began.
+    /// Time since the transaction began.
     pub age: Option<Duration>,
-    /// Since its last statement began.
+    /// Time since its last statement began.
     pub statement_age: Option<Duration>,
 }
 
 /// Every writing transaction of the cluster but ours, oldest first.
 ///
-/// Locks tell, not `pg_stat_activity`, which shows a role without `pg_read_all_stats` no
-/// transaction but its own.
+/// The transactions are found by their locks, because `pg_stat_activity` shows a role without
+/// `pg_read_all_stats` only its own transactions.
 ///
 /// # Errors
 /// The connection's, or `Answer`.

@@ -1,6 +1,6 @@
 //! The byte stream under a session: TCP, Unix socket, or TLS over TCP.
 //!
-//! Nothing here knows Postgres's messages but the one that asks for TLS (`tls`).
+//! The request for TLS (`tls`) is the only message of Postgres that is known here.
 
 use crate::postgres::config::{Config, Host, Keepalive};
 use crate::postgres::error::PgError;
@@ -16,48 +16,49 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 
-/// A replication stream's receive buffer when it connects, in bytes; Linux takes twice this, its
-/// own records included. It is the longest window that needs no scale, and the scale is agreed on
-/// once (RFC 7323).
+/// A replication stream's receive buffer when it connects, in bytes. Linux uses twice this size,
+/// its own records included. It is the longest window that needs no scale, and the scale is
+/// negotiated only once (RFC 7323).
 ///
 /// A scaled window is rounded up at each acknowledgement, so that a sender of small messages, as
-/// the walsender is, never meets its end: what nobody reads fills the memory instead. Linux then
-/// takes the window back (6.14, `tcp: correct handling of extreme memory squeeze`; from 6.17 far
-/// sooner, `tcp: stronger sk_rcvbuf checks`) and refuses the server's acknowledgements as outside
-/// of it. Our status updates wait behind one that is repeated ever more seldom, and the walsender
-/// ends after `wal_sender_timeout`: measured on 6.18 for every second stream with 256 KiB here, for
-/// one in some twenty with what stands here, and those are helped by `Stream::flush_unread`.
+/// the walsender is, never reaches the end of the window: unread bytes fill the memory instead.
+/// Linux then takes the window back (6.14, `tcp: correct handling of extreme memory squeeze`; from
+/// 6.17 far sooner, `tcp: stronger sk_rcvbuf checks`) and refuses the server's acknowledgements as
+/// outside of it. Our status updates then wait behind one that is repeated ever more seldom, and
+/// the walsender ends after `wal_sender_timeout`. On 6.18 this was measured for every second stream
+/// with 256 KiB, and for about one stream in twenty with the present size. `Stream::flush_unread`
+/// helps these.
 ///
-/// It is also what lets messages gather in the walsender's own kernel: 2.3 to 3.1 times
-/// pg_recvlogical's rate in `make bench`'s drain_small, 1.1 to 1.3 times with the kernel's own
-/// tuning, beside it.
+/// The small buffer also lets messages gather in the walsender's own kernel. In drain_small of
+/// `make bench`, the rate is 2.3 to 3.1 times that of pg_recvlogical, and 1.1 to 1.3 times with the
+/// kernel's own tuning.
 const UNSCALED_BYTES: u32 = 65_535;
 
-/// The receive buffer from then on: the window stays, with room for what its small messages take
-/// beside their bytes.
+/// The receive buffer after the connect. The window stays the same, and the kernel has room for the
+/// overhead of small messages.
 const UNREAD_BYTES: usize = 96 * 1024;
 
-/// Who takes longer than this to answer is far: 64 KiB a round trip would hold it up (13 MB/s
-/// here), and the kernel tunes.
+/// A server that takes longer than this to answer counts as far. 64 KiB for each round trip would
+/// be too slow for it (13 MB/s at this time), so that the kernel tunes the window.
 const NEAR: Duration = Duration::from_millis(5);
 
-/// How often a server on another machine is asked before it counts as far: ours, busy, may be late
-/// to notice the answer.
+/// How often a server on another machine is asked before it counts as far. Our own machine may be
+/// busy and notice an answer late.
 const TRIES: u32 = 3;
 
 /// An open byte stream to a server.
 pub(super) enum Socket {
-    /// Unencrypted: before the TLS handshake, or under `sslmode=disable`.
+    /// An unencrypted stream, before the TLS handshake or under `sslmode=disable`.
     Tcp(TcpStream),
-    /// Unencrypted: the traffic does not leave the machine.
+    /// An unencrypted stream that does not leave the machine.
     Unix(UnixStream),
-    /// Encrypted; what was checked is the configuration's `sslmode`.
+    /// An encrypted stream, checked as `sslmode` requires.
     Tls(Box<SslStream<TcpStream>>),
 }
 
 impl Socket {
-    /// Opens a stream to one address, TLS included where `config` asks for it. No Postgres message
-    /// has been sent after it but the request for TLS.
+    /// Opens a stream to one address, with TLS if `config` asks for it. No Postgres message was
+    /// sent yet, except for the request for TLS.
     pub(super) async fn open(
         config: &Config,
         host: &Host,
@@ -85,8 +86,8 @@ impl Socket {
         }
     }
 
-    /// What binds a password exchange to this channel; none without TLS or for a certificate
-    /// without a known digest.
+    /// The data that binds a password exchange to this channel. `None` without TLS, or for a
+    /// certificate without a known digest.
     pub(super) fn tls_server_end_point(&self) -> Option<Vec<u8>> {
         match self {
             Socket::Tls(stream) => tls::server_end_point(stream.ssl()),
@@ -94,7 +95,7 @@ impl Socket {
         }
     }
 
-    /// Whether a read ends at a record's end, though more has arrived.
+    /// Whether a read ends at the end of a TLS record, although more bytes have arrived.
     pub(super) fn reads_records(&self) -> bool {
         matches!(self, Socket::Tls(_))
     }
@@ -102,8 +103,8 @@ impl Socket {
     /// Waits until the server has closed its side, and takes no bytes. What arrived before the end
     /// can still be read.
     ///
-    /// Interest in urgent data is interest in the end of the stream, too, and not in what waits to
-    /// be read. Postgres sends nothing urgent, so that whoever does is not listened to.
+    /// Interest in urgent data includes interest in the end of the stream, and excludes ordinary
+    /// unread bytes. Postgres sends no urgent data, so that urgent data is ignored.
     pub(super) async fn hung_up(&self) -> io::Result<()> {
         let ready = match self {
             Socket::Tcp(stream) => stream.ready(Interest::PRIORITY).await,
@@ -113,7 +114,8 @@ impl Socket {
         if ready.is_read_closed() { Ok(()) } else { std::future::pending().await }
     }
 
-    /// Whether nobody on the way can read along: encrypted, or no way at all.
+    /// Whether nobody can read along, because the stream is encrypted or does not leave the
+    /// machine.
     pub(super) fn is_private(&self) -> bool {
         !matches!(self, Socket::Tcp(_))
     }
@@ -121,9 +123,9 @@ impl Socket {
 
 /// Where a host can be reached.
 pub(super) enum Address {
-    /// One of a name's addresses.
+    /// One of the addresses of a name.
     Tcp(SocketAddr),
-    /// The host is a path itself.
+    /// The host is a path, which is its own address.
     Path,
 }
 
@@ -139,8 +141,8 @@ pub(super) async fn addresses(host: &Host) -> Result<Vec<Address>, PgError> {
     if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
 }
 
-/// A TCP connection for a replication stream, made so that a near server hears of us however long
-/// nobody reads.
+/// A TCP connection for a replication stream. A near server receives our status updates however
+/// long nobody reads from the stream.
 pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStream> {
     for _ in 0..TRIES {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -155,8 +157,8 @@ pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStre
     TcpStream::connect(address).await
 }
 
-/// No delay for the 39 bytes of a status update, and probes that find a dead peer while nothing is
-/// sent.
+/// Turns off the delay of small writes, such as the 39 bytes of a status update, and turns on
+/// probes that find a dead peer while nothing is sent.
 fn prepare(tcp: &TcpStream, keepalive: Keepalive) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let probes = TcpKeepalive::new()

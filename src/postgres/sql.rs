@@ -1,8 +1,8 @@
 //! An ordinary SQL connection: `tokio_postgres` on a session that `session` opened.
 //!
-//! For the catalog, for what an operator asks, and as the sentinel whose end tells of a server's
-//! shutdown. Statements have a limit of 30 s on the server and a little more here, names resolve in
-//! `pg_catalog` only.
+//! It serves the catalog and the commands of an operator. It also serves as the sentinel, whose end
+//! shows that the server shuts down. Statements have a limit of 30 s on the server and a little
+//! more here. Names resolve in `pg_catalog` only.
 
 use crate::postgres::config::{Config, Host};
 use crate::postgres::error::{PgError, ServerError};
@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
 
-/// When we stop waiting for an answer: after the server's own limit of 30 s, so that this means a
-/// dead connection.
+/// The longest wait for an answer. It is longer than the server's own limit of 30 s, so that a
+/// timeout means a dead connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// An open connection. Dropping it ends the session.
@@ -32,14 +32,14 @@ pub struct Sql {
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// What the server said last: 57P01 in a fast shutdown. None if it said nothing.
+    /// The server's last error, such as 57P01 in a fast shutdown. `None` if there was none.
     pub error: Option<ServerError>,
 }
 
-/// A parameter with its type, so that nothing needs preparing.
+/// A parameter with its type, so that no statement has to be prepared.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// What is being asked, for errors.
+/// The call and the object of a query, for errors.
 #[derive(Clone, Copy)]
 pub(super) struct SqlCall<'a> {
     pub(super) call: &'static str,
@@ -47,7 +47,7 @@ pub(super) struct SqlCall<'a> {
 }
 
 impl SqlCall<'_> {
-    /// A column of an answer.
+    /// Reads a column of an answer.
     pub(super) fn get<'r, T: FromSql<'r>>(
         self,
         row: &'r Row,
@@ -62,8 +62,7 @@ impl SqlCall<'_> {
 }
 
 impl Sql {
-    /// Connects as the configuration says. Needs a tokio runtime, on which the connection is
-    /// driven.
+    /// Connects as the configuration says. The connection is driven on the present tokio runtime.
     ///
     /// # Errors
     /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or
@@ -72,7 +71,8 @@ impl Sql {
         Sql::connect_as(config, "").await
     }
 
-    /// The same, with a suffix to the session's `application_name` that tells what it is for.
+    /// Like [`Sql::connect`], with a suffix to the session's `application_name` that tells its
+    /// purpose.
     ///
     /// # Errors
     /// As [`Sql::connect`].
@@ -94,7 +94,7 @@ impl Sql {
                 .err()
                 .as_ref()
                 .and_then(|e| e.as_db_error().map(ServerError::of_db));
-            // Nobody left to tell is the ordinary end.
+            // At an ordinary end nobody listens any more.
             let _ = tell.send(Some(Ended { error }));
         });
         Ok(Sql {
@@ -120,7 +120,7 @@ impl Sql {
         self.version
     }
 
-    /// The host of the list that took us.
+    /// The host of the list that accepted us.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
@@ -132,13 +132,13 @@ impl Sql {
         &self.database
     }
 
-    /// What the server warned of when it let us in.
+    /// The server's warnings from the login.
     #[must_use]
     pub fn warnings(&self) -> &[ServerError] {
         &self.warnings
     }
 
-    /// Ready when the connection has ended, at once from then on. Cancel-safe.
+    /// Waits until the connection has ended. After that it returns at once. Cancel-safe.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -147,10 +147,10 @@ impl Sql {
         }
     }
 
-    /// One statement without parameters, every value as Postgres prints it.
+    /// Runs one statement without parameters, and returns every value as Postgres prints it.
     ///
     /// # Errors
-    /// `Server` as the statement fails, `Closed`, `Timeout` after 35 s.
+    /// `Server` if the statement fails, `Closed`, `Timeout` after 35 s.
     pub async fn query(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
         let asked = SqlCall { call: "query", object: &self.database };
         let messages = self.limited(asked, self.client.simple_query(sql)).await?;
@@ -163,7 +163,7 @@ impl Sql {
         Ok(messages.iter().filter_map(row).collect())
     }
 
-    /// Statements without an answer, in one transaction.
+    /// Runs statements without an answer, in one transaction.
     ///
     /// # Errors
     /// As [`Sql::query`].
@@ -171,7 +171,8 @@ impl Sql {
         self.run(SqlCall { call: "execute in", object: &self.database }, sql).await
     }
 
-    /// Ends what another session is doing (`pg_cancel_backend`); false if there is no such session.
+    /// Cancels the present query of another session (`pg_cancel_backend`). Returns false if there
+    /// is no such session.
     ///
     /// # Errors
     /// `Server` with 42501 if the session is another role's; the connection's.
@@ -183,8 +184,8 @@ impl Sql {
     }
 
     /// Runs the operator's own statements of a heartbeat, in one transaction. Names without a
-    /// namespace are looked up as Postgres does by default: they were written for a session of
-    /// which nobody had taken `public` away.
+    /// namespace are looked up by Postgres's default search path, because the statements were
+    /// written for a session with `public` in it.
     ///
     /// # Errors
     /// The connection's, or the server's refusal.

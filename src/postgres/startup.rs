@@ -1,25 +1,25 @@
-//! How a session introduces itself: who, where, and the settings it insists on.
+//! The startup message of a session: user, database, and the settings that it needs.
 
 use crate::postgres::config::Config;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A walsender in the database.
+    /// The connection gets a walsender in the database.
     Replication,
-    /// Short statements on the catalog, ended by a statement timeout.
+    /// The connection runs short statements on the catalog, with a statement timeout.
     Sql,
-    /// Reading rows for as long as it takes, with the names that the role's own search path gives
-    /// the walsender too.
+    /// The connection reads rows for as long as it takes. Names resolve by the role's own search
+    /// path, as in the walsender.
     Copy,
 }
 
-/// Settings that a role's or a database's defaults must not change: they would end our sessions or
-/// alter values.
+/// Settings that the defaults of a role or a database must not change, because other values would
+/// end our sessions or alter values of rows.
 ///
-/// Sent as startup parameters of their own, which the server applies after `options`.
+/// They are sent as startup parameters of their own, which the server applies after `options`.
 const PINNED: [(&str, &str); 10] = [
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO"),
@@ -33,7 +33,7 @@ const PINNED: [(&str, &str); 10] = [
     ("idle_session_timeout", "0"),
 ];
 
-/// Exists from this version on. Earlier servers refuse it as a startup parameter.
+/// A setting that exists from this version on. Earlier servers refuse it as a startup parameter.
 const TRANSACTION_TIMEOUT: (u32, &str, &str) = (170_000, "transaction_timeout", "0");
 
 /// A statement that pins every setting once more, and reads back what each of them is now. A pooler
@@ -64,8 +64,8 @@ fn pinned(version: u32) -> Vec<(&'static str, &'static str)> {
     PINNED.into_iter().chain((version >= since).then_some((name, value))).collect()
 }
 
-/// The longest statement of ours on the catalog, in ms: one that waits longer waits for a lock of
-/// somebody's DDL.
+/// The longest statement of ours on the catalog, in ms. A statement that takes longer waits for the
+/// lock of a DDL statement.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
 
 /// The bytes of a name that Postgres keeps (NAMEDATALEN - 1).
@@ -105,7 +105,7 @@ pub(super) fn message(
     Ok(out)
 }
 
-/// The name with its suffix within the length Postgres keeps; the suffix survives.
+/// The name with its suffix, cut to the length that Postgres keeps. The suffix is never cut.
 fn application_name(base: &str, suffix: &str) -> String {
     let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
     let kept = (0..=base.len().min(room)).rev().find_map(|end| base.get(..end));

@@ -1,12 +1,12 @@
 //! The stream of changes: frames in, status updates out.
 //!
-//! Knows nothing of pgoutput and decides nothing about positions: what a status update says comes
-//! in as an argument. One task owns it. It never paces: the owner reads when it wants to.
+//! This file knows nothing of pgoutput and decides nothing about positions: the content of a status
+//! update is an argument. One task owns the stream, and decides when it reads.
 //!
 //! Laws, tested below:
 //! - Frames are the same wherever reads end, and cost no allocation.
-//! - A status update is sent whole or not at all, in order, and a newer one takes the place of one
-//!   not yet begun.
+//! - A status update is sent whole or not at all, in order, and a newer update takes the place of
+//!   an update that is not yet begun.
 
 use crate::lsn::{Lsn, PgMicros};
 use crate::postgres::error::{PgError, ServerError};
@@ -22,19 +22,20 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 /// How long [`Stream::finish`] waits for the server to let go of the slot. A walsender in the
-/// middle of a large transaction notices our goodbye after the message it is sending; longer than
-/// this, the socket's end tells it.
+/// middle of a large transaction notices our goodbye after the message that it is sending. If that
+/// takes longer than this, the end of the socket tells it.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
-/// What is read with a status update while nobody reads: more than the sixteenth of a near server's
-/// receive buffer below which Linux keeps a window shut that it has taken back
-/// (`socket::UNSCALED_BYTES`), so that the server's acknowledgement of the update is taken and the
-/// next one need not wait.
+/// Bytes that are read with a status update while nobody reads. If Linux has taken a window back
+/// (`socket::UNSCALED_BYTES`), it keeps the window shut until a sixteenth of the receive buffer is
+/// free. This is more, so that the server's acknowledgement of the update is accepted and the next
+/// update need not wait.
 const PARTIAL_BYTES: usize = 32 * 1024;
 
-/// With this much unread no more partial reads are made. There is one for each update, so that the
-/// bound is reached after ten minutes with a `wal_sender_timeout` of 60 s. From then on a window
-/// that is taken back, once in some twenty times that nobody reads, ends in a reconnect.
+/// With this many unread bytes, no more partial reads are made. There is one read for each update,
+/// so that the bound is reached after ten minutes with a `wal_sender_timeout` of 60 s. From then
+/// on, a window that is taken back leads to a reconnect. This happens about once in twenty times
+/// that nobody reads.
 const UNREAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The most notices that wait for [`Stream::take_notices`]. A server repeats itself while a cause
@@ -57,7 +58,7 @@ pub struct Stream {
 pub enum Frame<'a> {
     /// A piece of decoded WAL.
     XLogData {
-        /// Where the WAL record of the change begins; 0 for some messages. Not for progress.
+        /// Begin of the WAL record of the change; 0 for some messages. It does not show progress.
         start: Lsn,
         /// The same as `start` for logical streams.
         end: Lsn,
@@ -68,11 +69,11 @@ pub enum Frame<'a> {
     },
     /// The server is alive.
     Keepalive {
-        /// Everything before this has been sent.
+        /// Everything before this position has been sent.
         end: Lsn,
         /// The server's clock when it sent the message.
         sent_at: PgMicros,
-        /// It wants a status update now.
+        /// True if the server asks for a status update now.
         reply: bool,
     },
     /// The walsender says goodbye: the server is shutting down. Nothing follows.
@@ -113,9 +114,9 @@ impl Stream {
                 return Poll::Ready(Err(error));
             }
             let mut bytes = ready!(inbox.poll_fill(cx, socket))?;
-            // OpenSSL gives one record of at most 16 KiB a read. What else is here belongs to this
-            // read, or every read under TLS would look short to whoever paces by it. An end or a
-            // failure is seen again by the next read.
+            // OpenSSL returns one record of at most 16 KiB for each read. Further records that have
+            // arrived are read as well, because otherwise every read under TLS would look short to
+            // a caller that paces by it. The next read sees an end or a failure again.
             while bytes > 0 && socket.reads_records() && inbox.has_room() {
                 match inbox.poll_fill(cx, socket) {
                     Poll::Ready(Ok(more)) if more > 0 => bytes += more,
@@ -131,7 +132,8 @@ impl Stream {
         }
     }
 
-    /// Takes the next whole frame from what has been read; None when it takes more reading.
+    /// Takes the next whole frame from the bytes that were read. `None` if more has to be read
+    /// first.
     ///
     /// # Errors
     /// `Server` when the server ends the stream with an error, `FrameTooLong`, `Protocol`. After an
@@ -161,25 +163,27 @@ impl Stream {
         })
     }
 
-    /// Bytes read and not yet taken as frames: part of the byte budget.
+    /// Number of bytes that were read and are not yet taken as frames. They are part of the byte
+    /// budget.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.inbox.buffered_bytes()
     }
 
-    /// Puts a status update in line, in place of one that waits there. `now` is our clock, which
+    /// Queues a status update, in place of one that waits in the queue. `now` is our clock, which
     /// the server shows in `pg_stat_replication.reply_time`.
     pub fn queue_status(&mut self, status: StandbyStatus, now: PgMicros) {
         self.outbox.queue(status, now);
     }
 
-    /// Whether a status update is not, or not wholly, with the operating system.
+    /// Whether some bytes of a status update are not yet handed to the operating system.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         self.outbox.has_unsent()
     }
 
-    /// Sends what is queued. Cancel-safe: what was begun goes on at the next `flush` or `fill`.
+    /// Sends what is queued. Cancel-safe: an update that was begun is continued by the next `flush`
+    /// or `fill`.
     ///
     /// # Errors
     /// `Io`.
@@ -227,10 +231,10 @@ impl Stream {
     }
 
     /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at
-    /// most 2 s. What still arrives is discarded. Never fails: an unclean end is found out by the
-    /// next start.
+    /// most 2 s. What still arrives is discarded. This never fails: the next start notices an
+    /// unclean end.
     pub async fn finish(mut self) {
-        // A failure has nobody to act on it: the connection ends either way.
+        // A failure needs no handling, because the connection ends either way.
         let _ = tokio::time::timeout(FINISH_LIMIT, self.say_goodbye()).await;
     }
 
@@ -249,7 +253,7 @@ impl Stream {
     }
 
     /// Takes the notices that arrived since the last call, at most eight. The server sends a notice
-    /// where it goes on although something is wrong: from 17 on while it waits for a standby of
+    /// if it goes on although something is wrong: from 17 on while it waits for a standby of
     /// `synchronized_standby_slots`, from 18 on while the publication does not exist.
     pub fn take_notices(&mut self) -> Vec<ServerError> {
         std::mem::take(&mut self.notices)
@@ -265,7 +269,7 @@ impl Stream {
         }
     }
 
-    /// An error of the server's, or a message that a stream does not have.
+    /// The error for an error message of the server, or for a message that a stream does not have.
     #[cold]
     fn unwanted(&self, tag: u8, body: Range<usize>) -> PgError {
         let body = self.inbox.bytes(body);

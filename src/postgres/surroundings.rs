@@ -1,8 +1,8 @@
-//! What is around a pipeline on its server: who hosts it, who else holds WAL, what our role could
-//! do beyond its work.
+//! Facts around a pipeline on its server: the provider, others that hold WAL, and rights of our
+//! role that the pipeline does not need.
 //!
-//! Reads the catalog and statistics views that everybody may see; decodes nothing, locks nothing.
-//! Facts only: `check` says what they mean.
+//! This file reads the catalog and statistics views that everybody may see, and locks nothing.
+//! `check` says what the facts mean.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -13,24 +13,24 @@ use tokio_postgres::types::Type;
 /// Facts about the server and our role, beyond what a pipeline needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
-    /// Amazon RDS, Amazon Aurora, Google Cloud SQL, Azure, Neon, Supabase or AlloyDB, told by their
-    /// own roles and functions.
+    /// Amazon RDS, Amazon Aurora, Google Cloud SQL, Azure, Neon, Supabase or AlloyDB, recognised by
+    /// their own roles and functions.
     pub provider: Option<String>,
     /// Attributes of our role beyond LOGIN and REPLICATION: `CREATEDB`, `CREATEROLE`, `BYPASSRLS`.
     pub attributes: Vec<String>,
-    /// WAL written a day, by the server's own counters since they were last reset; none before
-    /// there is an hour of them.
+    /// Bytes of WAL written per day, by the server's own counters since they were last reset.
+    /// `None` if that was less than an hour ago.
     pub wal_bytes_per_day: Option<u64>,
     /// Physical standbys that are connected.
     pub standbys: u32,
     /// Physical slots, and whether a walsender serves each.
     pub physical_slots: Vec<(String, bool)>,
-    /// `synchronized_standby_slots` (17 on); empty where there is none.
+    /// `synchronized_standby_slots` (17 on); empty if it is not set.
     pub synchronized_standby_slots: String,
-    /// `idle_replication_slot_timeout` (18 on) as the server writes it; `0` where it is off or not
-    /// known.
+    /// `idle_replication_slot_timeout` (18 on) as the server writes it; `0` if it is off or the
+    /// server has no such setting.
     pub idle_slot_timeout: String,
-    /// Logical slots nobody holds.
+    /// Logical slots that nobody holds.
     pub idle_slots: Vec<IdleSlot>,
 }
 
@@ -40,7 +40,7 @@ pub struct IdleSlot {
     pub(crate) name: String,
     pub(crate) database: String,
     pub(crate) plugin: String,
-    /// WAL kept for it.
+    /// Bytes of WAL that are kept for the slot.
     pub retained_bytes: u64,
 }
 
@@ -48,9 +48,10 @@ pub struct IdleSlot {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableSurroundings {
     pub(crate) relation: Oid,
-    /// Its generated columns: not in the stream before 18, or without `publish_generated_columns`.
+    /// The table's generated columns. They are not in the stream before 18, or without
+    /// `publish_generated_columns`.
     pub generated: Vec<String>,
-    /// Whether our role may INSERT, UPDATE, DELETE or TRUNCATE there.
+    /// Whether our role may INSERT, UPDATE, DELETE or TRUNCATE in the table.
     pub writable: bool,
 }
 
@@ -106,7 +107,7 @@ pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
     })
 }
 
-/// A rate as whole bytes; none for what is no number of them.
+/// A rate as whole bytes. `None` if it is not a number of bytes.
 fn whole(bytes: f64) -> Option<u64> {
     format!("{bytes:.0}").parse().ok()
 }
@@ -122,17 +123,18 @@ async fn physical_slots(sql: &Sql) -> Result<Vec<(String, bool)>, PgError> {
 /// Settings of a standby that keeps copies of slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standby {
-    /// `sync_replication_slots`: it copies the slots that are made for a failover.
+    /// `sync_replication_slots`: the standby copies the slots that are made for a failover.
     pub syncs: bool,
-    /// `hot_standby_feedback`: its primary keeps the rows that a slot there needs.
+    /// `hot_standby_feedback`: the primary keeps the rows that a slot on the standby needs.
     pub feedback: bool,
-    /// `primary_slot_name`; empty where the standby uses no slot.
+    /// `primary_slot_name`; empty if the standby uses no slot.
     pub slot_name: String,
-    /// Whether `primary_conninfo` names a database; None where our role may not read it.
+    /// Whether `primary_conninfo` names a database. `None` if our role may not read it.
     pub names_database: Option<bool>,
 }
 
-/// Reads the settings of this server as of a standby; None if it is a primary. Needs 17.
+/// Reads the standby settings of this server. `None` if it is a primary. The server has to be of
+/// version 17 or later.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -179,8 +181,8 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
         .collect()
 }
 
-/// By how many bytes of WAL the physical standby furthest behind is behind, as far as the role may
-/// see: what it has not replayed, and what its slot keeps. None where no standby is seen.
+/// Bytes of WAL that the most distant physical standby is behind, as far as the role may see: the
+/// bytes that it has not replayed, or that its slot keeps. `None` if the role sees no standby.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -201,7 +203,7 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
     Ok(lag.map(|lag| u64::try_from(lag).unwrap_or(0)))
 }
 
-/// Reads the tables' part, in no particular order; tables that are gone are left out.
+/// Reads the facts about tables, in no particular order. Tables that are gone are left out.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
@@ -226,8 +228,8 @@ pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurrounding
         .collect()
 }
 
-/// Names of a table's columns in the order of its rows, as the stream sends them: without generated
-/// ones.
+/// Names of a table's columns in the order of its rows, as the stream sends them. Generated columns
+/// are left out.
 ///
 /// # Errors
 /// The connection's, or `Answer`.

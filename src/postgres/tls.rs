@@ -1,9 +1,9 @@
-//! TLS by OpenSSL: asked for before anything else is said, or begun at once, and checked as
-//! `sslmode` says.
+//! TLS by OpenSSL. It is requested before anything else is sent, or begun at once, and it is
+//! checked as `sslmode` says.
 //!
-//! At least TLS 1.2. Where TLS is demanded and the server has none, the connection ends before
-//! user, database or password were named. Our own certificate and its key (`secret`) are read for
-//! each connection: a renewed one counts.
+//! The version is at least TLS 1.2. If TLS is required and the server has none, the connection ends
+//! before user, database or password are sent. Our own certificate and its key (`secret`) are read
+//! for each connection, so that a renewed certificate counts.
 
 use crate::postgres::config::{Config, Host, SslMode, SslNegotiation};
 use crate::postgres::error::PgError;
@@ -24,10 +24,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-/// What a server of Postgres's names itself in a direct handshake.
+/// The protocol name of a Postgres server in a direct handshake.
 const ALPN: &[u8] = b"postgresql";
 
-/// Turns a fresh TCP connection into what `config.tls.sslmode` demands.
+/// Turns a fresh TCP connection into a stream as `config.tls.sslmode` requires.
 pub(super) async fn negotiate(
     config: &Config,
     host: &Host,
@@ -51,8 +51,8 @@ pub(super) async fn negotiate(
         SslStream::new(ssl, tcp).map_err(|e| failed("prepare the session", e.into()))?;
     if let Err(error) = Pin::new(&mut stream).connect().await {
         let verdict = stream.ssl().verify_result();
-        // A server that does not expect a handshake takes it for a broken greeting: it hangs up, or
-        // answers in the clear.
+        // A server that does not expect a handshake takes it for a broken greeting. Such a server
+        // closes the connection, or answers in the clear.
         if is_direct && verdict == X509VerifyResult::OK && !is_alert(&error) {
             let (what, source) = ("it does not answer a handshake", Some(error));
             return Err(PgError::DirectTlsRefused { host: host.clone(), what, source });
@@ -62,7 +62,8 @@ pub(super) async fn negotiate(
         return Err(failed(what, error.into()));
     }
     if is_direct && stream.ssl().selected_alpn_protocol() != Some(ALPN) {
-        // Any other TLS server would be as willing; this is what shows one of Postgres's.
+        // Any other TLS server would complete the handshake, too. Only the protocol name shows a
+        // Postgres server.
         let what = "it speaks TLS and does not name the protocol `postgresql`";
         return Err(PgError::DirectTlsRefused { host: host.clone(), what, source: None });
     }
@@ -75,8 +76,8 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
     let mut request = BytesMut::with_capacity(8);
     frontend::ssl_request(&mut request);
     tcp.write_all(&request).await.map_err(io)?;
-    // One byte and no more: what a man in the middle appends in the clear must fail as a handshake,
-    // not be believed.
+    // Exactly one byte is read. Bytes that a man in the middle appends in the clear must fail as a
+    // handshake, and must not be believed.
     match tcp.read_u8().await.map_err(io)? {
         b'S' => Ok(()),
         b'N' => Err(PgError::TlsRefused { host: host.clone() }),
@@ -90,8 +91,8 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
     }
 }
 
-/// What the first failure after the handshake means: by TLS 1.3 a server judges our certificate
-/// only then, and says so in an alert.
+/// The meaning of the first failure after the handshake. With TLS 1.3, a server judges our
+/// certificate only then, and refuses it by an alert.
 pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
     match error {
         PgError::Io { source, .. }
@@ -105,7 +106,7 @@ pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
     }
 }
 
-/// Whether the other side refused in TLS's own words: it speaks TLS.
+/// Whether the other side refused by a TLS alert, which shows that it speaks TLS.
 fn is_alert(error: &openssl::ssl::Error) -> bool {
     let reasons = error
         .ssl_error()
@@ -126,13 +127,13 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
         SslConnector::builder(SslMethod::tls_client()).map_err(setup("OpenSSL's defaults"))?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(setup("OpenSSL's defaults"))?;
     if config.tls.negotiation == SslNegotiation::Direct {
-        // One name, with its length before it.
+        // The list has one name, with its length before it.
         builder.set_alpn_protos(b"\x0apostgresql").map_err(setup("OpenSSL's defaults"))?;
     }
     if let Some(path) = &config.tls.sslrootcert {
         let name = format!("sslrootcert {}", path.display());
-        // A fresh store, so that the system's authorities do not count beside the one that was
-        // asked for.
+        // The store is new, so that only the configured authorities count, and not those of the
+        // system.
         let store = X509StoreBuilder::new().map_err(setup(&name))?;
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;
@@ -160,9 +161,9 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     Ok(connection)
 }
 
-/// `tls-server-end-point` of RFC 5929: the certificate's digest by its signature's hash, where that
-/// is MD5 or SHA-1 by SHA-256. None where the signature has no hash of its own (Ed25519, RSA-PSS);
-/// then SCRAM goes unbound.
+/// `tls-server-end-point` of RFC 5929: the certificate's digest by the hash of its signature, or by
+/// SHA-256 if that hash is MD5 or SHA-1. `None` if the signature has no hash of its own (Ed25519,
+/// RSA-PSS); SCRAM is then not bound to the channel.
 pub(super) fn server_end_point(ssl: &SslRef) -> Option<Vec<u8>> {
     end_point_of(ssl.peer_certificate().as_deref()?)
 }

@@ -1,5 +1,5 @@
-//! Whether a walsender hears of us while nobody reads what it sends: real sockets, whose windows
-//! the kernel rules.
+//! Tests that a walsender receives our updates while nobody reads its bytes. The sockets are real,
+//! and the kernel decides about their windows.
 
 use super::inbox::Inbox;
 use super::outbox::StandbyStatus;
@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 /// Sizes in bytes of frames as a walsender sends them for small transactions, and of others.
 const SMALL: [&[usize]; 4] = [&[40], &[100], &[51, 160, 56], &[40, 80, 120, 250, 900]];
-/// What is read before, in frames of a size that lets the kernel think well of its memory.
+/// Number and size of the frames that are read first. With this size the kernel opens its window
+/// far.
 const LARGE: (usize, usize) = (128, 60_000);
 const UPDATE_BYTES: usize = 39;
 const UPDATES: usize = 12;
-/// Longer than until the kernel repeats what was not acknowledged, from when on it sends one
-/// segment at a time.
+/// The pause between updates. It is longer than the kernel's first retransmission timeout, after
+/// which the kernel sends one segment at a time.
 const BETWEEN: Duration = Duration::from_millis(250);
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -30,8 +31,8 @@ fn frame(size: usize) -> Vec<u8> {
     frame
 }
 
-/// The large frames, then small ones for as long as it hears less than it should; says when it can
-/// send no more. How many updates it heard.
+/// Sends the large frames, and then small ones until all updates have arrived. Reports when it can
+/// send no more. Returns the number of updates that arrived.
 fn serve(
     stream: &mut TcpStream,
     sizes: &[usize],
@@ -46,7 +47,7 @@ fn serve(
     let mut sizes = sizes.iter().cycle();
     let mut rest: Vec<u8> = Vec::new();
     while heard < UPDATES * UPDATE_BYTES && began.elapsed() < DEADLINE {
-        // Few at a time, so that each is a segment of its own.
+        // Few frames are sent at a time, so that each is a segment of its own.
         for size in sizes.by_ref().take(20) {
             if rest.is_empty() {
                 rest = frame(*size);
@@ -70,7 +71,7 @@ fn serve(
     Ok(heard / UPDATE_BYTES)
 }
 
-/// Reads the large frames, and after them nothing but what an update takes along.
+/// Reads the large frames, and after them only the bytes that are read with an update.
 async fn go_quiet(mut stream: Stream, is_full: mpsc::Receiver<()>) -> Stream {
     let mut large = 0;
     while large < LARGE.0 {
@@ -91,9 +92,9 @@ async fn go_quiet(mut stream: Stream, is_full: mpsc::Receiver<()>) -> Stream {
     stream
 }
 
-/// Goal: who has no room for changes keeps its walsender. Method: updates that must all arrive
-/// while nobody reads; a window that the kernel has taken back lets no more than the first two
-/// through.
+/// Goal: an agent without room for changes keeps its walsender. Method: updates that must all
+/// arrive while nobody reads; a window that the kernel has taken back lets no more than the first
+/// two through.
 #[tokio::test]
 async fn a_stream_that_nobody_reads_is_still_heard() {
     let mut streams = Vec::new();

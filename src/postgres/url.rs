@@ -1,9 +1,9 @@
 //! libpq's connection URLs: `postgresql://user:password@host:port,host/database?name=value`.
 //!
-//! Only the text is judged here; defaults and missing parts are `config`'s. Stricter than libpq
-//! where leniency hides a fault: an unknown, repeated or unsupported parameter is an error. No
-//! error repeats any value of the URL, since a special character left unescaped in a password can
-//! shift it into any other part.
+//! Only the text is judged here. `config` adds defaults and reports missing parts. The rules are
+//! stricter than libpq's where leniency would hide a fault: an unknown, repeated or unsupported
+//! parameter is an error. No error repeats any value of the URL, because an unescaped character in
+//! a password can shift the password into any other part.
 
 use crate::postgres::config::{
     ChannelBinding, Host, PORT_DEFAULT, SslMode, SslNegotiation, TargetSession,
@@ -13,15 +13,15 @@ use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a URL says; what it leaves out is None.
+/// The parts of a URL. A part that the URL leaves out is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UrlParts {
-    /// In the order of the URL; empty if it names none.
+    /// The hosts in the order of the URL. The list is empty if the URL names none.
     pub hosts: Vec<Host>,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: Option<String>,
-    /// What it says about TLS.
+    /// The parts of the URL that are about TLS.
     pub tls: TlsParts,
     pub(crate) target: Option<TargetSession>,
     pub(crate) application_name: Option<String>,
@@ -33,11 +33,11 @@ pub struct UrlParts {
     pub(crate) options: Option<String>,
 }
 
-/// What a URL says about TLS; what it leaves out is None.
+/// The parameters of a URL about TLS. A parameter that the URL leaves out is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsParts {
     pub(crate) sslmode: Option<SslMode>,
-    /// `sslrootcert`; None for `system` too.
+    /// `sslrootcert`. It is `None` for the word `system`, too.
     pub sslrootcert: Option<PathBuf>,
     pub(crate) sslcert: Option<PathBuf>,
     pub(crate) sslkey: Option<PathBuf>,
@@ -46,20 +46,21 @@ pub struct TlsParts {
     pub(crate) channel_binding: Option<ChannelBinding>,
 }
 
-/// Why a text is no URL that we can use. Never holds a value of it.
+/// Why a text is not a URL that we can use. No variant holds a value of the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum UrlError {
-    /// Another scheme, or none.
+    /// The URL has another scheme, or none.
     #[error("the URL begins with neither postgresql:// nor postgres://")]
     Scheme,
-    /// An `@` where no password can end.
+    /// The URL has an `@` where no password can end.
     #[error(
         "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, `:` \
          as %3A, `%` as %25"
     )]
     StrayAt,
-    /// `%` not followed by two hexadecimal digits, a zero byte, or bytes that are not UTF-8.
+    /// A part has a `%` without two hexadecimal digits after it, a zero byte, or bytes that are not
+    /// UTF-8.
     #[error(
         "the {part} of the URL has a `%` without two hexadecimal digits, a zero byte, or bytes \
          that are not UTF-8"
@@ -71,46 +72,46 @@ pub enum UrlError {
          written %2Frun%2F...)"
     )]
     Host {
-        /// Its place in the list, from 1.
+        /// Place of the host in the list, from 1.
         place: usize,
     },
     #[error("the port of host {place} of the URL is not a number from 1 to 65535")]
     Port {
-        /// Its place in the list, from 1.
+        /// Place of the host in the list, from 1.
         place: usize,
     },
     /// `port=` has neither one entry nor as many as there are hosts.
     #[error("the URL has {ports} ports for {hosts} hosts: give one, or one for each")]
     PortCount { ports: usize, hosts: usize },
-    /// Not a parameter of libpq's.
+    /// The name is not a parameter of libpq.
     #[error(
         "`{name}` is not a parameter of a Postgres URL{}",
         nearest.map_or_else(String::new, |n| format!(" (did you mean `{n}`?)"))
     )]
     Unknown {
         name: String,
-        /// The nearest that we know.
+        /// The known parameter with the most similar name.
         nearest: Option<&'static str>,
     },
-    /// One of libpq's that we do not take.
+    /// A parameter of libpq that we do not support.
     #[error("`{name}` in the Postgres URL is not supported: {reason}")]
     Unsupported {
         name: &'static str,
-        /// Why, and what to do.
+        /// Why the parameter is not supported, and what to do.
         reason: &'static str,
     },
     #[error("the Postgres URL says `{name}` twice")]
     Repeated { name: &'static str },
-    /// A value that the parameter cannot have.
+    /// The parameter cannot have this value.
     #[error("`{name}` in the Postgres URL must be {expected}")]
     Value {
         name: &'static str,
-        /// What it may be.
+        /// The values that the parameter may have.
         expected: &'static str,
     },
 }
 
-/// The parameters we take.
+/// The supported parameters.
 const TAKEN: [&str; 18] = [
     "host",
     "port",
@@ -132,7 +133,7 @@ const TAKEN: [&str; 18] = [
     "keepalives_count",
 ];
 
-/// libpq's other parameters, each with the reason we give.
+/// libpq's other parameters, each with the reason why it is refused.
 const REFUSED: [(&str, &str); 15] = [
     ("hostaddr", "name the address as the host"),
     ("passfile", "use the key password_file, a file that holds only the password"),
@@ -160,8 +161,8 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
         .strip_prefix("postgresql://")
         .or_else(|| text.strip_prefix("postgres://"))
         .ok_or(UrlError::Scheme)?;
-    // As in libpq: credentials end at the first `@` before the first `/`, so a password may hold
-    // `?` and `#` as they are.
+    // As in libpq: credentials end at the first `@` before the first `/`, so that a password may
+    // hold an unescaped `?` or `#`.
     let (credentials, rest) = match rest.split_once('@') {
         Some((credentials, after)) if !credentials.contains('/') => (Some(credentials), after),
         _ => (None, rest),
@@ -195,7 +196,7 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
     Ok(parts)
 }
 
-/// `host=` and `port=`, which may be lists and only mean something together.
+/// The parameters `host=` and `port=`, which may be lists and have a meaning only together.
 #[derive(Default)]
 struct HostLists {
     host: Option<String>,
@@ -232,7 +233,7 @@ impl HostLists {
     }
 }
 
-/// The hosts between credentials and database; none for an empty part.
+/// The hosts between credentials and database. An empty part has none.
 fn authority_hosts(authority: &str) -> Result<Vec<Host>, UrlError> {
     if authority.is_empty() {
         return Ok(Vec::new());
@@ -261,8 +262,8 @@ fn authority_host(text: &str, place: usize) -> Result<Host, UrlError> {
 
 fn host_of(name: String, port: u16, place: usize) -> Result<Host, UrlError> {
     match name.as_bytes().first() {
-        // `@` would be a socket in the abstract name space, which Postgres servers rarely use and
-        // tokio cannot reach.
+        // An `@` would name a socket in the abstract name space, which Postgres servers rarely use
+        // and tokio cannot reach.
         None | Some(b'@') => Err(UrlError::Host { place }),
         Some(b'/') => Ok(Host::Unix { dir: PathBuf::from(name), port }),
         Some(_) => Ok(Host::Tcp { name, port }),
@@ -278,7 +279,7 @@ fn port_of(text: &str, place: usize) -> Result<u16, UrlError> {
         .ok_or(UrlError::Port { place })
 }
 
-/// Decodes `%XX`. Unlike libpq's, a stray `%` is an error in every part.
+/// Decodes `%XX`. Unlike in libpq, a stray `%` is an error in every part.
 fn decoded(text: &str, part: &str) -> Result<String, UrlError> {
     let fault = || UrlError::Encoding { part: part.to_owned() };
     let escapes_whole = text.split('%').skip(1).all(|after| {
@@ -293,12 +294,12 @@ fn decoded(text: &str, part: &str) -> Result<String, UrlError> {
     if plain.contains('\0') { Err(fault()) } else { Ok(plain.into_owned()) }
 }
 
-/// The decoded text; None if it is empty, as libpq reads an empty part.
+/// The decoded text. `None` if it is empty, because libpq treats an empty part as missing.
 fn some_text(text: &str, part: &str) -> Result<Option<String>, UrlError> {
     decoded(text, part).map(|plain| Some(plain).filter(|plain| !plain.is_empty()))
 }
 
-/// Notes one parameter of the query.
+/// Sets one parameter of the query.
 fn set(
     parts: &mut UrlParts,
     lists: &mut HostLists,
@@ -367,10 +368,10 @@ fn unknown(name: &str) -> UrlError {
     UrlError::Unknown { name: name.to_owned(), nearest: nearest.map(|(_, known)| known) }
 }
 
-/// libpq's word for a mode of TLS. Also for the file's key of that name.
+/// Reads libpq's word for a mode of TLS. The key of that name in the file is read in the same way.
 ///
 /// # Errors
-/// `prefer` and `allow`, with the reason; any other word.
+/// The words `prefer` and `allow`, with the reason, and any unknown word.
 pub fn sslmode(word: &str) -> Result<SslMode, UrlError> {
     match word {
         "disable" => Ok(SslMode::Disable),

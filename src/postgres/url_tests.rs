@@ -1,4 +1,4 @@
-//! What URLs mean, and what their errors must not tell.
+//! Tests of the meaning of URLs, and of the values that their errors must not show.
 
 use super::*;
 use expect_test::{Expect, expect};
@@ -146,7 +146,7 @@ fn types_every_parameter() {
 }
 
 proptest! {
-    /// Goal: no way of writing a password wrong brings it into an error or a debug text.
+    /// Goal: a password that is written in a wrong way never appears in an error or a debug text.
     #[test]
     fn never_tells_a_password(before in "[a-z/@?:#&=%]{0,6}", after in "[a-z/@?:#&=%]{0,6}") {
         let url = format!("postgresql://u:{before}HUNTER{after}@h/d?sslmode=require");
