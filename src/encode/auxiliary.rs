@@ -1,9 +1,9 @@
 //! Auxiliary records, which belong to no row: a transaction's begin and end, heartbeats, and
 //! notices.
 //!
-//! They have topics, schemas and plans like rows. A transaction's events carry its block: an id and
-//! two orders, which `rows` counts and hands in (`Encoder::count_from`), since they go on
-//! from one row to the next.
+//! Auxiliary records have topics, schemas and plans like rows. The events of a transaction carry a
+//! block: the transaction's id and two running numbers. `rows` keeps these numbers and hands them
+//! in (`Encoder::count_from`), because they go on from one row to the next.
 
 use super::Format;
 use super::column::Key;
@@ -17,18 +17,18 @@ use super::schema::{Base, Field, Schema, field, optional, required};
 use crate::change::{Context, Marker, Position};
 use crate::lsn::{Lsn, PgMicros, Xid};
 
-/// Where a record of a transaction stands.
+/// The place of a transaction record in the stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mark {
-    /// For the identity headers.
+    /// The Position that the identity headers carry.
     pub position: Position,
-    /// Start of the message's own WAL record, as the id has it.
+    /// Start of the message's own WAL record, which is part of the record's id.
     pub lsn: Lsn,
     pub(crate) xid: Xid,
     pub(crate) committed_at: PgMicros,
 }
 
-/// Events counted in the open transaction: of all tables, and of the table at hand.
+/// Number of events in the open transaction: of all tables, and of the present table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub(crate) total: u64,
@@ -36,7 +36,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// With one more event.
+    /// The counts with one more event.
     pub(super) fn next(self) -> Self {
         Counted { total: self.total + 1, of_table: self.of_table + 1 }
     }
@@ -85,7 +85,7 @@ impl Auxiliary {
         }
     }
 
-    /// Key and value as scripts, between a record's own prefixes and suffixes.
+    /// Key and value as scripts, with the prefix and suffix of each record.
     pub(super) fn scripts<F: Form>(
         self,
         prefix: &str,
@@ -135,8 +135,8 @@ fn transaction_fields() -> Vec<Field> {
     ]
 }
 
-/// `txId:lsn`, as Debezium has it: the LSN is the record's at hand, so that no two records share an
-/// id.
+/// Debezium's transaction id `txId:lsn`. The LSN is that of the present record, so that no two
+/// records have the same id.
 pub(super) fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
     let mut id = Short::new(); // two numbers of 20 digits at most, and a colon
     id.push_digits(u64::from(xid.0), 1);
@@ -145,9 +145,9 @@ pub(super) fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
     F::text(id.as_str(), out);
 }
 
-/// An event's `transaction`; null where it is in none.
+/// An event's `transaction`. It is null for an event outside a transaction.
 pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: &mut Vec<u8>) {
-    // A copied row is of no transaction of ours, whatever xid its snapshot knows.
+    // A copied row belongs to no transaction of the stream, whatever xid its snapshot has.
     let xid = context.xid.filter(|_| context.marker == Marker::Streamed);
     let Some(xid) = xid else { return F::null(Union::NullFirst, out) };
     F::some(Union::NullFirst, out);
@@ -161,10 +161,10 @@ pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: 
     F::struct_close(out);
 }
 
-/// What fills the gaps of one such record.
+/// The values for the gaps of one auxiliary record.
 struct Filling<'a> {
     mark: Option<Mark>,
-    /// None at the begin.
+    /// Number of events of each table. `None` at the begin of a transaction.
     tables: Option<&'a [(&'a str, u64)]>,
     millis: i64,
 }
@@ -268,13 +268,13 @@ impl Encoder {
         (key, filling.write::<F>(&plan.value, &mut self.out))
     }
 
-    /// Where the count of the open transaction's events stands: the next row's first event is one
-    /// more.
+    /// Sets the number of events in the open transaction so far. The next row's first event counts
+    /// as one more.
     pub fn count_from(&mut self, counted: Counted) {
         self.counted = counted;
     }
 
-    /// Where it stands after the row or message written last.
+    /// The number of events in the open transaction, including the last row or message.
     #[must_use]
     pub fn counted(&self) -> Counted {
         self.counted

@@ -1,17 +1,17 @@
 //! Schemas as Avro, in the text that Confluent's converter registers.
 //!
-//! The registry compares texts: order of attributes, spelling of numbers and reuse of named types
-//! are the contract (`AvroData`, default settings). No name is adjusted here; `plan` refuses the
-//! ones Avro does not have.
+//! The registry compares texts, so that the order of attributes, the spelling of numbers and the
+//! reuse of named types must be those of the converter (`AvroData`, default settings). No name is
+//! adjusted here. `plan` refuses names that Avro does not allow.
 
 use super::java::{push_float, push_int, push_json_text};
 use super::literal::Literal;
 use super::schema::{Base, CONNECT_DATE, CONNECT_TIME, CONNECT_TIMESTAMP, DECIMAL, Field, Schema};
 
-/// The converter writes this precision where a decimal has none.
+/// The precision that the converter writes for a decimal without one.
 const PRECISION_UNKNOWN: &str = "64";
 
-/// The record of an entry of a map whose keys are no texts.
+/// The record for an entry of a map whose keys are not texts.
 const MAP_ENTRY: &str = "io.confluent.connect.avro.MapEntry";
 
 /// The Avro text of a schema.
@@ -23,9 +23,9 @@ pub(super) fn text(schema: &Schema) -> String {
 
 struct Writer {
     out: Vec<u8>,
-    /// Full names of the records written so far: later uses refer to them.
+    /// Full names of the records written so far. Later uses of a record refer to its name.
     seen: Vec<String>,
-    /// The namespace of the record we are in.
+    /// The namespace of the record that is being written.
     namespace: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Writer {
         self.quoted(value);
     }
 
-    /// `,"name":value`, the value being a number.
+    /// Writes `,"name":value`, whose value is a number.
     fn number(&mut self, name: &str, value: &str) {
         self.raw(",\"");
         self.raw(name);
@@ -53,7 +53,7 @@ impl Writer {
         self.raw(value);
     }
 
-    /// A schema without what makes it optional.
+    /// Writes a schema without the union that makes it optional.
     fn schema(&mut self, schema: &Schema) {
         match &schema.base {
             Base::Struct(fields) => {
@@ -98,7 +98,8 @@ impl Writer {
         }
     }
 
-    /// A record, or its name where it was written before. `schema` has its properties.
+    /// Writes a record, or only its name if the record was written before. `schema` has the
+    /// properties of the record.
     fn record(&mut self, full: &str, fields: &[Field], schema: Option<&Schema>) {
         let (namespace, name) = full.rsplit_once('.').unwrap_or(("", full));
         let same_namespace = self.namespace.as_deref().unwrap_or("") == namespace;
@@ -129,7 +130,8 @@ impl Writer {
         self.raw("}");
     }
 
-    /// A schema with null first, or last where there is a default.
+    /// Writes a field's schema. An optional one is a union with null first, or with null last if
+    /// there is a default.
     fn field_type(&mut self, schema: &Schema) {
         match (schema.optional, &schema.default) {
             (false, _) => self.schema(schema),
@@ -218,7 +220,8 @@ impl Writer {
         }
     }
 
-    /// A default's JSON: bytes are text in ISO-8859-1. Structs and lists have no defaults here.
+    /// Writes a default as JSON. Bytes are a text in ISO-8859-1. Structs and lists have no defaults
+    /// here.
     fn literal(&mut self, literal: &Literal) {
         match literal {
             Literal::Boolean(value) => self.raw(if *value { "true" } else { "false" }),

@@ -1,4 +1,4 @@
-//! Columns as a plan has them: what each value is written as, in rows and in keys.
+//! The columns of a plan: how each value is written, in rows and in keys.
 
 use super::envelope::Step;
 use super::filter::{FieldRule, Filtered};
@@ -14,19 +14,19 @@ use crate::table::{Column, Table};
 pub(super) enum Key {
     /// Records have no key: the table has no primary key and no usable unique index.
     None,
-    /// From columns of the row.
+    /// The key is made of columns of the row.
     Columns {
-        /// What stands before each key.
+        /// Bytes before each key.
         prefix: Box<[u8]>,
-        /// In the order of the key.
+        /// The columns in the order of the key.
         columns: Vec<KeyColumn>,
-        /// The field that names the table, after the columns: in a key, and in a header. Mostly
-        /// there is none.
+        /// The field after the columns that names the table, as bytes in a key and in a header.
+        /// Most tables have no such field, and the bytes are then empty.
         added: [Box<[u8]>; 2],
-        /// What stands after it.
+        /// Bytes after each key.
         suffix: Box<[u8]>,
     },
-    /// From a logical message's prefix.
+    /// The key is made of a logical message's prefix.
     Message(Vec<Step>),
 }
 
@@ -35,9 +35,9 @@ pub(super) enum Key {
 pub(super) struct KeyColumn {
     /// Index into the plan's columns.
     pub index: usize,
-    /// What stands before its value in a key.
+    /// Bytes before the column's value in a key.
     pub lead: Box<[u8]>,
-    /// What stands before its value in a header.
+    /// Bytes before the column's value in a header.
     pub header_lead: Box<[u8]>,
 }
 
@@ -74,23 +74,23 @@ pub(super) struct ColumnPlan {
     pub name: Box<str>,
     pub wire: Wire,
     pub union: Union,
-    /// Whether old tuples of kind `K` hold it.
+    /// Whether old tuples of kind `K` hold the column.
     pub in_identity: bool,
-    /// What stands before its value.
+    /// Bytes before the column's value.
     pub lead: Box<[u8]>,
     /// The field of a row that does not have the column.
     pub missing: Box<[u8]>,
     /// The field of a row that has the column unchanged and unsent.
     pub unavailable: Box<[u8]>,
-    /// Whether `unavailable` is a sign of that, and not just nothing.
+    /// Whether `unavailable` marks the value as unsent, and is not merely an empty value.
     pub has_placeholder: bool,
-    /// Whether rows have it; the key can all the same.
+    /// Whether rows have the column. The key can have the column even if rows do not.
     pub in_row: bool,
-    /// What stands for its values.
+    /// The mask that replaces the column's values.
     pub mask: Option<Mask>,
 }
 
-/// The columns; the first one that rows have opens their struct.
+/// The columns of a plan. The first column that rows have opens the struct of the row.
 pub(super) fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
     let first = shape.fields.iter().position(|rule| rule.in_row);
     let columns = shape.table.columns.iter().zip(&shape.fields);
@@ -107,7 +107,7 @@ impl ColumnPlan {
         ColumnPlan { lead, ..ColumnPlan::value::<F>(schema.union(), column, rule, config) }
     }
 
-    /// The column's value in a field of this union, without what stands before it.
+    /// The column's value in a field of this union, without the bytes before the value.
     pub(super) fn value<F: Form>(
         union: Union,
         column: &Column,

@@ -1,7 +1,8 @@
-//! Conditions of records: compiled with the scripts, and asked before a record is written.
+//! Conditions of records. They are compiled with the scripts, and evaluated before a record is
+//! written.
 //!
-//! Only the columns that a condition names are decoded. They are written as the record would have
-//! them, masks included, into the encoder's buffer, and the buffer is cut back after the answer.
+//! Only the columns that a condition names are decoded. Their values are written into the encoder's
+//! buffer in the form of the record, masks included. The buffer is cut back after the evaluation.
 
 use super::encoder::{EncodeError, Span};
 use super::form::Form;
@@ -36,7 +37,7 @@ struct Field {
     /// The value, as [`PlainText`] writes it.
     gaps: Vec<Gap>,
     of: Type,
-    /// Whether its text is that of a `float4`, which is no shorter than a double's.
+    /// Whether the text is that of a `float4`, which has to be read as such.
     is_float4: bool,
 }
 
@@ -56,7 +57,8 @@ impl Compiler<'_> {
             transform: TransformError { number: guard.number, name: guard.name, source },
         };
         let identity = self.table.map(|of| of.table.identity);
-        // With REPLICA IDENTITY FULL no update comes alone. If one did, it would halt.
+        // With REPLICA IDENTITY FULL no update comes without the old row. Such an update would halt
+        // the stream.
         let never_comes =
             guard.kind == Kind::UpdateAlone && identity == Some(ReplicaIdentity::Full);
         if let Some(absent) = guard.ready.absent().filter(|_| !never_comes) {
@@ -110,9 +112,10 @@ impl<F: Form> Writer<'_, F> {
     ) -> Result<bool, EncodeError> {
         for asked in conditions {
             let notes = self.tools.notes.len();
-            // A null does not hold.
+            // A condition that is null does not hold.
             if !self.asked(asked, images, |value| value == Value::Bool(true))? {
-                // The notes stay: no record will say what the condition read less exactly.
+                // The notes of the condition are kept, because no record follows that would note
+                // the same inexact values.
                 return Ok(false);
             }
             self.tools.notes.truncate(notes);
@@ -120,7 +123,7 @@ impl<F: Form> Writer<'_, F> {
         Ok(true)
     }
 
-    /// What `take` makes of the value of an expression.
+    /// Evaluates an expression, and returns what `take` makes of its value.
     pub(super) fn asked<T>(
         &mut self,
         asked: &Question,
@@ -156,7 +159,8 @@ impl<F: Form> Writer<'_, F> {
 }
 
 impl Question {
-    /// The column to name in an error: the one that was not sent, or the only one.
+    /// The column that an error names: the column whose value was not sent, or the only column of
+    /// the expression.
     fn column(&self, fault: RunFault, spans: &[Option<Span>]) -> String {
         let unsent = self.fields.iter().zip(spans).find(|(_, span)| span.is_none());
         let field = match (fault, unsent, &self.fields[..]) {
@@ -189,7 +193,7 @@ impl Field {
                 Value::Double(f64::from(text.parse::<f32>().map_err(foreign)?))
             }
             Type::Double => Value::Double(text.parse().map_err(foreign)?),
-            // The record has null in place of a number that is none.
+            // The record has null in place of a NaN or an infinity.
             Type::Decimal if text.ends_with(|c: char| c.is_ascii_digit()) => {
                 Value::Decimal(Cow::Borrowed(text))
             }

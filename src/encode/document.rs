@@ -11,11 +11,11 @@ use crate::transform::outline::Outline;
 use crate::transform::shape::{Base, Schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// From here on a floating point number has no digits after the point, and an integer of JSON may
-/// have been rounded to it.
+/// From this value on, a floating point number has no digits after the point, and may be a rounded
+/// integer of the JSON text.
 const WHOLE_FLOATS_FROM: f64 = 9_007_199_254_740_992.0; // 2^53
 
-/// What a document is not, if an outline was made of it and its value does not fit.
+/// The error for a document whose value does not fit the outline that was made of it.
 pub(super) const UNFIT: ValueError = ValueError::new("a JSON document", "not of its outline");
 
 /// A value of a document.
@@ -27,28 +27,28 @@ pub(super) enum Document {
     Float(f64),
     Text(String),
     List(Vec<Document>),
-    /// In the order of the text.
+    /// The fields in the order of the text.
     Struct(Vec<(String, Document)>),
 }
 
 impl Document {
-    /// Reads a text. None if it is no JSON, or holds a number beyond 64 bits.
+    /// Reads a text. `None` if the text is not JSON, or holds a number beyond 64 bits.
     pub(super) fn read(text: &[u8]) -> Option<Document> {
         serde_json::from_slice(text).ok()
     }
 
     /// Reads a text as a document that can be expanded, which is a struct.
     pub(super) fn expandable(text: &[u8]) -> Option<Document> {
-        // The first byte decides for most texts that are none.
+        // For most texts that are not a struct, the first byte decides.
         if text.first() != Some(&b'{') { None } else { Document::read(text) }
     }
 
-    /// The outline of the whole; none if a list holds values of different types.
+    /// The outline of the whole document. `None` if a list holds values of different types.
     pub(super) fn outline(&self, rules: Expand) -> Option<Outline> {
         self.field(rules).ok()?
     }
 
-    /// The outline of a field's value. The inner none is of a value that has no field.
+    /// The outline of a field's value. The inner `None` stands for a value that gets no field.
     fn field(&self, rules: Expand) -> Result<Option<Outline>, NoOutline> {
         Ok(Some(match self {
             Document::Null if rules.nulls => Outline::Null,
@@ -277,8 +277,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: what is expanded is the document. Method: as JSON it reads back as it was, but for
-        /// fields that merged structs have in addition.
+        /// Goal: an expanded document is the same document. Method: its JSON form reads back as it
+        /// was, except for fields that merged structs have in addition.
         #[test]
         fn an_expanded_document_is_the_document(value in documents()) {
             let text = value.to_string();

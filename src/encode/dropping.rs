@@ -1,4 +1,4 @@
-//! Which fields an update drops: those that it changes, or those that it leaves.
+//! Finds the fields that an update drops: the fields that it changes, or the fields that it leaves.
 //!
 //! Values are compared as they are written, as the header of the names compares them. The fields
 //! of a row are found before the row is encoded, because each set of them has a plan of its own.
@@ -16,8 +16,8 @@ use crate::table::Column;
 use crate::transform::dropped::{DROPPED, Decisive, KEPT};
 use crate::transform::shape::Union;
 
-/// The most sets of fields that the updates of a table may drop. Each has a plan, and a version in
-/// the registry.
+/// The most sets of fields that the updates of a table may drop. Each set has a plan, and a version
+/// in the registry.
 pub(super) const SETS_MAX: usize = 1000;
 
 /// How the updates of a table are compared.
@@ -46,7 +46,8 @@ impl Dropping {
             let before = is_known.then_some(before);
             let is_same = is_same(column, rule, before, after);
             if !is_same && self.table.table.key.contains(&place) {
-                // It is written as a delete and a create, which drop nothing.
+                // An update that changes the key is written as a delete and a create, which drop no
+                // field.
                 return set.truncate(start);
             }
             let is_named = self.decisive.columns.contains(&place);
@@ -58,7 +59,8 @@ impl Dropping {
     }
 }
 
-/// Whether a value is written as it was. `before` is none where the old row does not have it.
+/// Whether a value is written in the same way before and after the update. `before` is `None` if
+/// the old row does not have the value.
 fn is_same(column: &Column, rule: &FieldRule, before: Option<Cell<'_>>, after: Cell<'_>) -> bool {
     let stars = matches!(rule.mask, Some(Mask::Stars(_)));
     match (before, after) {
@@ -73,7 +75,8 @@ fn is_same(column: &Column, rule: &FieldRule, before: Option<Cell<'_>>, after: C
             Some(Mask::Stars(_)) => true,
             Some(Mask::Hash(_)) => false,
             Some(Mask::Cut { units, bytes: true }) => {
-                // Two hexadecimal digits for each byte follow a mark of two characters.
+                // The text has a mark of two characters, and then two hexadecimal digits for each
+                // byte.
                 let cut = |text: &[u8]| text.len().min(2 + units * 2);
                 before.get(..cut(before)) == after.get(..cut(after))
             }
@@ -92,7 +95,7 @@ fn is_same(column: &Column, rule: &FieldRule, before: Option<Cell<'_>>, after: C
     }
 }
 
-/// A value as a header has it. None if it has no form there.
+/// A value in the form for headers. `None` if it has no such form.
 fn written(wire: &Wire, cell: Cell<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     match cell {
@@ -142,7 +145,7 @@ mod tests {
         assert!(of(ColumnKind::Text, Some(Cell::Null), Cell::Null));
         assert!(!of(ColumnKind::Text, Some(Cell::Null), text("null")));
         assert!(of(ColumnKind::Text, Some(text("toast")), Cell::Unchanged));
-        // What the old row lacks counts as null.
+        // A value that the old row lacks counts as null.
         assert!(of(ColumnKind::Text, None, Cell::Null));
         assert!(!of(ColumnKind::Text, None, text("")));
         assert!(!of(ColumnKind::Text, None, Cell::Unchanged));

@@ -5,7 +5,7 @@ use crate::table::value::ValueError;
 use crate::transform::convert::ConvertFault;
 use crate::transform::expression::run::RunFault;
 
-/// Why a change cannot become records. Names tables and columns, never a value.
+/// Why a change cannot become records. An error names tables and columns, and never a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum EncodeError {
@@ -26,22 +26,22 @@ pub enum EncodeError {
     NotHoldable {
         table: String,
         column: String,
-        /// What it is that the schema does not have.
+        /// The kind of value that the schema does not have.
         loss: Loss,
     },
-    /// A row from before its column was NOT NULL. A plan of the same table in which the column is
-    /// nullable can write it.
+    /// The row is from before its column was NOT NULL. A plan of the same table in which the column
+    /// is nullable can write this row.
     #[error(
         "encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL"
     )]
     RequiredNull {
         table: String,
         column: String,
-        /// Its index in the table.
+        /// Index of the column in the table.
         index: usize,
     },
-    /// The old row of an update or delete does not hold the key, or the row holds it unchanged and
-    /// unsent.
+    /// The old row of an update or delete does not hold the key, or the key was not sent because it
+    /// did not change.
     #[error(
         "encode the key of {table}: column `{column}` is not in the row; its replica identity must \
          hold the key"
@@ -65,7 +65,8 @@ pub enum EncodeError {
          and an INSERT"
     )]
     RouteDivided { table: String },
-    /// The column that makes the topic has a value that Kafka takes in no topic's name.
+    /// The column that makes the topic has a value that Kafka does not allow in the name of a
+    /// topic.
     #[error("route a row of {table}: the value of column `{column}` makes no name of a topic")]
     RouteNoTopic { table: String, column: String },
     /// The column that makes the topic has more values than are allowed.
@@ -107,18 +108,19 @@ pub enum EncodeError {
         #[source]
         source: ConvertFault,
     },
-    /// A condition or a route of a row cannot be worked out.
+    /// A condition or a route of a row cannot be evaluated.
     #[error("work out `{condition}` for a row of {table}{column}")]
     Condition {
         table: String,
-        /// The column at fault, in words that begin with a space. Empty if it is none alone.
+        /// The column at fault, in words that begin with a space. It is empty if no single column
+        /// is at fault.
         column: String,
         /// The expression as it was written.
         condition: String,
         #[source]
         source: RunFault,
     },
-    /// The content of a logical message that should be an event is no JSON object.
+    /// The content of a logical message that should be an event is not a JSON object.
     #[error(
         "decode the content of a logical message: it is no JSON object, or holds a number or list \
          that has no schema; name the prefixes of events in events.message_prefixes, or correct \
@@ -142,10 +144,10 @@ pub enum EncodeError {
     },
 }
 
-/// Column and kind of a value that has no form, in a text that [`EncodeError::NotHoldable`] is part
-/// of. `table` is `namespace.name`.
+/// Finds column and kind of a value that has no form, in a text that contains an
+/// [`EncodeError::NotHoldable`]. `table` is `namespace.name`.
 ///
-/// A halt keeps its detail alone, and the next step is told from it after a restart as well.
+/// A halt keeps only its detail. After a restart the next step is derived from this text as well.
 #[must_use]
 pub fn not_holdable_in<'a>(text: &'a str, table: &str) -> Option<(&'a str, Loss)> {
     let (_, rest) = text.split_once("encode column `")?;

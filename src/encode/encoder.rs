@@ -1,8 +1,8 @@
 //! The row path: a change and a plan become one to three records in a reused buffer.
 //!
-//! Keys and values of a change lie one after another in one buffer; records are views of it, valid
-//! until the next change. After the buffers have grown to a stream's largest rows nothing is
-//! allocated here.
+//! Keys and values of a change lie one after another in one buffer. Records are views of the
+//! buffer, which are valid until the next change. Once the buffers have grown to a stream's largest
+//! rows, nothing is allocated here.
 
 use super::Format;
 use super::auxiliary::{Counted, push_block};
@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 pub use super::encode_error::EncodeError;
 
-/// What a buffer keeps from one row to the next: most rows fit, and one huge row does not cost its
-/// size for ever.
+/// The capacity that a buffer keeps from one row to the next. Most rows fit, and a huge row does
+/// not occupy memory for ever.
 const KEEP_BYTES: usize = 1024 * 1024;
 
 /// Writes changes as records.
@@ -34,20 +34,22 @@ pub struct Encoder {
     pub(super) new_spans: Vec<CellSpan>,
     pub(super) old_spans: Vec<CellSpan>,
     pub(super) tools: Tools,
-    /// Events of the open transaction, where events carry their place in it.
+    /// Number of events of the open transaction, used if events carry their place in the
+    /// transaction.
     pub(super) counted: Counted,
     headers: Option<Arc<FixedHeaders>>,
-    /// The scripts of the transformed records written last.
+    /// The scripts of the last transformed records.
     shaped: Option<Arc<Shaped>>,
-    /// Values of their headers.
+    /// Values of the headers of the last transformed records.
     shaped_headers: Vec<Option<Span>>,
-    /// Whether the records carry the context headers: rows do, logical messages do not.
+    /// Whether the records carry the context headers. Records of rows carry them, and logical
+    /// messages do not.
     pub(super) in_context: bool,
     commit_lsn: Span,
     ordinal: Span,
 }
 
-/// A part of the buffer: from, to.
+/// A part of the buffer: its begin and its end.
 pub(super) type Span = (usize, usize);
 
 /// Headers of a transformed record: their names, and where their values stand.
@@ -59,32 +61,32 @@ pub(super) struct Slot {
     pub key: Option<Span>,
     pub value: Option<Span>,
     pub change: Option<(&'static str, Span)>,
-    /// Of a transformed record.
+    /// The additional parts of a transformed record.
     pub shaped: Option<OfShape>,
 }
 
-/// What a transformed record has in addition.
+/// The parts that only a transformed record has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OfShape {
     pub kind: Kind,
-    /// Where its headers begin in the encoder's.
+    /// Index of the record's first header in the encoder's list of headers.
     pub headers: usize,
-    /// Its time in milliseconds since 1970, if it is not that of the sending.
+    /// The record's time in milliseconds since 1970, if it is not the time of the sending.
     pub time: Option<i64>,
-    /// The number of its partition, if the key does not decide.
+    /// The number of the record's partition, if the key does not decide.
     pub partition: Option<i64>,
 }
 
 /// A record that an [`Encoder`] wrote.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// None for truncates and tables without key.
+    /// `None` for truncates and tables without key.
     pub key: Option<&'a [u8]>,
     /// None for a tombstone.
     pub value: Option<&'a [u8]>,
-    /// Its time in milliseconds since 1970. None for the time of the sending.
+    /// The record's time in milliseconds since 1970. `None` for the time of the sending.
     pub time: Option<i64>,
-    /// The number of its partition. None if the key decides.
+    /// The number of the record's partition. `None` if the key decides.
     pub partition: Option<i64>,
     change: Option<(&'static str, &'a [u8])>,
     headers: Option<&'a FixedHeaders>,
@@ -162,14 +164,14 @@ impl Encoder {
         Self::default()
     }
 
-    /// Writes a row's change; its records replace those of the change before.
+    /// Writes the records of a row's change. They replace the records of the previous change.
     ///
-    /// An insert or a copied row is one record; an update one, or a delete, a tombstone and a
-    /// create where it changes the key; a delete one and a tombstone; a truncate one without key.
-    /// There are none for what is switched off.
+    /// An insert, a copied row and an update are one record each. An update that changes the key is
+    /// a delete, a tombstone and a create. A delete is one record and a tombstone. A truncate is
+    /// one record without key. A change that is switched off has no records.
     ///
     /// # Errors
-    /// See [`EncodeError`]. There are no records then.
+    /// See [`EncodeError`]. The change then has no records.
     pub fn row(
         &mut self,
         plan: &Plan,
@@ -191,10 +193,10 @@ impl Encoder {
         result
     }
 
-    /// Writes a logical message; none where they are switched off.
+    /// Writes a logical message. Nothing is written if logical messages are switched off.
     ///
     /// # Errors
-    /// The content of an event is not what its route says.
+    /// The content of an event does not match its route.
     pub fn message(
         &mut self,
         plan: &Plan,
@@ -230,7 +232,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The records of the change written last, in the order they must be sent.
+    /// The records of the last change, in the order in which they must be sent.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let lost = || -> &[u8] { unreachable!("each span was written to the buffer") };
         let part = move |(from, to): Span| self.out.get(from..to).unwrap_or_else(lost);
@@ -261,21 +263,21 @@ impl Encoder {
         (names, values)
     }
 
-    /// How many they are.
+    /// Number of records of the last change.
     #[must_use]
     pub fn record_count(&self) -> usize {
         self.slots.len()
     }
 
-    /// What the records of the change written last say less exactly than its rows. A column can
-    /// come more than once.
+    /// The values that the records of the last change hold less exactly than its rows. A column can
+    /// be listed more than once.
     #[must_use]
     pub fn notes(&self) -> &[Note] {
         &self.tools.notes
     }
 
-    /// The column that takes most of the row written last, with its size in bytes; for messages
-    /// about its size.
+    /// The largest column of the last row, with its size in bytes, for messages about the size of a
+    /// row.
     #[must_use]
     pub fn largest_column<'p>(&self, plan: &'p Plan) -> Option<(&'p str, usize)> {
         let spans = [&self.new_spans, &self.old_spans]

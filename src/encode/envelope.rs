@@ -1,4 +1,4 @@
-//! What stands around the rows: the envelope as a script of constants and gaps.
+//! The envelope around the rows, as a script of constants and gaps.
 //!
 //! The order of fields is Debezium's. A script is compiled once for a plan and a form; the row path
 //! copies its constants and fills its gaps.
@@ -10,7 +10,7 @@ use super::modes::BinaryMode;
 use crate::change::{Context, Marker};
 use crate::transform::shape::Meta;
 
-/// Debezium's connector type: readers key on it.
+/// Debezium's connector type, by which readers recognise the source.
 pub(super) const CONNECTOR: &str = "postgresql";
 
 /// A piece of an envelope.
@@ -20,12 +20,12 @@ pub(super) enum Step {
     Constant(Box<[u8]>),
     /// The row before the change.
     Before,
-    /// The row after it.
+    /// The row after the change.
     After,
     /// The operation as one letter: c (create), u (update), d (delete), r (read by a copy), t
     /// (truncate) or m (message).
     Operation,
-    /// What the transaction or the clock says, in a field of this union.
+    /// A value of the transaction or of the clock, in a field of this union.
     Meta(Meta, Union),
     /// A logical message's prefix.
     MessagePrefix,
@@ -34,13 +34,13 @@ pub(super) enum Step {
     /// An event's place in its transaction.
     Block,
     TransactionId,
-    /// Its begin or end.
+    /// Whether a transaction record is a begin or an end.
     Status,
-    /// Its number of events.
+    /// The number of events in a transaction.
     EventCount,
-    /// Its number of events by table.
+    /// The number of events in a transaction, by table.
     Collections,
-    /// A required time of a record that is no row's, in milliseconds.
+    /// A required time of an auxiliary record, in milliseconds.
     Millis,
     NoticeId,
     NoticeType,
@@ -48,7 +48,7 @@ pub(super) enum Step {
     NoticeData,
 }
 
-/// Builds a script, joining constants.
+/// Builds a script, and joins adjacent constants.
 pub(super) struct Script {
     steps: Vec<Step>,
     pending: Vec<u8>,
@@ -137,7 +137,7 @@ impl Script {
     }
 }
 
-/// The envelope of a table's rows, between a record's own prefix and suffix.
+/// The envelope of a table's rows, with the prefix and suffix of each record.
 pub(super) fn of_rows<F: Form>(
     config: &Config,
     database: &str,
@@ -190,7 +190,8 @@ pub(super) fn of_message_keys<F: Form>(prefix: &[u8], suffix: &[u8]) -> Vec<Step
     script.finish(suffix)
 }
 
-/// Fills a gap that the transaction and the clock decide. The others are the row's and left alone.
+/// Fills a gap with a value of the transaction or of the clock. Gaps for values of the row are left
+/// alone.
 pub(super) fn fill<F: Form>(
     step: &Step,
     context: &Context<'_>,
@@ -202,8 +203,8 @@ pub(super) fn fill<F: Form>(
     }
 }
 
-/// Writes what the transaction and the clock say. `auxiliary` writes what only a count of events
-/// knows.
+/// Writes a value of the transaction or of the clock. `auxiliary` writes values that need a count
+/// of events.
 pub(super) fn meta<F: Form>(
     what: Meta,
     union: Union,
@@ -226,7 +227,8 @@ pub(super) fn meta<F: Form>(
         Meta::NowMillis => int(Some(now_unix_nanos.div_euclid(1_000_000)), out),
         Meta::NowMicros => int(Some(now_unix_nanos.div_euclid(1000)), out),
         Meta::NowNanos => int(Some(now_unix_nanos), out),
-        // The word of a streamed row is the field's default. A field without it has null.
+        // The word for a streamed row is the field's default. A field without a default has null
+        // instead.
         Meta::Snapshot if context.marker == Marker::Streamed && union != Union::NullLast => {
             F::null(union, out);
         }
@@ -236,7 +238,7 @@ pub(super) fn meta<F: Form>(
         }
         Meta::Sequence => sequence::<F>(context, union, out),
         Meta::Transaction => int(context.xid.map(|xid| i64::from(xid.0)), out),
-        // A row of a later copy has no WAL record; Debezium's has no LSN either.
+        // A row of a later copy has no WAL record. Debezium sends no LSN for such a row either.
         Meta::Lsn if context.marker == Marker::Incremental => F::null(union, out),
         Meta::Lsn => int(i64::try_from(context.lsn.bytes()).ok(), out),
         Meta::Xmin => int(context.xmin.map(|xid| i64::from(xid.0)), out),
@@ -254,7 +256,7 @@ pub(super) fn meta<F: Form>(
     }
 }
 
-/// A logical message's content as bytes or as their code.
+/// A logical message's content as bytes, or as a text that encodes them.
 pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec<u8>) {
     F::some(Union::NullFirst, out);
     match binary {
@@ -270,7 +272,8 @@ pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec
     }
 }
 
-/// `["<last commit>","<this change>"]` in decimal; null in the first place until a commit was seen.
+/// Writes `["<last commit>","<this change>"]` in decimal. The first place is null until a commit
+/// was seen.
 fn sequence<F: Form>(context: &Context<'_>, union: Union, out: &mut Vec<u8>) {
     let mut text = Short::new(); // two numbers of 20 digits at most, and seven signs
     match context.last_commit {

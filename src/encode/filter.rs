@@ -1,8 +1,9 @@
-//! What the rules make of one table: which columns its rows have, under which names, masked how,
-//! keyed by which.
+//! Applies the rules to one table: they decide the columns of its rows, their names and masks, and
+//! the columns of the key.
 //!
-//! Decided once per version of a table. What would let a value out that a rule holds back is
-//! refused here, with the place and the way out, before a row is read.
+//! This is decided once for each version of a table. A configuration that would let a value out
+//! although a rule holds it back is refused here, before a row is read. The error names the place
+//! and a way to correct it.
 
 use super::Config;
 use super::mask::{Holds, Mask, holds};
@@ -16,20 +17,20 @@ use crate::table::{Column, ColumnKind, ReplicaIdentity, Table};
 /// A table under the rules.
 #[derive(Clone, Debug)]
 pub(super) struct Filtered {
-    /// With the names of fields, and with the key of the rules.
+    /// The table with the names of fields, and with the key that the rules give it.
     pub table: Table,
-    /// One for each column.
+    /// The rules for the columns, one for each column.
     pub fields: Vec<FieldRule>,
 }
 
 /// A column under the rules.
 #[derive(Clone, Debug)]
 pub(super) struct FieldRule {
-    /// As Postgres names it.
+    /// The column's name in Postgres.
     pub name: Box<str>,
-    /// How its values look.
+    /// The form of the column's values.
     pub wire: Wire,
-    /// Whether rows have it. The key can have it all the same.
+    /// Whether rows have the column. The key can have the column even if rows do not.
     pub in_row: bool,
     pub mask: Option<Mask>,
     /// Remarks in the schema of rows.
@@ -160,7 +161,7 @@ fn field(config: &Config, table: &Table, column: &Column) -> Result<FieldRule, P
     Ok(FieldRule { name: column.name.clone(), wire, in_row, mask, parameters })
 }
 
-/// The one mask of a column.
+/// The mask of a column, of which there may be only one.
 fn mask_rule<'r>(
     rules: &'r Rules,
     table: &Table,
@@ -212,7 +213,7 @@ fn mask(
     }
 }
 
-/// The key that the rules give the table; none where it keeps its own.
+/// The key that the rules give the table. `None` if the table keeps its own key.
 fn key_of(rules: &Rules, table: &Table) -> Result<Option<Vec<usize>>, PlanError> {
     let name = [&*table.name.namespace, &*table.name.name];
     let mut matching = rules.keys.iter().filter(|rule| rule.tables.tells(&name).unwrap_or(true));
@@ -259,8 +260,9 @@ fn no_such_column(rule: &KeyRule, table: &Table, pattern: &NamePattern) -> PlanE
     }
 }
 
-/// Under identity DEFAULT and INDEX old rows hold some columns only. (Under DEFAULT without primary
-/// key, and NOTHING, the server refuses the updates and deletes whose old rows would be needed.)
+/// Checks that old rows hold the columns that the rules need. Under identity DEFAULT and INDEX, old
+/// rows hold some columns only. (Under NOTHING, and under DEFAULT without primary key, the server
+/// itself refuses updates and deletes.)
 fn check_identity(rules: &Rules, table: &Table) -> Result<(), PlanError> {
     let outside =
         table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);

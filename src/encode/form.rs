@@ -1,7 +1,7 @@
-//! The forms a value can be written in: Avro, JSON, and the text of a key in a header.
+//! The forms in which a value can be written: Avro, JSON, and the text of a key in a header.
 //!
-//! A form says how null, numbers, texts, lists and structs look; which of them a value is made of
-//! is said once, by `transcode` and `envelope`. Nothing here knows a column.
+//! A form says how null, numbers, texts, lists and structs are written. `transcode` and `envelope`
+//! say, for all forms, of which of these a value is made. Nothing here knows a column.
 
 use super::java::{push_float, push_int, push_json_escaped, push_json_text};
 use super::modes::Code;
@@ -22,9 +22,9 @@ pub(super) enum Pair {
 
 /// How values look in one form. All functions append to `out`.
 pub(super) trait Form {
-    /// Null, in a field that has it.
+    /// Writes null in an optional field.
     fn null(union: Union, out: &mut Vec<u8>);
-    /// What stands before a value that is not null.
+    /// Writes the bytes before a value that is not null.
     fn some(union: Union, out: &mut Vec<u8>);
     fn boolean(value: bool, out: &mut Vec<u8>);
     /// An integer of any width.
@@ -38,27 +38,27 @@ pub(super) trait Form {
     fn bytes(value: &[u8], out: &mut Vec<u8>);
     /// A decimal of the schema's scale.
     fn decimal(unscaled: &[u8], scale: u32, out: &mut Vec<u8>);
-    /// What stands before a list of `count` elements.
+    /// Writes the begin of a list of `count` elements.
     fn list_open(count: usize, out: &mut Vec<u8>);
-    /// What stands before each element.
+    /// Writes the bytes before each element.
     fn element(first: bool, out: &mut Vec<u8>);
-    /// What stands after a list.
+    /// Writes the end of a list.
     fn list_close(count: usize, out: &mut Vec<u8>);
-    /// What stands before a map of `count` texts; keys follow, each before its value.
+    /// Writes the begin of a map of `count` texts. Each key follows before its value.
     fn map_open(count: usize, out: &mut Vec<u8>);
-    /// A key, with what stands around it.
+    /// Writes a key with the bytes around it.
     fn map_key(first: bool, key: &str, out: &mut Vec<u8>);
     fn map_close(count: usize, out: &mut Vec<u8>);
-    /// What stands before, between and after the two parts of a map's entry whose key is no text.
-    /// Such a map is a list.
+    /// Writes the bytes before, between and after the two parts of a map's entry whose key is not a
+    /// text. Such a map is written as a list.
     fn pair(part: Pair, out: &mut Vec<u8>);
     fn struct_open(out: &mut Vec<u8>);
-    /// What stands before each field's value.
+    /// Writes the bytes before each field's value.
     fn field(first: bool, name: &str, out: &mut Vec<u8>);
     fn struct_close(out: &mut Vec<u8>);
 }
 
-/// Avro's binary encoding; the registry's header is written elsewhere.
+/// Avro's binary encoding. The plan's frame has the registry's header.
 pub(super) struct Avro;
 
 /// A variable-length zig-zag integer, as Avro writes int, long, lengths and branches.
@@ -68,7 +68,7 @@ pub(super) fn avro_long(value: i64, out: &mut Vec<u8>) {
         return out.push(low_seven_bits(rest));
     }
     let length = (64 - rest.leading_zeros()).div_ceil(7) as usize;
-    // All ten bytes are made, which takes no branches, and those that count are kept.
+    // All ten bytes are computed, which needs no branches, and the bytes that count are kept.
     let mut bytes = [0_u8; 10];
     for byte in &mut bytes {
         *byte = low_seven_bits(rest) | 0x80;
@@ -269,7 +269,7 @@ impl Form for Json {
 }
 
 impl Json {
-    /// JSON has no number for NaN and the infinities: their names stand in quotes.
+    /// JSON has no number for NaN and the infinities, so that their names are written in quotes.
     fn float8_or_name(finite: bool, out: &mut Vec<u8>, push: impl Fn(&mut Vec<u8>)) {
         if !finite {
             out.push(b'"');

@@ -1,4 +1,5 @@
-//! The text of a header's value: as within a struct, but a text or bytes alone without quotes.
+//! The text of a header's value. It is that of a value in a struct, except that a single text or
+//! bytes have no quotes.
 
 use super::form::{Form, HeaderText, Pair, Temporal, Union};
 use super::java::push_float;

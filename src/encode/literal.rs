@@ -1,5 +1,5 @@
-//! Values known when a plan is made: defaults, what stands in for a missing value, what stands in
-//! for an unchanged one.
+//! Values that are known when a plan is made: defaults, and the values in place of a missing or an
+//! unchanged value.
 
 use super::form::{Form, Union, push_code};
 use super::modes::Code;
@@ -17,7 +17,7 @@ pub(super) use crate::transform::shape::Literal;
 const EMPTY_GEOMETRY: [u8; 9] = [1, 7, 0, 0, 0, 0, 0, 0, 0];
 
 impl Literal {
-    /// What a default expression gives a schema; none where Debezium gives none.
+    /// The default that an expression gives a schema. `None` if Debezium has none.
     pub(super) fn of_default(expression: &str, kind: &ColumnKind, wire: &Wire) -> Option<Self> {
         match default_text(expression, kind)? {
             DefaultText::Computed => Self::computed(wire),
@@ -25,7 +25,7 @@ impl Literal {
         }
     }
 
-    /// What a schema says where a function computes the default.
+    /// The default in the schema if a function computes the column's default.
     fn computed(wire: &Wire) -> Option<Self> {
         match wire {
             Wire::Json => Some(Literal::Text("{}".to_owned())),
@@ -112,15 +112,15 @@ impl Literal {
         })
     }
 
-    /// The JSON text of a value that reads without loss.
+    /// The JSON text of a value, if that text reads back without loss.
     fn through_json(text: &[u8], wire: &Wire) -> Option<String> {
         let (mut out, mut tools) = (Vec::new(), Tools::default());
         transcode::value::<form::Json>(wire, text, &mut out, &mut tools).ok()?;
         String::from_utf8(out).ok()
     }
 
-    /// The empty value: what a required field holds where the row has none (before-images of
-    /// deletes). Of a sparse vector, whose field is never required, there is none.
+    /// The empty value: a required field holds it if the row has no value, as in the before-image
+    /// of a delete. A sparse vector has no empty value, because its field is never required.
     pub(super) fn empty(wire: &Wire) -> Option<Self> {
         let text = |text: &str| Literal::Text(text.to_owned());
         let zeros = |digits: u32| match digits {
@@ -185,8 +185,8 @@ impl Literal {
         })
     }
 
-    /// What a column's field holds in a row that does not have it: null, the schema's default, or
-    /// the empty value.
+    /// The content of a column's field in a row that does not have the column: null, the schema's
+    /// default, or the empty value.
     pub(super) fn missing(column: &Column, wire: &Wire) -> Option<Self> {
         let default = || {
             column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire))
@@ -194,15 +194,15 @@ impl Literal {
         if column.not_null { default().or_else(|| Literal::empty(wire)) } else { None }
     }
 
-    /// What stands for a value that the server did not send because it did not change; none for one
-    /// that can hold no sign of it (booleans, numbers, moments: of these only the lists are ever
-    /// stored out of line).
+    /// The placeholder for a value that the server did not send because it did not change. `None`
+    /// for types that cannot hold a placeholder, which are booleans, numbers and moments. Only
+    /// lists of these are ever stored out of line.
     ///
-    /// Texts are the placeholder, of whose `bytes` those that are no text are replaced, and bytes
-    /// its bytes; lists hold one of these, or the placeholder's bytes as signed numbers. Debezium
-    /// has no placeholder for decimals, several lists, geometries and vectors, and writes null:
-    /// ours are the placeholder's bytes as unscaled value or well-known binary, and the same rules
-    /// for lists.
+    /// For a text it is the placeholder's text, in which invalid `bytes` are replaced. For bytes it
+    /// is the placeholder's bytes. A list holds one such element, or the placeholder's bytes as
+    /// signed numbers. Debezium has no placeholder for decimals, several lists, geometries and
+    /// vectors, and writes null. Ours are the placeholder's bytes as unscaled value or well-known
+    /// binary, and the same rules for lists.
     pub(super) fn unavailable(wire: &Wire, bytes: &[u8]) -> Option<Self> {
         let placeholder = &*String::from_utf8_lossy(bytes);
         let numbers = || bytes.iter().map(|byte| byte.cast_signed());
@@ -299,8 +299,9 @@ impl Literal {
     }
 }
 
-/// The placeholder where bytes are text. In hex Debezium writes it as it is; in base64 it writes
-/// null, or stops at a required field, and ours is its code.
+/// The placeholder for bytes that are written as text. In hex Debezium writes the placeholder as it
+/// is. In base64 Debezium writes null, or stops at a required field, and we write the encoded
+/// placeholder.
 fn coded(code: Code, placeholder: &[u8]) -> String {
     let mut out = Vec::new();
     match code {
@@ -319,7 +320,7 @@ fn hstore_placeholder(placeholder: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// As Java's `UUID.nameUUIDFromBytes`: version 3, by MD5, without a name space.
+/// A UUID as Java's `UUID.nameUUIDFromBytes` makes it: version 3, by MD5, without a name space.
 fn name_based_uuid(name: &[u8]) -> String {
     let mut bytes: [u8; 16] = Md5::digest(name).into();
     bytes[6] = bytes[6] & 0x0F | 0x30;
@@ -341,7 +342,7 @@ mod tests {
 
     #[test]
     fn the_uuid_of_the_placeholder_is_debeziums() {
-        // Reference case toast-default.
+        // The expected value is that of the reference case toast-default.
         assert_eq!(
             name_based_uuid(b"__debezium_unavailable_value"),
             "b68a35a7-17ad-35b3-af2a-ae46edb4545a"

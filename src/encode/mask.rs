@@ -1,7 +1,8 @@
-//! Masks at work: what stands for a value, and for null.
+//! Applies masks: computes the text in place of a value, and in place of null.
 //!
-//! Made once per column; the row path hands in a value's text and a buffer that is used again. A
-//! hash's salt is taken in when the mask is made, so a row costs its own value only.
+//! A mask is made once for each column. The row path hands in a value's text and a buffer that is
+//! used again. A hash takes in its salt when the mask is made, so that a row only costs the hashing
+//! of its own value.
 
 use super::literal::Literal;
 use super::rules::{Algorithm, HashRule, Method, Payload};
@@ -14,7 +15,7 @@ use std::fmt;
 /// A mask of one column.
 #[derive(Clone, Debug)]
 pub(super) enum Mask {
-    /// Always the same, for null too.
+    /// The same stars for every value, also for null.
     Stars(Box<str>),
     Hash(Box<Hash>),
     /// The first UTF-16 units of a text, or bytes of a `bytea`.
@@ -24,15 +25,15 @@ pub(super) enum Mask {
     },
 }
 
-/// What a column's values are to a mask.
+/// The kinds of values, as masks distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
-    /// Characters, to Debezium as well.
+    /// The column has a character type, also for Debezium.
     Characters,
-    /// A text that Debezium's masks and hashes let through.
+    /// The value is a text that Debezium's masks and hashes let through.
     Text,
     Bytes,
-    /// Nothing that a mask has a form for.
+    /// No mask has a form for the value.
     Other,
 }
 
@@ -64,7 +65,7 @@ impl Mask {
         }
     }
 
-    /// What stands for null, if null is masked.
+    /// The text in place of null, if null is masked.
     pub(super) fn null(&self) -> Option<&str> {
         match self {
             Mask::Stars(stars) => Some(stars),
@@ -72,7 +73,8 @@ impl Mask {
         }
     }
 
-    /// What stands for a text; `buffer` is used where it is not a part of the text.
+    /// The text in place of a text. `buffer` holds the result if it is not a part of the given
+    /// text.
     pub(super) fn text<'a>(&'a self, text: &'a str, buffer: &'a mut String) -> &'a str {
         match self {
             Mask::Stars(stars) => stars,
@@ -85,7 +87,8 @@ impl Mask {
         }
     }
 
-    /// What stands for a value known when a plan is made; none stays none unless null is masked.
+    /// The literal in place of a value that is known when a plan is made. `None` stays `None`
+    /// unless null is masked.
     pub(super) fn literal(&self, literal: Option<Literal>) -> Option<Literal> {
         match (self, literal) {
             (Mask::Cut { units, bytes: true }, Some(Literal::Bytes(mut bytes))) => {
@@ -102,12 +105,12 @@ impl Mask {
     }
 }
 
-/// The first `units` UTF-16 units; a character of two is left out rather than split.
+/// The first `units` UTF-16 units. A character of two units is left out rather than split.
 fn cut(text: &str, units: usize) -> &str {
     if text.len() <= units {
         return text; // a unit takes at least a byte
     }
-    // In ASCII, as most texts begin, a byte is a unit.
+    // In ASCII, with which most texts begin, each byte is one unit.
     if let Some(start) = text.get(..units).filter(|start| start.is_ascii()) {
         return start;
     }
@@ -124,7 +127,7 @@ fn cut(text: &str, units: usize) -> &str {
 /// A hash over salt and value, written in hexadecimal.
 #[derive(Clone)]
 pub(super) struct Hash {
-    /// With the salt in it.
+    /// The state of the hash after the salt.
     salted: State,
     payload: Payload,
     /// At most this many digits.
@@ -190,7 +193,8 @@ const HASH_BYTES_MAX: usize = 64;
 
 /// Appends the first `digits` digits.
 fn push_hex(bytes: &[u8], digits: usize, out: &mut String) {
-    // Made in one piece: a character at a time costs as much as the hash of a short value.
+    // The digits are appended in one piece, because single characters would cost as much as the
+    // hash of a short value.
     let mut hex = [[0_u8; 2]; HASH_BYTES_MAX];
     for (pair, byte) in hex.iter_mut().zip(bytes) {
         *pair = [byte >> 4, byte & 15]
@@ -203,7 +207,8 @@ fn push_hex(bytes: &[u8], digits: usize, out: &mut String) {
     out.push_str(hex);
 }
 
-/// What Java's serialisation writes before a string of up to 65535 bytes, and before a longer one.
+/// The bytes that Java's serialisation writes before a string of up to 65535 bytes.
+/// `JAVA_LONG_STRING` is for a longer string.
 const JAVA_STRING: [u8; 5] = [0xAC, 0xED, 0, 5, 0x74];
 const JAVA_LONG_STRING: [u8; 5] = [0xAC, 0xED, 0, 5, 0x7C];
 
@@ -239,8 +244,8 @@ impl Hash {
     }
 }
 
-/// Bytes of a character as Java serialises it: NUL takes two, a character of two units three for
-/// each.
+/// Bytes of a character as Java serialises it: NUL takes two bytes, and a character of two units
+/// takes three bytes for each unit.
 fn modified_utf8_len(c: char) -> usize {
     match c {
         '\0' => 2,

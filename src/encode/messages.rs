@@ -3,7 +3,7 @@
 //!
 //! Debezium's `DecodeLogicalDecodingMessageContent` makes the document a struct, so that its outbox
 //! router finds its fields. Here the outline of the document is part of the message's route. A
-//! message whose content is no such document halts the stream, as it ends Debezium's task.
+//! message whose content is not such a document halts the stream. It ends the task of Debezium.
 
 use super::document::Document;
 use super::encoder::{EncodeError, Encoder};
@@ -20,7 +20,7 @@ use crate::transform::outline::Source;
 use crate::transform::shape::{Base, Kind, Literal, Meta, Node, Part, Shape};
 use std::sync::Arc;
 
-/// The name of messages where those of tables stand.
+/// The name of logical messages in places where a table's name stands.
 pub(super) const MESSAGES: &str = "logical messages";
 
 impl Planner {
@@ -30,7 +30,7 @@ impl Planner {
         Some(Arc::new(Router::of_messages(rules, &routing)))
     }
 
-    /// What the records of messages with this route look like.
+    /// The form of the records of messages with this route.
     pub(super) fn message_routed(&self, route: &str) -> Result<Draft, PlanError> {
         let fault = |transform| PlanError::Transform { table: MESSAGES.to_owned(), transform };
         let shape = self.decoded(route);
@@ -79,7 +79,7 @@ impl Router {
     /// Writes the route of a message to `route`, in place of what is there.
     ///
     /// # Errors
-    /// The content is no document, or lacks a field that an event has.
+    /// The content is not a document, or lacks a field that an event has.
     pub fn of_message(&self, content: &[u8], route: &mut String) -> Result<(), EncodeError> {
         let (Of::Messages(rules), RoutedBy::Outbox(outbox)) = (&self.of, &self.by) else {
             unreachable!("a table's router has no messages")

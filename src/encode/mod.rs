@@ -1,9 +1,10 @@
 //! Changes become records: topics, keys, Debezium's envelope, Avro and JSON.
 //!
-//! When a relation appears, [`Planner::draft`] says which schemas its records have; with the ids
-//! the registry gave them the draft becomes a [`Plan`], and [`Encoder`] writes rows by it: from the
+//! When a relation appears, [`Planner::draft`] says which schemas its records have. With the ids of
+//! the registry, the draft becomes a [`Plan`]. [`Encoder`] writes rows by the plan: from the
 //! server's text straight into one reused buffer, without a value tree and without a look-up by
-//! name. Nothing here asks a registry (`registry` does), knows a partition's count, or keeps a row.
+//! name. Only `registry` asks a registry. Nothing here knows the number of partitions or keeps a
+//! row.
 
 mod plain_text;
 mod avro_text;
@@ -88,7 +89,7 @@ impl Format {
     }
 }
 
-/// What shapes every record.
+/// The settings that decide the form of every record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The first part of every topic (`topics.prefix`).
@@ -105,12 +106,12 @@ pub struct Config {
     pub context_headers: bool,
     /// Whether records carry `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`.
     pub identity_headers: bool,
-    /// What stands for a value the server did not send because it did not change; see
+    /// The placeholder for a value that the server did not send because it did not change; see
     /// [`Config::placeholder_bytes`].
     pub placeholder: String,
     /// The forms of the types that have more than one.
     pub modes: Modes,
-    /// What is left out, masked, renamed and keyed otherwise.
+    /// The rules about left out, masked and renamed columns, and about other keys.
     pub rules: Arc<Rules>,
     /// How records are reshaped.
     pub transforms: Arc<Chain>,
@@ -137,8 +138,8 @@ impl Config {
             transforms: Arc::default(),
         }
     }
-    /// The placeholder's bytes: those of its text, or those that `hex:` and an even number of
-    /// digits name.
+    /// The placeholder's bytes: the bytes of its text, or the bytes that are given as `hex:` with
+    /// an even number of digits.
     #[must_use]
     pub fn placeholder_bytes(&self) -> Vec<u8> {
         let digits = self.placeholder.strip_prefix("hex:").and_then(|digits| {

@@ -1,12 +1,13 @@
-//! What can be chosen about the forms of types.
+//! The choices about the forms of types.
 //!
-//! The words are Debezium's (`time.precision.mode` and its siblings), so that its readers get what
-//! they got. Which form a column's values have under them is `wire`'s business.
+//! The words are Debezium's (`time.precision.mode` and its siblings), so that readers of Debezium's
+//! records get the same values. `wire` decides which form a column's values have under these modes.
 
 /// The forms of the types that have more than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Modes {
-    /// `date`, `time` and `timestamp`; those with a time zone are text in each mode.
+    /// How `date`, `time` and `timestamp` are written. Types with a time zone are text in each
+    /// mode.
     pub time: TimeMode,
     /// How `numeric` and `money` are written.
     pub decimals: DecimalMode,
@@ -14,22 +15,23 @@ pub struct Modes {
     pub intervals: IntervalMode,
     /// How `hstore` is written.
     pub hstore: HstoreMode,
-    /// `bytea`, the content of logical messages, and unknown types as bytes.
+    /// How `bytea`, the content of logical messages, and unknown types as bytes are written.
     pub binary: BinaryMode,
     /// Digits after the point of a precise `money`, at most [`Modes::MONEY_DIGITS_MAX`].
     pub money_digits: u8,
-    /// Types without a mapping of their own.
+    /// How types without a mapping of their own are written.
     pub unknown_types: UnknownMode,
 }
 
 impl Modes {
-    /// 64 bits of hundredths with these digits after the point fit 128 bits; no currency has more
-    /// than four.
+    /// The most digits after the point of a `money`. With this many, 64 bits of hundredths fit 128
+    /// bits. No currency has more than four.
     pub const MONEY_DIGITS_MAX: u8 = 16;
 }
 
 impl Default for Modes {
-    /// Debezium's defaults, but unknown types are text instead of being left out.
+    /// Debezium's defaults, except that unknown types are written as text instead of being left
+    /// out.
     fn default() -> Self {
         Modes {
             time: TimeMode::Adaptive,
@@ -46,24 +48,24 @@ impl Default for Modes {
 /// Debezium's `time.precision.mode`: unit and type of dates, times and timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeMode {
-    /// Milliseconds up to three digits of a fraction, else microseconds.
+    /// A number of milliseconds for up to three digits of a fraction, and of microseconds for more.
     Adaptive,
-    /// As `Adaptive`, with `time` always in microseconds.
+    /// Like `Adaptive`, with `time` always in microseconds.
     AdaptiveTimeMicroseconds,
-    /// Connect's own types, in milliseconds: microseconds are cut off.
+    /// Connect's own types, in milliseconds. Microseconds are cut off.
     Connect,
     /// Texts in the forms of ISO 8601.
     IsoString,
     /// A number of microseconds, whatever the column's precision.
     Microseconds,
-    /// Nanoseconds; a timestamp before 1677 or after 2262 has none.
+    /// A number of nanoseconds. A timestamp before 1677 or after 2262 has no such number.
     Nanoseconds,
 }
 
 /// Debezium's `decimal.handling.mode`: how `numeric` and `money` are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecimalMode {
-    /// Unscaled value and scale.
+    /// The unscaled value with its scale.
     Precise,
     /// The nearest 64-bit floating point number.
     Double,
@@ -74,7 +76,7 @@ pub enum DecimalMode {
 /// Debezium's `interval.handling.mode`: a number of microseconds or a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntervalMode {
-    /// Microseconds, a month being 30.4375 days.
+    /// A number of microseconds, with 30.4375 days for each month.
     Numeric,
     /// An ISO duration with every part.
     Text,
@@ -92,9 +94,9 @@ pub enum HstoreMode {
 /// Debezium's `binary.handling.mode`: bytes, or a text that encodes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BinaryMode {
-    /// Bytes in Avro, Base64 in JSON.
+    /// The bytes themselves, which are Base64 in JSON.
     Bytes,
-    /// Text in one of these.
+    /// A text in this code.
     Coded(Code),
 }
 
@@ -103,16 +105,17 @@ pub enum BinaryMode {
 pub enum Code {
     /// Base64 with `+`, `/` and padding (RFC 4648, section 4).
     Base64,
-    /// The same with `-` and `_`, padded too.
+    /// Base64 with `-`, `_` and padding (RFC 4648, section 5).
     Base64Url,
-    /// Two digits a byte, in lower case.
+    /// Two hexadecimal digits for each byte, in lower case.
     Hex,
 }
 
-/// Ours; Debezium's `include.unknown.datatypes` is `Bytes` or `Drop`.
+/// How types without a mapping are written. Debezium's `include.unknown.datatypes` corresponds to
+/// `Bytes` or `Drop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownMode {
-    /// The text Postgres prints.
+    /// The text that Postgres prints.
     Text,
     /// The bytes of that text, in the form of `binary`.
     Bytes,

@@ -7,8 +7,9 @@ use super::transcode::{Fault, Tools};
 use crate::table::value::{Days, Interval, IntervalParts, MICROS_PER_DAY, Moment, civil_of};
 use crate::transform::times::{INFINITY_MICROS, NEGATIVE_INFINITY_MICROS};
 
-/// Infinite dates are the ends of 32 bits: they sort after and before every date Postgres has.
-/// (Debezium's numbers for them differ between snapshot and stream and lie in the past both.)
+/// A date as a number of days. Infinite dates are the ends of 32 bits, which sort after and before
+/// every date of Postgres. (Debezium's numbers for them differ between snapshot and stream, and
+/// both lie in the past.)
 pub(super) fn date_number(days: Days) -> i64 {
     i64::from(match days {
         Days::Finite(days) => days,
@@ -17,7 +18,8 @@ pub(super) fn date_number(days: Days) -> i64 {
     })
 }
 
-/// `2016-11-04Z`; infinities by name, where Debezium writes dates of its own.
+/// A date as `2016-11-04Z`. Infinities have their names, while Debezium writes dates of its own for
+/// them.
 pub(super) fn date_text(days: Days) -> Short {
     let mut text = Short::new();
     match days {
@@ -31,7 +33,7 @@ pub(super) fn date_text(days: Days) -> Short {
     text
 }
 
-/// Milliseconds, with a note of what is below them.
+/// A time in milliseconds. A remainder below them is noted.
 pub(super) fn connect_time(micros: i64, tools: &mut Tools) -> i64 {
     if micros % 1000 != 0 {
         tools.note(Loss::BelowMillis);
@@ -39,8 +41,8 @@ pub(super) fn connect_time(micros: i64, tools: &mut Tools) -> i64 {
     micros.div_euclid(1000)
 }
 
-/// Milliseconds; what those cannot say was rounded away by Postgres before, or is noted for
-/// Connect's own type.
+/// A timestamp in milliseconds. Postgres has rounded a smaller fraction away before, or the caller
+/// notes it for Connect's own type.
 pub(super) fn timestamp_millis(moment: Moment) -> i64 {
     match moment {
         Moment::Infinity => INFINITY_MICROS / 1000,
@@ -66,7 +68,7 @@ pub(super) fn timestamp_micros(moment: Moment) -> Result<i64, Fault> {
     }
 }
 
-/// Nanoseconds; infinities are the ends of 64 bits.
+/// A timestamp in nanoseconds. Infinities are the ends of 64 bits.
 pub(super) fn timestamp_nanos(moment: Moment) -> Result<i64, Fault> {
     match moment {
         Moment::Infinity => Ok(i64::MAX),
@@ -78,8 +80,8 @@ pub(super) fn timestamp_nanos(moment: Moment) -> Result<i64, Fault> {
     }
 }
 
-/// ISO form in UTC with at least `precision` digits of a fraction; infinities by name. Years beyond
-/// 9999 have a plus, years before 1 are astronomical (0000 is 1 BC).
+/// A moment in ISO form in UTC, with at least `precision` digits of a fraction. Infinities have
+/// their names. Years beyond 9999 have a plus, and years before 1 are astronomical (0000 is 1 BC).
 pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
     let mut text = Short::new();
     match moment {
@@ -106,7 +108,8 @@ pub(super) fn iso_text(moment: Moment) -> Short {
     text
 }
 
-/// `13:51:30.123Z`. The end of a day, 24:00:00, is the start of the next, with a note.
+/// A time as `13:51:30.123Z`. The end of a day, 24:00:00, becomes the start of the next day, with a
+/// note.
 pub(super) fn time_text(micros: i64, end_of_day: bool, tools: &mut Tools) -> Short {
     if end_of_day {
         tools.note(Loss::EndOfDay);
@@ -155,8 +158,8 @@ fn push_moment(text: &mut Short, days: i64, micros: i64, least: usize) {
     push_clock(text, micros, least);
 }
 
-/// Hours, minutes, seconds, a fraction of at least `least` digits and no zeros at its end beyond
-/// them, and `Z`.
+/// Appends hours, minutes, seconds, a fraction, and `Z`. The fraction has at least `least` digits,
+/// and no zeros at its end beyond them.
 fn push_clock(text: &mut Short, micros: i64, least: usize) {
     let (seconds, fraction) =
         (micros.unsigned_abs() / 1_000_000, micros.unsigned_abs() % 1_000_000);
@@ -169,8 +172,8 @@ fn push_clock(text: &mut Short, micros: i64, least: usize) {
     text.push(b"Z");
 }
 
-/// A point and the microseconds of a second, with at least `least` digits; nothing if there are
-/// none.
+/// Appends a point and the microseconds of a second, with at least `least` digits. Appends nothing
+/// if there are no digits.
 fn push_fraction(text: &mut Short, mut micros: u64, least: usize) {
     let mut width = 6;
     while width > least && micros.is_multiple_of(10) {
@@ -182,7 +185,7 @@ fn push_fraction(text: &mut Short, mut micros: u64, least: usize) {
     }
 }
 
-/// Beyond 64 bits of microseconds the nearest end stands, as Debezium has it, and is noted.
+/// An interval in microseconds. Beyond 64 bits it is the nearest end, as in Debezium, with a note.
 pub(super) fn interval_micros(interval: Interval, tools: &mut Tools) -> i64 {
     let micros = match interval {
         Interval::Infinity => i128::MAX,
@@ -195,7 +198,8 @@ pub(super) fn interval_micros(interval: Interval, tools: &mut Tools) -> i64 {
     })
 }
 
-/// `P1Y2M3DT4H5M6.78S`: every part, each with its sign; infinities by name.
+/// An interval as `P1Y2M3DT4H5M6.78S`, with every part, each with its sign. Infinities have their
+/// names.
 pub(super) fn interval_text(interval: Interval) -> Short {
     let mut text = Short::new();
     match interval {

@@ -1,10 +1,10 @@
-//! What an event says less exactly than the row did.
+//! Notes about values that an event holds less exactly than the row.
 //!
-//! The schemas are Debezium's and cannot hold everything Postgres can. Where a value had to become
-//! null, or lost a part that the schema has no room for, the encoder says so here, row by row; the
-//! pipeline counts it by table and column.
+//! The schemas are Debezium's and cannot hold every value of Postgres. If a value had to become
+//! null, or lost a part that the schema has no room for, the encoder notes that for each row. The
+//! row path counts the notes by table.
 
-/// A column of the row just encoded, and what its event does not say.
+/// A column of the last row, and the loss in its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Index into the table's columns.
@@ -16,35 +16,35 @@ pub struct Note {
 /// The ways in which a field can say less than its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loss {
-    /// A `numeric` NaN or infinity: a decimal has no such value, the field (or the list's element)
-    /// is null.
+    /// A `numeric` NaN or infinity. A decimal has no such value, so that the field (or the list's
+    /// element) is null.
     NotANumber,
-    /// A `timestamp` beyond 64 bits of the field's unit: microseconds end in the year 294247,
-    /// nanoseconds begin in 1677 and end in 2262. The field is null.
+    /// A `timestamp` beyond 64 bits of the field's unit. Microseconds end in the year 294247, and
+    /// nanoseconds reach from 1677 to 2262. The field is null.
     BeyondUnit,
-    /// Microseconds in a field of milliseconds (Connect's own types): they are cut off.
+    /// Microseconds in a field of milliseconds (Connect's own types). They are cut off.
     BelowMillis,
     /// A `numeric` beyond the range of a floating point field, which holds an infinity.
     BeyondDouble,
-    /// Digits of a `money` beyond those of its field: it is rounded, half away from zero.
+    /// Digits of a `money` beyond those of its field. The value is rounded, half away from zero.
     MoneyRounded,
-    /// A `sparsevec` with more than 32767 dimensions, which are 16 bits: the field is null.
+    /// A `sparsevec` with more than 32767 dimensions, for which the field has 16 bits. The field is
+    /// null.
     BeyondInt16,
-    /// An empty `varbit(1)`, whose field is a boolean: the field is null.
+    /// An empty `varbit(1)`, whose field is a boolean. The field is null.
     EmptyBits,
-    /// A NULL in an array whose elements are required (of an enum, for example): the whole field is
+    /// A NULL in an array whose elements are required (of an enum, for example). The whole field is
     /// null.
     NullElement,
-    /// An array of more than one dimension or with bounds of its own: its elements are one list in
+    /// An array of more than one dimension or with bounds of its own. Its elements are one list in
     /// row-major order.
     ArrayShape,
-    /// An `interval` beyond 64 bits of microseconds: the field holds the nearest end.
+    /// An `interval` beyond 64 bits of microseconds. The field holds the nearest end.
     IntervalCut,
-    /// A time of 24:00:00 in text: the field holds the same moment of the next day, 00:00:00
-    /// (shifted to UTC).
+    /// A time of 24:00:00 in text. The field holds 00:00:00 of the next day (shifted to UTC).
     EndOfDay,
-    /// An unchanged value out of line, of a type that can hold no placeholder: null, or empty in a
-    /// required field.
+    /// An unchanged value out of line, of a type that can hold no placeholder. The field is null,
+    /// or empty if it is required.
     Unavailable,
 }
 
@@ -84,9 +84,9 @@ impl Loss {
         }
     }
 
-    /// What follows WHERE in a query that finds the rows of a table with such a value: a condition,
-    /// and an order where the condition takes more rows than those. `column` is quoted.
-    /// `None` where the value alone does not show it.
+    /// The part after WHERE in a query that finds the rows of a table with such a value: a
+    /// condition, and an order if the condition accepts further rows. `column` is quoted. `None` if
+    /// the value alone does not show the loss.
     #[must_use]
     pub fn condition(self, column: &str) -> Option<String> {
         Some(match self {

@@ -1,7 +1,7 @@
-//! Notifications of copies: Debezium's records that tell how a snapshot goes on.
+//! Notifications of copies: Debezium's records about the progress of a snapshot.
 //!
-//! One topic, a key with the notice's id, a value with its type, what it is about and a map of
-//! texts. What is told when is the pipeline's business.
+//! All notices go to one topic. The key has the notice's id. The value has the notice's type, the
+//! kind of copy and a map of texts. `backfill` and `initial` decide when there is a notice.
 
 use super::Format;
 use super::column::Key;
@@ -12,16 +12,16 @@ use super::plan::Plan;
 use super::schema::{Base, Field, Schema, field, required};
 use crate::change::Position;
 
-/// What a notice says.
+/// The content of a notice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// A UUID, or the id of the signal that asked for the copy.
     pub id: String,
-    /// What happened: `STARTED`, `COMPLETED`, ...
+    /// The event, such as `STARTED` or `COMPLETED`.
     pub kind: &'static str,
-    /// To what: `Initial Snapshot` or `Incremental Snapshot`.
+    /// The kind of copy: `Initial Snapshot` or `Incremental Snapshot`.
     pub aggregate: &'static str,
-    /// More of it, by name.
+    /// Further entries by name.
     pub data: Vec<(&'static str, String)>,
     /// Milliseconds since 1970, by the agent's clock.
     pub at_ms: i64,

@@ -21,7 +21,7 @@ pub enum Placed {
     },
     /// The change itself, whose commit follows it.
     Change {
-        /// LSN of the change, which lies below that of its commit.
+        /// LSN of the change, which lies below the LSN of its commit.
         lsn: Lsn,
         /// Its transaction. `None` for a message outside a transaction.
         xid: Option<Xid>,

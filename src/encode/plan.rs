@@ -1,8 +1,8 @@
-//! Plans: what is decided once for a relation, so that no row has to.
+//! Plans: the decisions about a relation that are made once, and not for each row.
 //!
-//! A draft has the schemas' texts and no ids; with the registry's ids it becomes a plan. A plan is
-//! immutable, knows topic, envelope, columns and key in the form they are written in, and belongs
-//! to one version of one table.
+//! A draft has the schemas' texts and no ids. With the registry's ids it becomes a plan. A plan is
+//! immutable and belongs to one version of one table. It has topic, envelope, columns and key in
+//! the form in which they are written.
 
 use super::auxiliary::Auxiliary;
 use super::column::{ColumnPlan, Key, columns_of};
@@ -26,28 +26,28 @@ pub(super) const TOPIC_LENGTH_MAX: usize = 249; // Kafka's
 /// A schema as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvroSchema {
-    /// Where: `<topic>-key` or `<topic>-value`.
+    /// The subject: `<topic>-key` or `<topic>-value`.
     pub subject: String,
-    /// What, to the letter.
+    /// The text of the schema, to the letter.
     pub text: String,
 }
 
-/// The ids a registry gave a draft's schemas. JSON needs none.
+/// The ids that a registry gave a draft's schemas. JSON needs none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
-    /// Of the key's schema, if the draft has one.
+    /// The id of the key's schema, if the draft has one.
     pub key: Option<u32>,
-    /// Of the value's schema.
+    /// The id of the value's schema.
     pub value: u32,
 }
 
-/// Makes drafts. One for a pipeline; cheap to ask.
+/// Makes drafts. A pipeline has one planner.
 #[derive(Clone, Debug)]
 pub struct Planner {
     shared: Arc<Shared>,
 }
 
-/// What all plans of a pipeline share.
+/// The parts that all plans of a pipeline share.
 #[derive(Debug)]
 struct Shared {
     config: Config,
@@ -59,9 +59,9 @@ struct Shared {
 #[derive(Debug)]
 pub(super) struct FixedHeaders {
     pub(crate) context: Vec<(&'static str, Box<[u8]>)>,
-    /// Names and values of `context` together.
+    /// Bytes of the names and values of `context` together.
     pub context_bytes: usize,
-    /// Stands for `context` where headers are compared ([`Record::headers_token`]).
+    /// A token that stands for `context` when headers are compared ([`Record::headers_token`]).
     ///
     /// [`Record::headers_token`]: super::encoder::Record::headers_token
     pub token: Arc<()>,
@@ -92,28 +92,28 @@ impl Planner {
         Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
     }
 
-    /// Whether schemas name the declared types of some columns: then rows of the first copy have
-    /// another one.
+    /// Whether schemas name the declared types of some columns. The schemas of the first copy then
+    /// differ from those of the stream.
     #[must_use]
     pub fn names_source_types(&self) -> bool {
         self.shared.config.rules.name_source_types()
     }
 
-    /// What it was made with.
+    /// The configuration of this planner.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.shared.config
     }
 
-    /// What the records of a table look like.
+    /// The draft for the records of a table.
     ///
     /// # Errors
-    /// A name that Avro or Kafka does not allow, or a key that old rows do not hold.
+    /// A name is not allowed by Avro or Kafka, or old rows do not hold the key.
     pub fn draft(&self, table: &Table) -> Result<Draft, PlanError> {
         self.draft_by(table, None)
     }
 
-    /// What the records of a routed table look like for rows with this route.
+    /// The draft for the records of a routed table, for rows with this route.
     ///
     /// # Errors
     /// See [`Planner::draft`].
@@ -161,7 +161,7 @@ impl Planner {
         Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape), None)))
     }
 
-    /// What logical messages look like: topic `<prefix>.message`, unless they are events.
+    /// The draft for logical messages. Their topic is `<prefix>.message`, unless they are events.
     #[must_use]
     pub fn message_draft(&self) -> Draft {
         let topic = self.message_topic();
@@ -175,7 +175,7 @@ impl Planner {
         naming::topic(&format!("{}.message", self.shared.config.prefix))
     }
 
-    /// What the records of transactions look like.
+    /// The draft for the records of transactions.
     #[must_use]
     pub fn transaction_draft(&self) -> Draft {
         let config = &self.shared.config;
@@ -185,13 +185,13 @@ impl Planner {
         self.auxiliary_draft(topic, Auxiliary::Transactions)
     }
 
-    /// What heartbeats look like.
+    /// The draft for heartbeats.
     #[must_use]
     pub fn heartbeat_draft(&self) -> Draft {
         self.auxiliary_draft(self.shared.config.heartbeat_topic(), Auxiliary::Heartbeats)
     }
 
-    /// What notifications look like; none where no topic is named for them.
+    /// The draft for notifications. `None` if the configuration names no topic for them.
     #[must_use]
     pub fn notice_draft(&self) -> Option<Draft> {
         let topic = self.shared.config.rules.notice_topic.clone()?;
@@ -242,17 +242,17 @@ impl Planner {
 
 /// A plan without schema ids.
 ///
-/// In format `json` the schemas' texts are empty, in `json-schema` they are Connect's: neither is
+/// In format `json` the schemas' texts are empty. In `json-schema` they are Connect's, and are not
 /// for a registry.
 #[derive(Clone, Debug)]
 pub struct Draft {
     /// The topic of all records.
     pub topic: String,
-    /// The key's schema; none for a table without key.
+    /// The key's schema. `None` for a table without key.
     pub key: Option<AvroSchema>,
     /// The value's schema, whose name ends in `.Envelope` for rows. None if no record has a value.
     pub value: Option<AvroSchema>,
-    /// Says which topics the records of a routed table go to. The draft is then of no topic.
+    /// Finds the topics of the records of a routed table. The draft then belongs to no topic.
     pub router: Option<Arc<Router>>,
     pub(super) what: What,
     shared: Arc<Shared>,
@@ -260,9 +260,10 @@ pub struct Draft {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// With the shapes of transformed records, in the order of `Kind::ALL`.
+    /// Rows of a table, with the shapes of transformed records in the order of `Kind::ALL`.
     Rows(Box<Filtered>, Option<Vec<Option<Shape>>>),
-    /// With the shape of an event in the place of `Kind::Create`, if they are events.
+    /// Logical messages. If they are events, the shape of an event is in the place of
+    /// `Kind::Create`.
     Messages(Option<Vec<Option<Shape>>>),
     Auxiliary(Auxiliary),
 }
@@ -355,7 +356,7 @@ impl Draft {
     }
 }
 
-/// What stands before and after a key or value.
+/// The bytes before and after a key or value.
 fn frame(format: Format, schema: &str, id: u32) -> (Vec<u8>, Vec<u8>) {
     match format {
         Format::Avro => {
@@ -387,7 +388,7 @@ pub struct Plan {
     router: Option<Arc<Router>>,
 }
 
-/// Which records that are not a row's own are written.
+/// The kinds of further records that are written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Emits {
     pub tombstones: bool,
@@ -410,7 +411,7 @@ impl Plan {
         &self.topic
     }
 
-    /// What finds the plan of a row, if rows of the table go to many topics.
+    /// Finds the plan of a row, if rows of the table go to many topics.
     #[must_use]
     pub fn router(&self) -> Option<&Arc<Router>> {
         self.router.as_ref()
@@ -422,8 +423,8 @@ impl Plan {
         !matches!(self.key, Key::None)
     }
 
-    /// The columns of a record's key, in its order, as places in the table; none where records have
-    /// no key.
+    /// The columns of a record's key, in the order of the key, as places in the table. There are
+    /// none if records have no key.
     pub fn key_places(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = match &self.key {
             Key::Columns { columns, .. } => columns.as_slice(),
@@ -447,14 +448,15 @@ impl Config {
         self.rules.reroute.as_ref().map_or_else(|| own.clone(), |reroute| reroute.topic.apply(&own))
     }
 
-    /// The topic of a table that shares it with no other, before characters that Kafka does not
-    /// have are replaced.
+    /// The topic of a table that shares its topic with no other table. Characters that Kafka does
+    /// not allow are not yet replaced.
     fn own_topic(&self, table: &TableName) -> String {
         [&*self.prefix, &*table.namespace, &*table.name].join(&self.rules.delimiter)
     }
 
-    /// The field that names a table in its keys, and what it holds; none where keys of tables never
-    /// meet, and of a table without key, whose rows would all have the same one.
+    /// The field that names a table in its keys, and the content of the field. `None` if keys of
+    /// several tables never meet, and for a table without key, whose rows would all have the same
+    /// key.
     fn key_field(&self, table: &Table) -> Option<(String, String)> {
         let reroute = self.rules.reroute.as_ref().filter(|_| !table.key.is_empty())?;
         let own = self.own_topic(&table.name);

@@ -1,4 +1,4 @@
-//! Why no plan can be made for a table: each with its place and the way out.
+//! Why no plan can be made for a table. Each error names the place and a way to correct it.
 
 use crate::table::typed::in_sql;
 use crate::transform::TransformError;
@@ -7,7 +7,8 @@ use crate::transform::TransformError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PlanError {
-    /// A part of the topic is no Avro name, so the schemas cannot have a namespace of it.
+    /// A part of the topic is not an Avro name, so that the schemas cannot have it in their
+    /// namespace.
     #[error(
         "table {table}: `{part}` cannot be part of an Avro namespace (letters, digits and _, not \
          first a digit); rename it, exclude the table, adjust it by events.schema_names = \
@@ -18,14 +19,14 @@ pub enum PlanError {
         /// The prefix, namespace or table name at fault.
         part: String,
     },
-    /// A column's name is no Avro name.
+    /// A column's name is not an Avro name.
     #[error(
         "column `{column}` of table {table} has a name that Avro does not allow (letters, digits \
          and _, not first a digit); rename it, exclude it, adjust it by events.field_names = \
          \"avro\", or use events.format = \"json\""
     )]
     ColumnName { table: String, column: String },
-    /// The old rows of deletes and key changes would not say which key they had.
+    /// The old rows of deletes and key changes do not hold the key.
     #[error(
         "table {table}: the replica identity does not hold the key column `{column}`, so deletes \
          could not be keyed; use an identity that holds it (ALTER TABLE {} REPLICA IDENTITY FULL) \
@@ -37,7 +38,7 @@ pub enum PlanError {
         /// The first key column that old rows lack.
         column: String,
     },
-    /// The rows' key would lack a column.
+    /// A column of the key cannot be written.
     #[error(
         "table {table}: its key column `{column}` is of type {type_name}, which \
          events.unknown_types = \"{mode}\" leaves out, so rows could not be told apart; write \
@@ -47,7 +48,7 @@ pub enum PlanError {
         table: String,
         column: String,
         type_name: String,
-        /// The mode that leaves it out.
+        /// The mode that leaves the column out.
         mode: &'static str,
     },
     /// The topic's name is too long for Kafka.
@@ -56,7 +57,7 @@ pub enum PlanError {
          topics.prefix, or exclude the table"
     )]
     Topic { table: String, topic: String },
-    /// The rule for topics makes no topic's name.
+    /// The rule for topics makes a name that Kafka does not allow.
     #[error(
         "table {table}: topics.regex and topics.replacement make `{topic}` of its topic, and a \
          topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`; correct them"
@@ -68,20 +69,20 @@ pub enum PlanError {
          field otherwise"
     )]
     KeyField { table: String, field: String },
-    /// A column of the key is masked: its values would stand in keys as they are.
+    /// A column of the key is masked, but its values would stand in keys as they are.
     #[error(
         "table {table}: column `{column}` is masked and part of the key, where its values would \
          stand unmasked; give the table another key under [keys], or take the column out of the \
          mask"
     )]
     MaskedKey { table: String, column: String },
-    /// The column that makes the topics is masked: its values would stand in topics' names.
+    /// The column that makes the topics is masked, but its values would stand in topics' names.
     #[error(
         "table {table}: column `{column}` is masked and makes the topics, whose names would hold \
          its values; take the column out of the mask, or route by another one"
     )]
     MaskedRoute { table: String, column: String },
-    /// Deletes would not say which topic their row had.
+    /// The old rows of deletes do not hold the column that makes the topic.
     #[error(
         "table {table}: the replica identity does not hold column `{column}`, which makes the \
          topics, so deletes would have none; use an identity that holds it (ALTER TABLE {} REPLICA \
@@ -89,14 +90,14 @@ pub enum PlanError {
         in_sql(table)
     )]
     RouteOutsideIdentity { table: String, column: String },
-    /// A column of the key is left out of rows: its values would stand in keys.
+    /// A column of the key is left out of rows, but its values would stand in keys.
     #[error(
         "table {table}: column `{column}` is excluded and part of the key, where its values would \
          stand; give the table another key under [keys], or allow it by columns.excluded_keys = \
          \"keep\""
     )]
     ExcludedKey { table: String, column: String },
-    /// Two masks for one column.
+    /// One column has two masks.
     #[error(
         "table {table}: column `{column}` has two masks, masks.{} and masks.{}; take it out of one \
          of them", masks[0], masks[1]
@@ -104,7 +105,7 @@ pub enum PlanError {
     TwoMasks {
         table: String,
         column: String,
-        /// The operator's words for them.
+        /// The operator's words for the two masks.
         masks: [String; 2],
     },
     /// A mask has no form for a column's type.
@@ -119,13 +120,13 @@ pub enum PlanError {
         /// The operator's word for the mask.
         mask: String,
     },
-    /// Two keys for one table.
+    /// One table has two keys.
     #[error(
         "table {table}: [keys] has two entries for it, `{}` and `{}`; take it out of one of \
          them", keys[0], keys[1]
     )]
     TwoKeys { table: String, keys: [String; 2] },
-    /// A key names a column that is not there.
+    /// A key names a column that the table does not have.
     #[error(
         "table {table}: keys.\"{key}\" names column `{column}`, which the table does not have; \
          correct the name"
@@ -142,13 +143,13 @@ pub enum PlanError {
     /// A transform leaves a required field without value.
     #[error("table {table}: the transforms leave the required field `{field}` without a value")]
     NullRequired { table: String, field: String },
-    /// A transform makes a topic that Kafka does not take.
+    /// A transform makes the name of a topic that Kafka does not allow.
     #[error(
         "table {table}: the transforms send it to topic `{topic}`; a topic has letters a-z and \
          A-Z, digits, `.`, `_` and `-`, at most 249"
     )]
     ShapedTopic { table: String, topic: String },
-    /// A transform makes a name that Avro does not take.
+    /// A transform makes a name that Avro does not allow.
     #[error(
         "table {table}: the transforms name something `{name}`, which Avro does not allow \
          (letters, digits and _, not first a digit); choose another name, or use events.format = \
@@ -161,7 +162,7 @@ pub enum PlanError {
          to apply them to other tables, or leave the condition out"
     )]
     Divided { table: String, of: &'static str },
-    /// Two columns have one name once it is adjusted.
+    /// Two columns have the same name after the adjustment of names.
     #[error(
         "table {table}: columns `{}` and `{}` are both `{field}` in events; exclude or rename one, \
          or use events.field_names = \"avro_unicode\"", columns[0], columns[1]

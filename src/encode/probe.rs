@@ -1,8 +1,8 @@
-//! What is asked of a row before its topic is known: the conditions that can drop it, and the
-//! expressions that name its topic.
+//! The expressions that are evaluated for a row before its topic is known: conditions that can drop
+//! the row, and expressions that name its topic.
 //!
-//! A probe writes no record. It has a plan of its own, since the plan of the row is found by the
-//! answer.
+//! A probe writes no record. It has a plan of its own, because the plan of the row follows from the
+//! result.
 
 use super::condition::Question;
 use super::encoder::{EncodeError, Encoder};
@@ -14,24 +14,25 @@ use crate::change::{Context, Row};
 use crate::transform::expression::compare::Value;
 use crate::transform::shape::Kind;
 
-/// What is asked of the rows of a table.
+/// The expressions for the rows of a table.
 #[derive(Debug)]
 pub(super) struct Probe {
     /// The table's columns and key, without transforms.
     pub plan: Plan,
-    /// In the order of [`Kind::ALL`]. None where the record is dropped.
+    /// The expressions for each kind, in the order of [`Kind::ALL`]. `None` for a kind that is
+    /// dropped.
     pub kinds: Vec<Option<Asks>>,
 }
 
-/// What is asked of one kind of record.
+/// The expressions for one kind of record.
 #[derive(Debug)]
 pub(super) struct Asks {
     pub conditions: Vec<Question>,
-    /// The last one that is not null counts.
+    /// Expressions for the topic. The last result that is not null counts.
     pub topics: Vec<Question>,
 }
 
-/// What a probe has found out of a row.
+/// The result of a probe.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// No record of the row is left.
@@ -41,7 +42,8 @@ pub(super) enum Answer {
 }
 
 impl Encoder {
-    /// Asks for a row. Its topic is appended to `route`, unless it is the table's own.
+    /// Evaluates the expressions for a row. The row's topic is appended to `route`, unless it is
+    /// the table's own.
     pub(super) fn probe(
         &mut self,
         probe: &Probe,
@@ -94,7 +96,7 @@ impl Encoder {
 /// The answers for the records of one row.
 struct Asking<'p> {
     probe: &'p Probe,
-    /// The topic of the records so far. Empty for the table's own.
+    /// The topic of the records so far. It is empty for the table's own topic.
     found: Option<String>,
     is_kept: bool,
 }
@@ -116,7 +118,7 @@ impl Asking<'_> {
                 continue;
             }
             self.is_kept = true;
-            // A tombstone goes with its row.
+            // A tombstone goes to the topic of its row.
             if kind.operation().is_none() {
                 continue;
             }
@@ -127,7 +129,8 @@ impl Asking<'_> {
                     _ => None,
                 })?;
                 if let Some(named) = answer {
-                    // An empty one would stand for the table's own, and signs end a route.
+                    // An empty name would stand for the table's own topic, and a control character
+                    // would end the route.
                     if named.is_empty() || named.contains(char::is_control) {
                         let (table, column) = (self.table(), BY_EXPRESSION.to_owned());
                         return Err(EncodeError::RouteNoTopic { table, column });
@@ -136,7 +139,8 @@ impl Asking<'_> {
                 }
             }
             match &self.found {
-                // One row has one topic, so the records of an old key would miss their own.
+                // A row has one topic. The records of the old key would need another topic, and are
+                // therefore refused.
                 Some(found) if *found != topic => {
                     return Err(EncodeError::RouteDivided { table: self.table() });
                 }
@@ -147,5 +151,5 @@ impl Asking<'_> {
     }
 }
 
-/// What errors name in place of a column.
+/// The words in errors in place of a column.
 pub(super) const BY_EXPRESSION: &str = "topic of content-router";

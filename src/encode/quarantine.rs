@@ -1,10 +1,9 @@
 //! Changes of detached tables and skipped changes: each as a JSON text of its own, with the
 //! server's texts of its columns.
 //!
-//! Not Debezium's form, and no schema: it has to be written whatever is wrong with the table. The
-//! operator's rules over columns hold here as well, in the strictest way: a column that is left out
-//! or masked is not in the text at all, by its name alone, since what a mask makes of a value may
-//! be what failed.
+//! The form is not Debezium's and has no schema, because it must be writable whatever is wrong with
+//! the table. The operator's rules over columns hold here in the strictest way: the text has the
+//! value of no column that is left out or masked, because the masking may be the step that failed.
 
 use super::form::{Form, Json, push_code};
 use super::messages::MESSAGES;
@@ -16,7 +15,7 @@ use crate::pgoutput::{Cell, OldTuple, Tuple};
 /// The version of the text's form.
 const FORMAT: u64 = 1;
 
-/// Longest part of a topic's name that is ours.
+/// The part of the topic's name after the prefix.
 const TOPIC_SUFFIX: &str = "wellspring-quarantine";
 
 /// How changes of one version of a table are written to the quarantine topic.
@@ -30,17 +29,17 @@ pub struct Quarantine {
 #[derive(Debug)]
 struct RawColumn {
     name: String,
-    /// Whether no rule holds its values back.
+    /// Whether no rule holds the column's values back.
     shown: bool,
     in_identity: bool,
 }
 
-/// Why a text has no values.
+/// The reason why a text has no values: they are too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Bytes of key and text with them.
+    /// Bytes of key and text with the values.
     pub size_bytes: usize,
-    /// What the topic takes.
+    /// The most bytes that the topic accepts.
     pub max_bytes: usize,
 }
 
@@ -54,7 +53,7 @@ impl Config {
 }
 
 impl Quarantine {
-    /// For a table as the stream tells it, under the rules over columns.
+    /// The quarantine of a table as the stream describes it, under the rules over columns.
     #[must_use]
     pub fn new(config: &Config, shape: &RelationShape) -> Self {
         let rules = &*config.rules;
@@ -121,7 +120,8 @@ impl Quarantine {
         out.extend_from_slice(b"]}");
     }
 
-    /// The same without values, saying that they are too many bytes.
+    /// Replaces the content of `out` by a change's text without values, which says that the values
+    /// are too large.
     pub fn write_without_values(
         &self,
         context: &Context<'_>,
@@ -185,7 +185,8 @@ impl Quarantine {
         Json::int(context.committed_at.unix_micros(), out);
     }
 
-    /// A row's columns by their names; of a row that is only its identity, those of the identity.
+    /// Writes a row's columns by their names. For a row that has only its identity, these are the
+    /// columns of the identity.
     fn row(&self, tuple: Tuple<'_>, only_identity: bool, out: &mut Vec<u8>) {
         out.push(b'{');
         let mut first = true;

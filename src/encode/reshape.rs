@@ -25,12 +25,12 @@ pub(super) struct Original {
     pub key_field: Option<String>,
     pub envelope: Schema,
     pub table: Filtered,
-    /// As the catalog describes it, without the rules.
+    /// The table as the catalog describes it, without the rules.
     pub described: Table,
 }
 
 impl Planner {
-    /// The draft after the transforms that are for the table.
+    /// The draft for the records after the transforms of the table.
     pub(super) fn reshaped(
         &self,
         original: Original,
@@ -81,7 +81,7 @@ impl Planner {
         let key = schema(|shape| &shape.key).map_err(|()| divided("key schemas"))?.cloned();
         let value = schema(|shape| &shape.value).map_err(|()| divided("value schemas"))?.cloned();
         self.checked(&name.to_string(), &topic, key.iter().chain(&value))?;
-        // What can be wrong with a script is wrong in every form.
+        // An error in a script shows in every form, so that any form serves for the check.
         let frame = Frame::default();
         Compiler { config, table: Some(&original.table) }
             .shaped::<Json>(&shapes, &frame, &frame)?;
@@ -91,7 +91,8 @@ impl Planner {
         Ok(draft)
     }
 
-    /// What is asked of a row before its topic is known. None if nothing is.
+    /// The expressions that are evaluated for a row before its topic is known. `None` if there are
+    /// none.
     fn probe(
         &self,
         routing: &Routing<'_>,
@@ -136,8 +137,8 @@ impl Planner {
         Ok(Some(Box::new(Probe { plan, kinds })))
     }
 
-    /// What the deletes before tombstones are asked, in the order of [`TOMBSTONES`]. Empty where
-    /// no expression names topics. None in place of deletes that are dropped.
+    /// The conditions of the deletes before tombstones, in the order of [`TOMBSTONES`]. The list is
+    /// empty if no expression names topics. `None` stands for deletes that are dropped.
     fn guards_of_deletes(
         &self,
         original: &Original,
@@ -156,7 +157,7 @@ impl Planner {
         TOMBSTONES.into_iter().map(guards).collect()
     }
 
-    /// What finds the plans of rows. None if all rows have the plan of the table.
+    /// The router that finds the plans of rows. `None` if all rows have the plan of the table.
     fn router(
         &self,
         original: &Original,
@@ -175,7 +176,7 @@ impl Planner {
         }
         let places = transforms.route_places(name, described.shape(Kind::Create));
         let places = places.map_err(fault_of(name))?;
-        // A filter before the router leaves no rows to route, and its time remains.
+        // If a filter before the router leaves no rows, only the time in the topic's name is left.
         let is_by_content = matches!(routing.by, Some(By::Content(_)));
         let is_there = places.is_some() || is_by_content;
         let routing = Routing { by: routing.by.filter(|_| is_there), ..routing };
@@ -186,7 +187,7 @@ impl Planner {
         Router::new(&routing, places, original, probe).map(Some)
     }
 
-    /// Whether transforms have made names that Kafka and Avro take.
+    /// Checks that the transforms have made names that Kafka and Avro allow.
     pub(super) fn checked<'a>(
         &self,
         table: &str,
@@ -259,8 +260,8 @@ fn fault_of(table: &TableName) -> impl Fn(TransformError) -> PlanError + use<> {
 const TOMBSTONES: [(Kind, Kind); 2] =
     [(Kind::Delete, Kind::Tombstone), (Kind::MovedDelete, Kind::MovedTombstone)];
 
-/// Lets a tombstone be where its delete is. It has no row of its own to name its topic by, so it
-/// would be in a topic that has nothing for it to delete.
+/// Lets a tombstone follow the conditions of its delete. A tombstone has no row that could name its
+/// topic, so that it would otherwise be in a topic that has nothing for it to delete.
 fn go_with_deletes<T>(
     kinds: &mut [Option<T>],
     deletes: &[Option<Vec<Guard>>],
@@ -294,13 +295,13 @@ fn is_written(config: &Config, kind: Kind, is_keyed: bool) -> bool {
     }
 }
 
-/// What all are equal to; none if there are none.
+/// The value that all have in common. `None` if there are no values. An error if they differ.
 fn one<'a, T: PartialEq>(mut all: impl Iterator<Item = &'a T>) -> Result<Option<&'a T>, ()> {
     let Some(first) = all.next() else { return Ok(None) };
     if all.all(|other| other == first) { Ok(Some(first)) } else { Err(()) }
 }
 
-/// The first name that Avro does not have.
+/// The first name that Avro does not allow.
 fn foreign_name(schema: &Schema) -> Option<&str> {
     match &schema.base {
         Base::Struct(fields) => {

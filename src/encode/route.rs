@@ -1,8 +1,9 @@
-//! Which partition a record goes to: the same one each time it is replayed.
+//! Finds the partition of a record, which is the same each time the record is replayed.
 //!
-//! Keys go where Java producers and Kafka Connect put them (murmur2 of the key bytes); records
-//! without a key have a fixed partition per table, so that they keep their order. The count is the
-//! one recorded when the topic was first used; that is the caller's business.
+//! A key goes to the partition that Java producers and Kafka Connect choose (murmur2 of the key
+//! bytes). Records without a key have a fixed partition for each table, so that they keep their
+//! order. The caller passes the number of partitions that was recorded when the topic was first
+//! used.
 
 /// murmur2 as Kafka's Java client computes it (seed 0x9747b28c, 32 bits, little-endian words).
 #[must_use]
@@ -10,8 +11,8 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;
-    // Java's length is an int; a key is far below 2 GiB, and the low 32 bits are what Java would
-    // use.
+    // Java's length is an int. A key is far below 2 GiB, so that the low 32 bits are the length
+    // that Java uses.
     let mut hash = SEED ^ (bytes.len() as u32);
     let (words, tail) = bytes.as_chunks::<4>();
     for word in words {
@@ -30,13 +31,13 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The partition of a record: by its key's bytes, or by the table's name where it has none.
+/// The partition of a record: by the bytes of its key, or by the table's name if it has no key.
 ///
-/// `partitions` below 1 counts as 1: a topic has at least one.
+/// `partitions` below 1 counts as 1, because a topic has at least one partition.
 #[must_use]
 pub fn partition(key: Option<&[u8]>, table_name: &str, partitions: i32) -> i32 {
     let positive = murmur2(key.unwrap_or(table_name.as_bytes())) & 0x7fff_ffff;
-    // Below 2^31 by the mask, and below `partitions` by the remainder: fits.
+    // The number fits: the mask keeps it below 2^31, and the remainder keeps it below `partitions`.
     (positive % partitions.max(1).unsigned_abs()) as i32
 }
 

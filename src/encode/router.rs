@@ -1,7 +1,7 @@
-//! The route of a row: what says which plan the row has. It is the value of a column, and the
-//! outline of the payload where that is expanded.
+//! The route of a row, which decides the row's plan. A route is the value of a column, with the
+//! outline of the payload if the payload is expanded.
 //!
-//! A route is checked when it is seen first. No value is told, because values are data.
+//! A route is checked when it is seen first. Errors show no value, because values are data.
 
 use super::document::Document;
 use super::dropping::{Dropping, SETS_MAX};
@@ -25,8 +25,8 @@ use crate::transform::unwrap::{Missing, RouteBy};
 use crate::transform::{By, Routing};
 use std::collections::BTreeSet;
 
-/// How many plans are kept where topics are named by the time, at least. Rows of a past time come
-/// again in a replay only.
+/// The least number of plans that are kept if topics are named by the time. Rows of a past time
+/// come again only in a replay.
 const TIMED_PLANS_MAX: usize = 100;
 
 /// The most plans that the rows of a table may have. A plan takes some kilobytes, and each outline
@@ -40,22 +40,23 @@ pub struct Router {
     pub(super) by: RoutedBy,
     /// How the commit's time is written, for each transform that names topics by it.
     times: Vec<Pattern>,
-    /// What is asked of a row first, if an expression can drop it or names its topic.
+    /// The expressions that are evaluated first, if an expression can drop a row or names its
+    /// topic.
     probe: Option<Box<Probe>>,
 }
 
-/// What of a row says where it goes.
+/// The part of a row that decides its topic or its plan.
 #[derive(Debug)]
 pub(super) enum RoutedBy {
     /// The row is an event.
     Outbox(Box<Outbox>),
     /// A column is the topic.
     Field(RouteBy),
-    /// Expressions are, which the probe asks. So many topics there may be.
+    /// Expressions name the topic, and the probe evaluates them. The number is the most topics.
     Content(usize),
-    /// Nothing. The fields that it drops have a plan of their own.
+    /// The topic is the table's own. Each set of fields that an update drops has a plan of its own.
     Dropped(Box<Dropping>),
-    /// Nothing but the time of its commit.
+    /// Only the time of the row's commit.
     Time,
 }
 
@@ -69,7 +70,7 @@ impl RoutedBy {
         }
     }
 
-    /// The column of the topic, and how many topics there may be.
+    /// The column that names the topic, and the most topics.
     fn column(&self) -> (&str, usize) {
         match self {
             RoutedBy::Outbox(outbox) => (&outbox.route, outbox.topics_max),
@@ -92,13 +93,14 @@ pub(super) enum Of {
 /// Where a row goes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
-    /// By the plan of its route.
+    /// The row goes by the plan of its route.
     Found,
-    /// By the plan of its table.
+    /// The row goes by the plan of its table.
     Own,
-    /// Nowhere: it is no event.
+    /// The row goes nowhere, because it is no event.
     Nowhere,
-    /// Nowhere, which the operator should know.
+    /// The row goes nowhere, although the operator would not expect that: an outbox row was
+    /// updated.
     Unexpected,
 }
 
@@ -127,7 +129,7 @@ impl Router {
             let (table, column) = names();
             return Err(PlanError::RouteOutsideIdentity { table, column });
         }
-        // What stands for a masked payload is no document.
+        // The mask of a payload is not a document.
         let places = places.map(|places| {
             let payload = places.payload.filter(|(place, _)| !is_masked(*place));
             Places { payload, ..places }
@@ -173,11 +175,12 @@ impl Router {
         self.of_by(row, context, route, &mut Encoder::new())
     }
 
-    /// The same, with an encoder whose buffers are used for what is asked of the row.
+    /// Writes the route of a row like [`Router::of`], with an encoder whose buffers the evaluation
+    /// of expressions uses.
     ///
     /// # Errors
     /// The row names no topic, it is an update of an event and those are refused, or an expression
-    /// cannot be worked out.
+    /// cannot be evaluated.
     pub fn of_by(
         &self,
         row: &Row<'_>,
@@ -225,7 +228,7 @@ impl Router {
         }
     }
 
-    /// The version of the schema of an event. None if it has none.
+    /// The version of an event's schema. `None` if the schema has none.
     fn version(
         &self,
         outbox: &Outbox,
@@ -267,7 +270,8 @@ impl Router {
         topic_value(self.without_times(route))
     }
 
-    /// Writes the topic that a column names. It is empty if the row keeps its own.
+    /// Writes the topic that a column names. The text is empty if the row keeps the topic of its
+    /// table.
     fn by_field(
         &self,
         by: &RouteBy,
@@ -283,7 +287,8 @@ impl Router {
                     Some(Cell::Unchanged) => before.flatten(),
                     after => after,
                 };
-                // One row has one topic, so the records of an old key would miss their own.
+                // A row has one topic. The records of the old key would need another topic, and are
+                // therefore refused.
                 if let Some(old) = old
                     && before.is_some_and(|before| before != found)
                     && is_moved(table, old.tuple(), *new)
@@ -308,10 +313,10 @@ impl Router {
         Ok(Route::Found)
     }
 
-    /// Checks a route that is new, where these are known already.
+    /// Checks a new route, given the routes that are known already.
     ///
     /// # Errors
-    /// The route makes no name of a topic, or there are too many topics or outlines.
+    /// The route does not make a valid name of a topic, or there are too many topics or outlines.
     pub fn check<'a>(
         &self,
         route: &str,
@@ -355,14 +360,15 @@ impl Router {
         route.strip_suffix(rest).unwrap_or(route)
     }
 
-    /// Whether there are rows with the plan of their table, which is complete then.
+    /// Whether some rows have the plan of their table, so that this plan has to be complete.
     #[must_use]
     pub fn has_own(&self) -> bool {
         let has_own = matches!(self.by, RoutedBy::Content(_) | RoutedBy::Dropped(_));
         has_own && self.times.is_empty()
     }
 
-    /// Whether so many plans are forgotten, because those of a past time are not needed again.
+    /// Whether plans are forgotten when this many are known, because plans of a past time are not
+    /// needed again.
     #[must_use]
     pub fn forgets(&self, known: usize) -> bool {
         !self.times.is_empty() && known >= TIMED_PLANS_MAX.max(self.by.column().1)
@@ -405,12 +411,12 @@ fn is_moved(table: &Table, old: Tuple<'_>, new: Tuple<'_>) -> bool {
     })
 }
 
-/// What the plan of an event has to know of its payload.
+/// The facts about an event's payload that its plan depends on.
 fn payload(outbox: &Outbox, places: &Places, row: Tuple<'_>) -> Payload {
     let Some((place, is_text)) = places.payload else { return Payload::Any };
     match row.cells().nth(place) {
         Some(Cell::Text(text)) if is_text => {
-            // What Java's `trim` takes away.
+            // Java's `trim` removes these bytes.
             if outbox.tombstones && text.iter().all(|byte| *byte <= b' ') {
                 return Payload::Empty;
             }

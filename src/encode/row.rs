@@ -1,8 +1,8 @@
-//! One row's records: which parts of which image go where.
+//! Writes the records of one row: decides which parts of the old and the new row go where.
 //!
 //! An image is a row as one record sees it: the new row with what it shares with the old one, or an
-//! old row of which only the identity's columns are known. How a value looks is `transcode`'s
-//! business, what stands around the rows is `envelope`'s.
+//! old row of which only the identity's columns are known. `transcode` decides the form of a value,
+//! and `envelope` writes the parts around the rows.
 
 use super::auxiliary::{Counted, push_block};
 use super::column::{ColumnPlan, Key, KeyColumn};
@@ -23,14 +23,14 @@ use crate::table::value::{self, ValueError};
 pub(super) struct Image<'a> {
     tuple: Tuple<'a>,
     spans: &'a [CellSpan],
-    /// Only columns of the identity are there.
+    /// True if only the columns of the identity are known.
     only_identity: bool,
-    /// Where to look for what the server did not send again.
+    /// The old row, which may have values that the server did not send again.
     before: Option<&'a Image<'a>>,
 }
 
 impl<'a> Image<'a> {
-    /// A row that has all columns; what it does not repeat is looked for in `before`.
+    /// A row that has all columns. Values that the row does not repeat are taken from `before`.
     pub(super) fn whole(
         plan: &Plan,
         tuple: Tuple<'a>,
@@ -55,12 +55,12 @@ impl<'a> Image<'a> {
         Ok(Image { only_identity, ..Image::whole(plan, old.tuple(), spans, None)? })
     }
 
-    /// Whether every column is there.
+    /// Whether every column is known.
     pub(super) fn is_whole(&self) -> bool {
         !self.only_identity
     }
 
-    /// A column's cell; none if the image does not have the column.
+    /// A column's cell. `None` if the image does not have the column.
     pub(super) fn cell(&self, index: usize, in_identity: bool) -> Option<Cell<'a>> {
         if self.only_identity && !in_identity {
             return None;
@@ -73,7 +73,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// What writing one change needs.
+/// The parts that are needed to write one change.
 pub(super) struct Writer<'a, F> {
     pub(super) plan: &'a Plan,
     pub(super) context: &'a Context<'a>,
@@ -98,7 +98,7 @@ impl<'a, F: Form> Writer<'a, F> {
         Writer { plan, context, now, out, tools, counted, document, form }
     }
 
-    /// An update: `u`, or, where it changes the key, delete, tombstone and create.
+    /// Writes an update as `u`, or as delete, tombstone and create if it changes the key.
     pub(super) fn update(
         &mut self,
         old: Option<&Image<'_>>,
@@ -127,7 +127,7 @@ impl<'a, F: Form> Writer<'a, F> {
         Ok(())
     }
 
-    /// The image's key; none for a table without.
+    /// Writes the image's key. `None` for a table without key.
     pub(super) fn key(&mut self, image: &Image<'_>) -> Result<Option<Span>, EncodeError> {
         let Key::Columns { prefix, columns, added, suffix } = &self.plan.key else {
             return Ok(None);
@@ -219,8 +219,8 @@ impl<'a, F: Form> Writer<'a, F> {
         Ok(())
     }
 
-    /// A column's field with its value, or null where there is none or none that its schema can
-    /// hold.
+    /// Writes a column's field with its value, or with null if there is no value or the schema
+    /// cannot hold the value.
     pub(super) fn cell<G: Form>(
         &mut self,
         index: usize,
@@ -281,8 +281,8 @@ impl<'a, F: Form> Writer<'a, F> {
 }
 
 impl<F: Form> Writer<'_, F> {
-    /// Writes what stands for a masked column's cell; false where the cell is written as any other:
-    /// null that is not masked, and what the server did not send.
+    /// Writes the mask of a column's cell. Returns false for a cell that is written like any other:
+    /// a null that is not masked, or a value that the server did not send.
     fn masked<G: Form>(
         &mut self,
         mask: &Mask,

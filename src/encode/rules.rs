@@ -1,9 +1,10 @@
-//! What is left out of events, masked, renamed and keyed otherwise: the operator's rules, as they
-//! were checked.
+//! The operator's checked rules: which columns are left out of events, masked and renamed, and
+//! which tables have other keys.
 //!
-//! A rule is over names; which columns of a table it meets is decided once per table (`filter`).
-//! Debezium has the same rules under other names; where it lets a value through that a rule seems
-//! to hold back, ours refuses, and a rule says so in a word that keeps Debezium's behaviour.
+//! A rule is about names. `filter` decides once for each table which of its columns a rule applies
+//! to. Debezium has the same rules under other names. In some cases Debezium lets a value through
+//! although a rule seems to hold it back. Ours is then refused, unless a word in the rule asks for
+//! Debezium's behaviour.
 
 use super::naming::Adjust;
 use super::reroute::Reroute;
@@ -14,27 +15,27 @@ use std::sync::Arc;
 /// The rules of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// What stands between the parts of a topic's name.
+    /// The separator between the parts of a topic's name.
     pub delimiter: String,
     /// Topics by a regular expression, where tables share them.
     pub reroute: Option<Reroute>,
     /// How the names of schemas are made fit for Avro.
     pub schema_names: Adjust,
-    /// How the names of fields are.
+    /// How the names of fields are made fit for Avro.
     pub field_names: Adjust,
-    /// Columns that rows have; all where empty.
+    /// Columns that rows have. If the list is empty, rows have all columns.
     pub include: NameList,
     /// Columns that rows do not have.
     pub exclude: NameList,
     /// Whether a column that rows do not have may be in the key.
     pub excluded_keys: Allowed,
-    /// Masks; a column has one at most.
+    /// The masks. A column has at most one.
     pub masks: Vec<MaskRule>,
     /// Columns whose declared type is written into the schema.
     pub source_types: NameList,
-    /// The same by `namespace.table.type`.
+    /// Columns whose declared type is written into the schema, chosen by `namespace.table.type`.
     pub source_types_of: NameList,
-    /// Keys of tables that have another than their own.
+    /// Keys for tables that have another key than their own.
     pub keys: Vec<KeyRule>,
     /// Whether such a key may have columns that old rows do not hold.
     pub keys_outside_identity: Allowed,
@@ -44,13 +45,13 @@ pub struct Rules {
     pub xmin: bool,
     /// Whether a topic tells of transactions, and events of their place in them.
     pub transactions: bool,
-    /// That topic; `<prefix>.transaction` where none is named.
+    /// The topic of transactions. `None` for `<prefix>.transaction`.
     pub transaction_topic: Option<String>,
-    /// The topic of heartbeats; `__debezium-heartbeat.<prefix>` where none is named.
+    /// The topic of heartbeats. `None` for `__debezium-heartbeat.<prefix>`.
     pub heartbeat_topic: Option<String>,
-    /// The topic of notifications; none are sent where none is named.
+    /// The topic of notifications. `None` if none are sent to a topic.
     pub notice_topic: Option<String>,
-    /// Prefixes of logical messages; all where empty.
+    /// Prefixes of logical messages that are published. If the list is empty, all are published.
     pub message_include: NameList,
     /// Prefixes of logical messages that are not published.
     pub message_exclude: NameList,
@@ -125,32 +126,32 @@ impl Default for RowRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRule {
     pub(crate) tables: NamePattern,
-    /// Its columns in the order of the key. An exact name must be there; an expression may match
-    /// any number, and where all of a rule's match nothing the table keeps its own key.
+    /// The columns of the key, in order. A column with an exact name must exist. An expression may
+    /// match any number of columns. If nothing matches, the table keeps its own key.
     pub columns: Vec<NamePattern>,
 }
 
 /// A mask over some columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaskRule {
-    /// The operator's word for it.
+    /// The operator's word for the mask.
     pub name: String,
     pub(crate) columns: NameList,
-    /// What stands for their values.
+    /// How the values are masked.
     pub method: Method,
     /// Whether columns of other types than character types pass as they are, as Debezium lets them.
-    /// If not, texts of every type are masked, and what is no text is refused.
+    /// If not, texts of every type are masked, and columns that hold no text are refused.
     pub other_types_pass: Allowed,
 }
 
-/// What stands for a masked value.
+/// How a masked value is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// This many stars, for null too.
+    /// By this many stars, also for null.
     Stars(usize),
-    /// A salted hash in hexadecimal, cut to the column's length.
+    /// By a salted hash in hexadecimal, cut to the column's length.
     Hash(HashRule),
-    /// The first characters (UTF-16 units, a pair never split) or bytes.
+    /// By its first characters (UTF-16 units, without splitting a pair) or bytes.
     Truncate(usize),
 }
 
@@ -158,9 +159,9 @@ pub enum Method {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashRule {
     pub(crate) algorithm: Algorithm,
-    /// What is hashed before the value.
+    /// The bytes that are hashed before the value.
     pub salt: Salt,
-    /// What is hashed of the value.
+    /// The form of the value that is hashed.
     pub payload: Payload,
 }
 
@@ -193,16 +194,16 @@ impl Algorithm {
     ];
 }
 
-/// What is hashed of a value.
+/// The form of a value that is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Its bytes in UTF-8: Debezium's version 2.
+    /// The value's bytes in UTF-8, as in Debezium's version 2.
     Plain,
-    /// What Java's serialisation makes of it: Debezium's version 1.
+    /// The value in Java's serialisation, as in Debezium's version 1.
     JavaSerialised,
 }
 
-/// A salt: whoever knows it can guess short values, so it is never printed.
+/// A salt. It is never printed, because with the salt short values can be guessed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Salt(Arc<[u8]>);
 

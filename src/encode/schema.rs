@@ -1,9 +1,8 @@
 //! The schemas of events, as Kafka Connect has them: the one tree from which both schema texts are
 //! written.
 //!
-//! Which names, versions, parameters and defaults a column's schema has is Debezium's contract
-//! (reference cases under `tests/data/debezium`); how a text of it looks is `avro_text`'s and
-//! `connect_text`'s business.
+//! The names, versions, parameters and defaults of a column's schema are those of Debezium
+//! (reference cases under `tests/data/debezium`). `avro_text` and `connect_text` write the texts.
 
 use super::literal::Literal;
 use super::modes::BinaryMode;
@@ -48,8 +47,8 @@ pub(super) fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }
 
-/// The schema of a `Wire`'s values, required (but for [`Wire::is_always_optional`]) and without
-/// default.
+/// The schema of a `Wire`'s values, without default. It is required, except for
+/// [`Wire::is_always_optional`].
 pub(super) fn of_wire(wire: &Wire) -> Schema {
     match wire {
         Wire::Bool | Wire::Bit => Schema::plain(Base::Boolean),
@@ -158,7 +157,7 @@ fn sparse_vector() -> Schema {
     Schema { doc: Some("Sparse double vector"), ..schema }
 }
 
-/// A column's field, with what nullability and default make of its `Wire`'s schema.
+/// A column's field: the schema of its `Wire`, with the column's nullability and default.
 pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     let schema = Schema {
         optional: !column.not_null || wire.is_always_optional(),
@@ -171,7 +170,7 @@ pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     Field { name: column.name.to_string().into(), schema }
 }
 
-/// A table's `Key`; none without key columns.
+/// A table's `Key`. `None` without key columns.
 pub(super) fn of_key(structure: &str, fields: Vec<Field>) -> Option<Schema> {
     let name = Some(format!("{structure}.Key").into());
     (!fields.is_empty()).then(|| Schema { name, ..Schema::plain(Base::Struct(fields)) })

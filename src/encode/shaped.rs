@@ -22,7 +22,8 @@ use crate::transform::shape::{Converted, Hashed, Kind, Literal, Meta, Node, Part
 /// The records of a table, by their kind.
 #[derive(Debug)]
 pub(super) struct Shaped {
-    /// In the order of [`Kind::ALL`]. None where a transform drops the record.
+    /// The scripts of each kind, in the order of [`Kind::ALL`]. `None` if a transform drops the
+    /// record.
     kinds: Vec<Option<Scripts>>,
 }
 
@@ -33,17 +34,17 @@ impl Shaped {
     }
 }
 
-/// One kind of record.
+/// The scripts of one kind of record.
 #[derive(Debug)]
 pub(super) struct Scripts {
-    /// What holds for a record that is written.
+    /// The conditions that must hold for a record to be written.
     pub conditions: Vec<Question>,
-    /// None where the record has no key.
+    /// The key. `None` if the record has no key.
     pub key: Option<Whole>,
-    /// None for a tombstone.
+    /// The value. `None` for a tombstone.
     pub value: Option<Whole>,
     pub headers: Vec<(Box<str>, HeaderScript)>,
-    /// The time of the record, with the units of a millisecond.
+    /// The time of the record, with the number of its units in a millisecond.
     pub time: Option<(Vec<Gap>, i64)>,
     /// The number of the partition.
     pub partition: Option<Vec<Gap>>,
@@ -53,15 +54,15 @@ pub(super) struct Scripts {
 #[derive(Debug)]
 pub(super) struct Whole {
     pub gaps: Vec<Gap>,
-    /// The bytes of a null, in place of which the record has no key or value. None where null is
-    /// written, as by Connect's JSON converter, and where there is no null.
+    /// The bytes of a null. If the script writes exactly these, the record has no key or value.
+    /// `None` if a null is written, as by Connect's JSON converter, or if there can be no null.
     pub nothing: Option<Box<[u8]>>,
 }
 
 /// How a header's value is written.
 #[derive(Debug)]
 pub(super) enum HeaderScript {
-    /// The same value in each record; none for null.
+    /// The same value in each record. `None` for null.
     Constant(Option<Box<[u8]>>),
     /// A number, text or other single value.
     Value(Vec<Gap>),
@@ -90,9 +91,9 @@ pub(super) struct ColumnGap {
     pub plan: ColumnPlan,
     /// Whether a value that the row lacks halts the stream.
     pub in_key: bool,
-    /// What is written for null, if not what the column's own field has.
+    /// The bytes for null, if they differ from those of the column's own field.
     pub null: Option<Box<[u8]>>,
-    /// What is written for every other value.
+    /// The bytes for every value that is not null, if they do not depend on the value.
     pub masked: Option<Box<[u8]>>,
 }
 
@@ -105,11 +106,11 @@ pub(super) struct DocumentGap {
     pub schema: Schema,
 }
 
-/// A list of the fields whose values differ, or do not.
+/// A list of the fields whose values differ, or of those whose values are the same.
 #[derive(Debug)]
 pub(super) struct ComparedGap {
     pub differ: bool,
-    /// A name, and how the values that are compared are written.
+    /// The name of each field, and the scripts of the two values that are compared.
     pub fields: Vec<(Box<str>, [Vec<Gap>; 2])>,
     pub union: Union,
 }
@@ -117,14 +118,14 @@ pub(super) struct ComparedGap {
 /// A value that is converted into another type.
 #[derive(Debug)]
 pub(super) struct ConvertedGap {
-    /// The value as it was, as [`PlainText`] writes it.
+    /// The value before the conversion, as [`PlainText`] writes it.
     pub gaps: Vec<Gap>,
     pub origin: Origin,
     pub conversion: Conversion,
     pub union: Union,
-    /// What is written for null. None if the field is required.
+    /// The bytes for null. `None` if the field is required.
     pub null: Option<Box<[u8]>>,
-    /// What is written for every other value.
+    /// The bytes for every value that is not null, if they do not depend on the value.
     pub masked: Option<Box<[u8]>>,
     /// The field's name, for an error.
     pub field: Box<str>,
@@ -140,13 +141,13 @@ pub(super) struct HashedGap {
     pub union: Union,
 }
 
-/// What stands before and after a key or value.
+/// The bytes before and after a key or value.
 pub(super) type Frame = (Vec<u8>, Vec<u8>);
 
 /// Compiles the shapes of one table.
 pub(super) struct Compiler<'a> {
     pub config: &'a Config,
-    /// None for logical messages.
+    /// The table. `None` for logical messages.
     pub table: Option<&'a Filtered>,
 }
 
@@ -169,7 +170,7 @@ impl Script {
 }
 
 impl Compiler<'_> {
-    /// The scripts of all kinds, whose `shapes` stand in the order of [`Kind::ALL`].
+    /// The scripts of all kinds. `shapes` are in the order of [`Kind::ALL`].
     pub(super) fn shaped<F: Form>(
         &self,
         shapes: &[Option<Shape>],
@@ -228,7 +229,8 @@ impl Compiler<'_> {
         Ok(script.gaps)
     }
 
-    /// What Connect's Avro converter leaves out: a null that is the whole key or value.
+    /// The bytes of a null that is the whole key or value, which Connect's Avro converter leaves
+    /// out.
     fn nothing<F: Form>(&self, schema: &Schema, frame: &Frame) -> Option<Box<[u8]>> {
         if self.config.format != Format::Avro || schema.union() == Union::Required {
             return None;
@@ -239,7 +241,7 @@ impl Compiler<'_> {
         Some(bytes.into())
     }
 
-    /// A value that is no part of the record's bytes, as a text.
+    /// The script of a value as a text, for a value that is not a part of the record's bytes.
     fn text_of(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
         self.part::<HeaderValue>(part, &Frame::default(), false)
     }
@@ -321,7 +323,7 @@ impl Compiler<'_> {
                     script.push(Gap::Converted(Box::new(gap)));
                 }
                 Node::Null => F::null(union, &mut script.pending),
-                // Every other value is there in each record, or is masked whether it is or not.
+                // Every other value is known in each record, or is masked in any case.
                 _ => script.pending.extend_from_slice(&field_of::<F>(union, Some(literal))),
             },
         }
@@ -409,7 +411,7 @@ impl Compiler<'_> {
         PlanError::NullRequired { table: self.name(), field }
     }
 
-    /// The table, or what stands for it with logical messages.
+    /// The name of the table, or the name for logical messages.
     pub(super) fn name(&self) -> String {
         self.table.map_or(MESSAGES.to_owned(), |of| of.table.name.to_string())
     }

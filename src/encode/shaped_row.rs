@@ -1,4 +1,4 @@
-//! The row path of transformed tables: a change becomes the records that its scripts say.
+//! The row path of transformed tables: a change becomes records by its scripts.
 
 use super::auxiliary::{Counted, count, push_block, push_id};
 use super::document::{Document, UNFIT};
@@ -20,7 +20,7 @@ use crate::transform::hash;
 use crate::transform::outline::Source;
 use crate::transform::shape::{Base, Kind, Meta, Side};
 
-/// The rows of a change, as far as it has them.
+/// The old and the new row of a change, as far as they are known.
 #[derive(Clone, Copy)]
 pub(super) struct Images<'a, 'b> {
     pub old: Option<&'a Image<'b>>,
@@ -35,7 +35,7 @@ pub(super) struct Written<'a> {
 }
 
 impl<F: Form> Writer<'_, F> {
-    /// An update as the shapes have it: see [`Writer::update`].
+    /// Writes an update by the shapes, in the same cases as [`Writer::update`].
     pub(super) fn shaped_update(
         &mut self,
         shaped: &Shaped,
@@ -64,7 +64,7 @@ impl<F: Form> Writer<'_, F> {
         Ok(moves)
     }
 
-    /// The record of one kind, if the transforms leave it.
+    /// Writes the record of one kind, unless the transforms drop it.
     pub(super) fn shaped(
         &mut self,
         shaped: &Shaped,
@@ -99,7 +99,7 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// A key or value; none where it is null as a whole and Connect writes nothing then.
+    /// Writes a key or value. `None` if it is null as a whole and Connect writes nothing for that.
     fn whole<G: Form>(
         &mut self,
         whole: Option<&Whole>,
@@ -137,7 +137,7 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// A number that is no part of the record's bytes; none for null.
+    /// A number that is not a part of the record's bytes. `None` for null.
     fn number(&mut self, gaps: &[Gap], images: Images<'_, '_>) -> Result<Option<i64>, EncodeError> {
         if self.is_null(gaps, images) {
             return Ok(None);
@@ -157,7 +157,7 @@ impl<F: Form> Writer<'_, F> {
                 gap.null.is_none() && matches!(cell(gap, images), None | Some(Cell::Null))
             }
             [Gap::Converted(gap)] => gap.null.is_some() && self.is_null(&gap.gaps, images),
-            // A null in a document has a field of bytes, or none.
+            // A null in a document has a field of bytes, or no field.
             [Gap::Document(gap)] => gap.schema.base == Base::Bytes,
             [Gap::Meta(meta, _)] => match meta {
                 Meta::Snapshot => context.marker == Marker::Streamed,
@@ -296,8 +296,9 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// Writes the names of the fields whose values differ, or do not. Values are compared as they
-    /// are written, so a masked value differs if what stands for it does.
+    /// Writes the names of the fields whose values differ, or of those whose values are the same.
+    /// Values are compared as they are written, so that a masked value differs only if its mask
+    /// differs.
     fn compared<G: Form>(
         &mut self,
         gap: &ComparedGap,
@@ -366,7 +367,7 @@ impl<F: Form> Writer<'_, F> {
     }
 }
 
-/// One field of an event's place in its transaction; null where it is in none.
+/// Writes one field of an event's place in its transaction. It is null outside a transaction.
 fn block<G: Form>(
     meta: Meta,
     union: Union,
@@ -385,7 +386,7 @@ fn block<G: Form>(
     }
 }
 
-/// The column that a value is of, for an error.
+/// The name of a value's column, for an error.
 fn name_of(gaps: &[Gap]) -> String {
     match gaps {
         [Gap::Column(gap)] => gap.plan.name.to_string(),
@@ -393,7 +394,7 @@ fn name_of(gaps: &[Gap]) -> String {
     }
 }
 
-/// Writes a converted value, without what marks it as not null.
+/// Writes a converted value, without the mark that it is not null.
 fn write<G: Form>(value: Made<'_>, out: &mut Vec<u8>) {
     match value {
         Made::Boolean(value) => G::boolean(value, out),

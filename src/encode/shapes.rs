@@ -6,13 +6,13 @@ use super::filter::Filtered;
 use super::schema::Schema;
 use crate::transform::shape::{Header, Kind, Literal, Meta, Node, Part, Shape, Side};
 
-/// What a table's records have in common.
+/// The parts that a table's records have in common.
 pub(super) struct Described<'a> {
     pub config: &'a Config,
     pub database: &'a str,
     pub table: &'a Filtered,
     pub topic: &'a str,
-    /// Schema of the key; none for a table without key.
+    /// Schema of the key. `None` for a table without key.
     pub key: Option<&'a Schema>,
     /// The field that names the table in its keys.
     pub key_field: Option<&'a str>,

@@ -32,7 +32,8 @@ fn wkb_point(x: f64, y: f64) -> [u8; 21] {
     wkb
 }
 
-/// A geometry: its extended well-known binary as it is, and the reference system that it names.
+/// Writes a geometry: its extended well-known binary unchanged, and the reference system that it
+/// names.
 pub(super) fn geometry<F: Form>(wkb: &[u8], srid: Option<i32>, out: &mut Vec<u8>) {
     F::struct_open(out);
     F::field(true, "wkb", out);
@@ -48,7 +49,7 @@ pub(super) fn geometry<F: Form>(wkb: &[u8], srid: Option<i32>, out: &mut Vec<u8>
     F::struct_close(out);
 }
 
-/// A list of required numbers, each put down by `push`.
+/// Writes a list of required numbers. `push` writes each of them.
 pub(super) fn numbers<'a, F: Form>(
     parts: impl Iterator<Item = &'a [u8]> + Clone,
     push: impl Fn(&'a [u8], &mut Vec<u8>) -> Result<(), ValueError>,
@@ -64,7 +65,7 @@ pub(super) fn numbers<'a, F: Form>(
     Ok(())
 }
 
-/// A number of dimensions, or an index, which Debezium has in 16 bits.
+/// Checks a number of dimensions or an index, for which Debezium has 16 bits.
 pub(super) fn index(number: i64) -> Result<i16, Fault> {
     i16::try_from(number).map_err(|_| Fault::Unholdable(Loss::BeyondInt16))
 }
@@ -86,8 +87,9 @@ pub(super) fn sparse<F: Form>(
         let (place, number) = entry?;
         entries.push((index(place)?, number));
     }
-    // Java's map is made for as many entries as there are, and doubles when it is more than three
-    // quarters full. The hash of a short is the short; those of one bucket stay in order.
+    // Java's map begins with a size for the number of entries, and doubles when it is more than
+    // three quarters full. The hash of a short is the short itself. The entries of one bucket stay
+    // in order.
     let mut buckets = entries.len().next_power_of_two();
     if entries.len() > buckets * 3 / 4 {
         buckets *= 2;
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn geometric_texts_have_the_drivers_numbers() {
-        // Reference case unknown-types-included.
+        // The texts are from the reference case unknown-types-included.
         for (text, printed) in [
             ("(2,3),(0,0)", "(2.0,3.0),(0.0,0.0)"),
             ("{1,-1,0.5}", "{1.0,-1.0,0.5}"),

@@ -1,8 +1,8 @@
-//! One value: from the text a server sends to a form, by the column's `Wire`.
+//! Turns one value from the text that the server sends into a form, by the column's `Wire`.
 //!
-//! What the schema cannot hold is a [`Fault::Unholdable`], for the caller to write null or refuse;
-//! what is only said less exactly than it was (a list of two dimensions as one list) is noted. No
-//! value is rounded unasked.
+//! A value that the schema cannot hold is a [`Fault::Unholdable`], after which the caller writes
+//! null or refuses the value. A value that is only written in a less exact form (such as a list of
+//! two dimensions as one list) is noted. No value is rounded unasked.
 
 use super::form::{Form, Temporal, Union, push_code};
 use super::java::{hash_spread, push_json_escaped};
@@ -21,18 +21,18 @@ pub(super) struct Tools {
     pub notes: Vec<Note>,
     /// The column being written, for notes.
     pub column: usize,
-    /// Of a sparse vector.
+    /// The entries of a sparse vector.
     pub entries: Vec<(i16, f64)>,
-    /// What stands for the masked value being written.
+    /// The mask of the value that is being written.
     pub masked: String,
     pub masked_bytes: Vec<u8>,
     pub texts: Texts,
-    /// Where the fields of a condition stand in the buffer. None for one that was not sent.
+    /// The places of a condition's fields in the buffer. `None` for a field that was not sent.
     pub operands: Vec<Option<(usize, usize)>>,
     element: Vec<u8>,
     pub bytes: Vec<u8>,
     pub text: Vec<u8>,
-    /// Pairs of an hstore: what sorts them, and where they begin in its text.
+    /// Pairs of an hstore: the number by which they are sorted, and where they begin in the text.
     pairs: Vec<(u32, usize)>,
 }
 
@@ -64,7 +64,7 @@ impl Tools {
     }
 }
 
-/// Why a value was not written. What stands in `out` by then is of no use.
+/// Why a value was not written. The bytes that were appended to `out` before are of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// The text is not of its type.
@@ -79,7 +79,7 @@ impl From<ValueError> for Fault {
     }
 }
 
-/// Appends the value that `text` says, as its `Wire` has it and without what marks it as not null.
+/// Appends the value of `text` in the form of its `Wire`, without the mark that it is not null.
 pub(super) fn value<F: Form>(
     wire: &Wire,
     text: &[u8],
@@ -223,7 +223,7 @@ pub(super) fn value<F: Form>(
     Ok(())
 }
 
-/// Puts the text of an opaque value into `out`, printed again where its type needs that.
+/// Puts the text of an opaque value into `out`, printed anew if its type needs that.
 fn reprinted(reprint: Reprint, text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     out.clear();
     match reprint {
@@ -267,7 +267,7 @@ pub(super) fn variable<F: Form>(unscaled: &[u8], scale: u32, out: &mut Vec<u8>) 
     F::struct_close(out);
 }
 
-/// A decimal in plain notation, or Debezium's name of what is no number.
+/// Writes a decimal in plain notation, or Debezium's name of a NaN or an infinity.
 fn decimal_text<F: Form>(
     text: &[u8],
     scale: Option<u16>,
@@ -294,7 +294,7 @@ fn decimal_float<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> 
     Ok(())
 }
 
-/// Hundredths as an unscaled value with so many digits after the point.
+/// Hundredths as an unscaled value with this many digits after the point.
 fn money(cents: i64, digits: u8, tools: &mut Tools) -> i128 {
     let cents = i128::from(cents);
     if digits >= 2 {
@@ -364,7 +364,8 @@ fn list<F: Form>(
     Ok(())
 }
 
-/// An element that is not null; if its schema cannot hold it, null where that is possible.
+/// Writes an element that is not null. If its schema cannot hold the element, null is written if
+/// the element is optional.
 fn optional_element<F: Form>(
     wire: &Wire,
     union: Union,
@@ -386,7 +387,7 @@ fn optional_element<F: Form>(
 }
 
 /// Puts the pairs of an hstore into the order of Java's HashMap, in which Debezium writes them: by
-/// hash, pairs of one bucket in the order of the text.
+/// hash, and within one bucket in the order of the text.
 fn sort_pairs(text: &[u8], tools: &mut Tools) -> Result<(), ValueError> {
     let Tools { bytes, pairs, .. } = tools;
     pairs.clear();

@@ -19,7 +19,7 @@ pub(super) enum Viewed {
     Sparse,
 }
 
-/// The wire of values that are seen so. A view that is none of the type changes nothing.
+/// The wire of values in this view. A view that does not suit the type changes nothing.
 pub(super) fn seen(wire: Wire, view: &View) -> Wire {
     match (wire, view) {
         (Wire::Geometry, View::Plain | View::Swapped(_)) => {
@@ -39,7 +39,7 @@ pub(super) fn seen(wire: Wire, view: &View) -> Wire {
     }
 }
 
-/// Appends the value that `text` says.
+/// Appends the value of `text` in its view.
 pub(super) fn value<F: Form>(
     viewed: &Viewed,
     text: &[u8],
@@ -125,7 +125,7 @@ fn apply(view: &View, srid: Option<i32>, wkb: &mut Vec<u8>) -> Result<(), ValueE
     }
 }
 
-/// Takes the reference system out. An earlier view may have taken it out already.
+/// Removes the reference system. An earlier view may have removed it already.
 fn plain(wkb: &mut Vec<u8>) -> Result<(), ValueError> {
     let mut walk = Walk { wkb, at: 0, little: true };
     walk.order()?;
@@ -215,7 +215,8 @@ mod tests {
             .collect()
     }
 
-    /// Recorded from Debezium: a geometry, without its reference system, and swapped.
+    /// Values recorded from Debezium: a geometry, the same without its reference system, and the
+    /// same with swapped coordinates.
     fn geometries() -> impl Iterator<Item = [&'static str; 3]> {
         let lines = include_str!("../../tests/data/debezium-geometries.txt").lines();
         let of = |line: &'static str| {
@@ -238,7 +239,7 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// Texts of `VectorToJsonConverter`'s own tests.
+    /// The texts are from `VectorToJsonConverter`'s own tests.
     #[test]
     fn vectors_are_texts_of_json() {
         let vector = |halves| Viewed::Vector { halves };

@@ -1,6 +1,8 @@
-//! How a column's values look on the wire: what its kind becomes under the modes that were chosen.
+//! The form of a column's values on the wire, which follows from the column's kind and the chosen
+//! modes.
 //!
-//! Decided once for a plan; `transcode` matches on it row by row, `schema` and `literal` once.
+//! It is decided once for a plan. `transcode` matches on it for each row, and `schema` and
+//! `literal` once.
 
 use super::modes::{
     BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,
@@ -8,7 +10,8 @@ use super::modes::{
 use super::views::Viewed;
 use crate::table::{AsBytes, ColumnKind};
 
-/// One for each way a value is written or a schema named.
+/// The forms of values. There is one for each way in which a value is written or its schema is
+/// named.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Wire {
     Bool,
@@ -25,11 +28,12 @@ pub(super) enum Wire {
     },
     /// An unscaled value with a scale of its own.
     Variable,
-    /// Plain notation, with so many digits after the point or its own.
+    /// A text in plain notation, with this many digits after the point, or with the value's own.
     DecimalText {
         scale: Option<u16>,
     },
-    /// The nearest floating point number; the scale is for defaults, which their type would round.
+    /// The nearest floating point number. The scale is for defaults, which the column's type would
+    /// round.
     DecimalFloat {
         scale: Option<u16>,
     },
@@ -101,7 +105,7 @@ pub(super) enum Wire {
         element: Box<Wire>,
         /// Whether elements may be null.
         optional: bool,
-        /// What stands between elements in the text.
+        /// The character between elements in the text.
         delimiter: u8,
     },
 }
@@ -109,17 +113,17 @@ pub(super) enum Wire {
 /// How the text of an opaque value is printed again before it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reprint {
-    /// As the server prints it.
+    /// The text stays as the server prints it.
     Not,
-    /// A geometric type: as the JDBC driver prints it.
+    /// The text of a geometric type is printed as the JDBC driver prints it.
     Geometric,
-    /// A `pg_lsn`: without leading zeros, which servers print from 19 on. A key would be another
-    /// one after an upgrade.
+    /// The text of a `pg_lsn` is printed without leading zeros, which servers print from 19 on.
+    /// With them, a key would change after an upgrade.
     Position,
 }
 
 impl Wire {
-    /// That of a kind; none if columns of it are left out.
+    /// The wire of a kind. `None` if columns of the kind are left out.
     pub(super) fn of(kind: &ColumnKind, modes: &Modes) -> Option<Self> {
         Some(match kind {
             ColumnKind::Bool => Wire::Bool,
@@ -179,13 +183,14 @@ impl Wire {
         })
     }
 
-    /// Whether a column's field may be null even if the column may not: Debezium declares these so.
+    /// Whether a column's field may be null even if the column may not. Debezium declares some
+    /// types in this way.
     pub(super) fn is_always_optional(&self) -> bool {
         matches!(self, Wire::Geometry | Wire::SparseVector)
     }
 }
 
-/// Debezium declares the elements of some lists as required.
+/// Whether a list's elements may be null. Debezium declares the elements of some lists as required.
 fn has_null_elements(element: &ColumnKind) -> bool {
     !matches!(
         element,

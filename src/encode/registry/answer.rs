@@ -1,8 +1,8 @@
-//! What a registry's answer means, and which field a refusal is about.
+//! Finds out what a registry's answer means, and which field a refusal is about.
 //!
-//! One exhaustive decision from HTTP status to error class; the client above adds nothing to it.
-//! Registries answer a refusal with `{"error_code": .., "message": ..}`; whatever else comes back
-//! is cut short and kept as text.
+//! One exhaustive decision leads from HTTP status to error class, and the client adds nothing to
+//! it. Registries answer a refusal with `{"error_code": .., "message": ..}`. Any other answer is
+//! cut short and kept as text.
 
 use std::time::Duration;
 
@@ -11,45 +11,46 @@ use reqwest::{Response, Url, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// The longest answer read: a schema of some thousand columns. More is not a registry's.
+/// The longest answer that is read. A schema of some thousand columns fits, and a longer answer is
+/// not that of a registry.
 const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The longest message kept of a refusal; registries repeat whole schemas in them.
+/// The most characters that are kept of a refusal's message, because registries repeat whole
+/// schemas in messages.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
-/// What a call to the registry came to, when it did not come to an answer.
+/// Why a call to the registry did not return what was asked for.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum RegistryError {
-    /// The registry does not take this schema: incompatible, invalid, or the subject is read-only.
-    /// A person's turn.
+    /// The registry refuses this schema, because it is incompatible or invalid, or because the
+    /// subject is read-only. A person has to act.
     #[error(
         "register schema under subject `{subject}`: the registry refuses ({status}, code \
          {error_code}): {message}"
     )]
     Refused {
         subject: String,
-        /// HTTP status: 409, 422, or 404 where registration is off.
+        /// HTTP status: 409, 422, or 404 if registration is off.
         status: u16,
-        /// The registry's own code, 0 where it gave none.
+        /// The registry's own code, or 0 if it gave none.
         error_code: i64,
-        /// The registry's own words, cut to 2,000 characters.
+        /// The registry's own message, cut to 2,000 characters.
         message: String,
-        /// The field the message names, as a path of field names (`after.email`), where it names
-        /// one.
+        /// The field that the message names, if any, as a path of field names (`after.email`).
         field: Option<String>,
     },
-    /// The registry is away, busy or failing: ask again, for ever.
+    /// The registry is away, busy or failing. The call is repeated for ever.
     #[error(
         "reach the schema registry at {url}{}: {detail}",
         status.map_or_else(String::new, |s| format!(" ({s})"))
     )]
     Unavailable {
-        /// Which URL, without credentials.
+        /// The URL, without credentials.
         url: String,
-        /// HTTP status, where there was one: 408, 425, 429 or 5xx.
+        /// HTTP status, if there was one: 408, 425, 429 or 5xx.
         status: Option<u16>,
-        /// When it asks to be asked again.
+        /// The pause after which the registry wants the next call.
         retry_after: Option<Duration>,
         detail: String,
         /// The transport's reason, without the URL.
@@ -61,31 +62,31 @@ pub enum RegistryError {
     Denied {
         url: String,
         status: u16,
-        /// The registry's own words.
+        /// The registry's own message.
         message: String,
     },
-    /// Something answers that is not a registry, or not as one.
+    /// Something answers that is not a registry, or that does not answer as a registry does.
     #[error("the schema registry's answer ({status}) cannot be used: {detail}")]
     Broken {
         status: u16,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         detail: String,
     },
-    /// A secret cannot be had where it is kept; it may be back at the next call.
+    /// A secret cannot be read from its source. The next call may succeed.
     #[error("read the credentials for the schema registry")]
     Secret {
-        /// The file or command, and what became of it.
+        /// The file or command, and why it failed.
         #[source]
         source: SourceError,
     },
-    /// The client cannot be made as configured.
+    /// The configuration does not permit to make the client.
     #[error("set up the schema registry's client: {detail}")]
     Setup { detail: String },
 }
 
 impl RegistryError {
-    /// Whether it passes by itself: ask again, with backoff, for ever. Anything else waits for a
-    /// person, and is asked again rarely.
+    /// Whether the error passes by itself, so that the call is repeated with backoff, for ever. Any
+    /// other error waits for a person, and the call is repeated rarely.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
@@ -98,7 +99,7 @@ impl RegistryError {
     }
 }
 
-/// An answer that is not an error of transport, access or availability: it may still be a refusal.
+/// An answer that is not an error of transport, access or availability. It may still be a refusal.
 pub(super) struct Answer {
     status: u16,
     body: Vec<u8>,
@@ -112,7 +113,7 @@ struct Fault {
     message: String,
 }
 
-/// What a status asks for.
+/// The class of an HTTP status.
 #[derive(Debug, PartialEq, Eq)]
 enum Class {
     Success,
@@ -134,7 +135,8 @@ fn class_of(status: u16) -> Class {
     }
 }
 
-/// Reads an answer within bounds, and turns what is not one into its error.
+/// Reads an answer within bounds. Turns an error of transport, access or availability into a
+/// [`RegistryError`].
 pub(super) async fn read_answer(
     url: &Url,
     subject: &str,
@@ -191,13 +193,13 @@ pub(super) async fn read_answer(
 }
 
 impl Answer {
-    /// Subject, version or schema unknown (codes 404xx); a 404 without such a code is no
-    /// registry's.
+    /// True if subject, version or schema is unknown (codes 404xx). A 404 without such a code does
+    /// not come from a registry.
     pub(super) fn is_not_found(&self) -> bool {
         self.status == 404 && (40_400..40_500).contains(&self.fault().error_code)
     }
 
-    /// The value, or the registry's refusal of `schema` under `subject`.
+    /// The value of the answer, or the registry's refusal of `schema` under `subject`.
     pub(super) fn or_refused<T: DeserializeOwned>(
         &self,
         subject: &str,
@@ -212,7 +214,7 @@ impl Answer {
             }
             Class::Refused => {
                 let Fault { error_code, message } = self.fault();
-                // The field may be named past the cut.
+                // The message may name the field after the cut.
                 let field = field_named_in(&String::from_utf8_lossy(&self.body), schema);
                 Err(RegistryError::Refused {
                     subject: subject.to_owned(),
@@ -245,17 +247,18 @@ impl Answer {
 }
 
 impl super::Registry {
-    /// Where the compatibility level of a subject is set.
+    /// The URL at which the compatibility level of a subject is set.
     #[must_use]
     pub fn level_url(&self, subject: &str) -> String {
         format!("{}/config/{}", self.url().trim_end_matches('/'), super::segment(subject))
     }
 }
 
-/// The field an incompatibility is about, as a path of field names in `schema`.
+/// Finds the field that an incompatibility is about, as a path of field names in `schema`.
 ///
-/// Confluent's registry and Apicurio write a path into the schema
-/// (`path '/fields/0/type/1/fields/3'`, `at /fields/3`); others only a name (`field 'email'`).
+/// Confluent's registry and Apicurio write a path into the schema (`path
+/// '/fields/0/type/1/fields/3'`, `at /fields/3`); other registries write only a name (`field
+/// 'email'`).
 pub(super) fn field_named_in(message: &str, schema: &str) -> Option<String> {
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or(serde_json::Value::Null);
     let by_path = message
@@ -288,7 +291,7 @@ fn quoted_after<'m>(message: &'m str, word: &str) -> Option<&'m str> {
     })
 }
 
-/// Walks a JSON pointer through an Avro schema and collects the names of the fields on its way.
+/// Follows a JSON pointer through an Avro schema, and collects the names of the fields on its way.
 fn names_along(path: &str, schema: &serde_json::Value) -> Option<String> {
     let mut at = schema;
     let mut names: Vec<&str> = Vec::new();
@@ -309,7 +312,7 @@ fn names_along(path: &str, schema: &serde_json::Value) -> Option<String> {
     (!names.is_empty()).then(|| names.join("."))
 }
 
-/// The definition of a named type, wherever in the schema it stands; by full or short name.
+/// Finds the definition of a named type anywhere in the schema, by full or short name.
 fn find_type<'s>(schema: &'s serde_json::Value, name: &str) -> Option<&'s serde_json::Value> {
     let short = name.rsplit('.').next().unwrap_or(name);
     match schema {

@@ -5,7 +5,7 @@ use crate::secret::{self, Kept, Secret, Source};
 use reqwest::{RequestBuilder, Url};
 use std::path::Path;
 
-/// Who we are, with what a command printed kept between calls.
+/// The credentials. The output of a command is kept between calls.
 #[derive(Debug)]
 pub(super) enum Credentials {
     None,
@@ -34,7 +34,8 @@ impl Credentials {
         })
     }
 
-    /// Whether there is something that the next reading has anew.
+    /// Forgets a kept secret. Returns true if there was one, so that the next reading gets a new
+    /// secret.
     pub(super) async fn forget(&self) -> bool {
         match self {
             Credentials::Basic(_, kept) | Credentials::Bearer(kept) if kept.is_kept() => {
@@ -89,8 +90,8 @@ pub(super) fn identity(
     })
 }
 
-/// A URL without its user and password, and those as credentials. The text itself is in no error:
-/// it may hold them.
+/// A URL without its user and password, and these two as credentials. No error contains the text,
+/// because it may hold the password.
 pub(super) fn parse_url(text: &str) -> Result<(Url, Option<Auth>), RegistryError> {
     let fault = |detail: &str| RegistryError::Setup { detail: format!("a registry URL {detail}") };
     let mut url = Url::parse(text).map_err(|error| fault(&format!("cannot be read: {error}")))?;
@@ -103,7 +104,7 @@ pub(super) fn parse_url(text: &str) -> Result<(Url, Option<Auth>), RegistryError
         user: decode(url.username()),
         password: Source::Inline(Secret::new(decode(url.password().unwrap_or("")))),
     });
-    // Neither fails on a URL that has a host.
+    // Neither call fails on a URL that has a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);

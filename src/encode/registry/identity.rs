@@ -1,4 +1,5 @@
-//! Whether two texts are the same Avro schema. Pure: text in, a digest out.
+//! Finds out whether two texts are the same Avro schema. Pure: a text goes in, and a digest comes
+//! out.
 //!
 //! A registry may answer with another text than the one it was given: it drops spaces, orders
 //! attributes its own way, and shortens names by the namespace around them. Those texts are one
@@ -13,7 +14,7 @@
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// The types that give a name to themselves and a namespace to what is inside.
+/// The types that have a name, and that give their namespace to the types inside.
 const NAMED: [&str; 4] = ["record", "error", "enum", "fixed"];
 
 const PRIMITIVE: [&str; 8] =
@@ -24,7 +25,7 @@ const PRIMITIVE: [&str; 8] =
 pub struct SchemaDigest([u8; 32]);
 
 impl SchemaDigest {
-    /// The digest of a schema's text. A text that is no JSON stands for itself.
+    /// The digest of a schema's text. A text that is not JSON has the digest of the text itself.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let mut form = String::with_capacity(text.len());
@@ -36,7 +37,7 @@ impl SchemaDigest {
     }
 }
 
-/// Writes a type; a name without a namespace is of `namespace`.
+/// Writes a type. A name without a namespace belongs to `namespace`.
 fn write_type(schema: &Value, namespace: &str, out: &mut String) {
     match schema {
         Value::String(name) => write_text(&full_name(name, namespace), out),
@@ -114,7 +115,7 @@ fn write_list(list: &[Value], out: &mut String, mut write: impl FnMut(&Value, &m
     out.push(']');
 }
 
-/// A value that is no type: a default, a property.
+/// Writes a value that is not a type, such as a default or a property.
 fn write_value(value: &Value, out: &mut String) {
     match value {
         Value::Object(attributes) => {
@@ -122,7 +123,7 @@ fn write_value(value: &Value, out: &mut String) {
         }
         Value::Array(list) => write_list(list, out, write_value),
         Value::String(text) => write_text(text, out),
-        // Registries write 0 for 0.0 and the other way round; whole numbers beyond 2^53 are no
+        // Registries write 0 for 0.0 and the reverse. Whole numbers beyond 2^53 are not compared as
         // doubles.
         Value::Number(number) => match (number.is_f64(), number.as_f64()) {
             (true, Some(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {

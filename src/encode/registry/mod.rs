@@ -1,18 +1,18 @@
 //! The schema registry's client: from a schema's text to its id, and what a refusal says.
 //!
-//! The one part of `encode` that does IO. It knows subjects, schema texts and ids; it does not know
-//! events, plans or caches, and it does not repeat a call: a caller that holds a connection to
-//! Postgres alive decides when to ask again. What an error asks for is in its variant:
-//! `Unavailable` again later, for ever; `Refused` a person, for this subject; `Denied` credentials;
-//! `Broken` something that is not a registry.
+//! This is the only part of `encode` that does IO. It knows subjects, schema texts and ids, and it
+//! does not know events, plans or caches. It does not repeat a call, because the caller keeps a
+//! connection to Postgres alive and decides when to ask again. The variant of an error says what is
+//! needed: `Unavailable` needs another call later, `Refused` a person for this subject, `Denied`
+//! other credentials, and `Broken` another address, because it is not a registry.
 //!
-//! HTTP is `reqwest`'s. `schema_registry_converter` brings a REST layer too, and the demo's
-//! consumer fetches schemas by it, but its errors are sentences: status, error code and the
-//! registry's message, on which everything above rests, are lost; a refusal (409) or missing right
-//! (401) at one URL sends it to the next; of what can pass it names only 502 and 503; and it
-//! escapes no more of a subject than `/`.
+//! HTTP is `reqwest`'s. `schema_registry_converter` has a REST layer too, and the demo's consumer
+//! fetches schemas by it. But its errors are sentences without status, error code and the
+//! registry's message, which are needed here. After a refusal (409) or a missing right (401) at one
+//! URL it asks the next one. It treats only 502 and 503 as passing, and it escapes only `/` in a
+//! subject.
 //!
-//! No secret leaves by a log line or an error: credentials are read from their source at each call,
+//! No log line and no error holds a secret. Credentials are read from their source at each call,
 //! and user names and passwords are cut out of URLs at the start.
 
 mod answer;
@@ -34,45 +34,46 @@ use answer::{Answer, read_answer};
 use credentials::{Credentials, Login, identity, parse_url};
 pub use identity::SchemaDigest;
 
-/// The media type every registry speaks.
+/// The media type that every registry accepts.
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// How long a connection may take to be made; the next URL is tried after it.
+/// The longest time for making a connection. After it the next URL is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest that what a command printed is sent without running it again, whatever it says of
-/// itself.
+/// The longest time for which the output of a command is used before the command runs again,
+/// whatever lifetime the output states.
 const PRINTED_TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// Everything but RFC 3986's unreserved characters: subjects hold spaces, `#`, `%`, `/` and quotes
-/// where tables do.
+/// Every character but RFC 3986's unreserved ones. Subjects hold spaces, `#`, `%`, `/` and quotes
+/// if the names of tables do.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// How to reach the registry. Built by `config`.
+/// How to reach the registry. The room `config` builds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// One or more URLs of the same registry, tried in turn while one does not answer. User and
-    /// password in a URL are taken as `Auth::Basic` unless `auth` says otherwise.
+    /// One or more URLs of the same registry. If one does not answer, the next one is tried. User
+    /// and password in a URL count as `Auth::Basic`, unless `auth` has other credentials.
     pub urls: Vec<String>,
     /// The credentials of every call, which go before those in a URL.
     pub auth: Auth,
     /// Names a PEM file with the certificate authorities that replace those of the system. The file
     /// is read when the client is made.
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate chain and its key, both PEM, where the registry asks for one; read when
-    /// the client is made.
+    /// Our own certificate chain and its key, both PEM, if the registry asks for a certificate.
+    /// They are read when the client is made.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// The passphrase of the key, where it is encrypted.
+    /// The passphrase of the key, if the key is encrypted.
     pub key_password: Option<Source>,
     /// How long one call may take, connecting included.
     pub timeout: Duration,
-    /// Whether unknown schemas are registered; otherwise they are only looked up, and a missing one
-    /// is a refusal.
+    /// Whether unknown schemas are registered. Otherwise schemas are only looked up, and a missing
+    /// schema is a refusal.
     pub register: bool,
 }
 
 impl Config {
-    /// One URL, no credentials, 15 s, schemas are registered.
+    /// A configuration with one URL, no credentials and a time limit of 15 s, in which schemas are
+    /// registered.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Config {
@@ -87,50 +88,50 @@ impl Config {
     }
 }
 
-/// Who we are to the registry. Secrets are read from their source at each call, so a rotated file
-/// is picked up.
+/// The credentials for the registry. Secrets are read from their source at each call, so a rotated
+/// file is picked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// No credentials but those in a URL, which are taken as `Basic`.
+    /// There are no credentials, except for those in a URL, which count as `Basic`.
     None,
-    /// User and password; with Confluent Cloud, key and secret.
+    /// User and password. With Confluent Cloud they are key and secret.
     Basic {
         /// The user id of HTTP Basic authentication (RFC 7617).
         user: String,
-        /// Where the password is.
+        /// The source of the password.
         password: Source,
     },
     /// An OAuth bearer token (RFC 6750).
     Bearer {
-        /// Where the token is kept; read again at each call.
+        /// The source of the token, which is read again at each call.
         token: Source,
     },
 }
 
-/// Whether the registry would take a schema.
+/// The registry's answer to the question whether it would accept a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compatibility {
-    /// Its verdict, against the subject's latest version; a new subject is compatible.
+    /// True if the schema is compatible with the subject's latest version, or the subject is new.
     pub compatible: bool,
-    /// Its reasons, where it gives any.
+    /// The registry's reasons, if it gives any.
     pub messages: Vec<String>,
-    /// The field the reasons name, as a path of field names, where they name one.
+    /// The field that the reasons name, if any, as a path of field names.
     pub field: Option<String>,
 }
 
-/// One registry. Cheap to use from several tasks; keeps connections between calls.
+/// The client of one registry. Several tasks can use it, and it keeps connections between calls.
 #[derive(Debug)]
 pub struct Registry {
     client: Client,
-    /// Without user or password.
+    /// The URLs without user and password.
     urls: Vec<Url>,
-    /// The URL that answered last; the next call begins there.
+    /// Index of the URL that answered last. The next call begins there.
     current: AtomicUsize,
     credentials: Credentials,
     register: bool,
 }
 
-/// One request, as often as there are URLs.
+/// One request, which can be sent to each of the URLs.
 struct Call<'a> {
     method: Method,
     /// Percent-encoded path segments, and the query.
@@ -163,10 +164,11 @@ struct WithSchema {
 }
 
 impl Registry {
-    /// Makes the client; connects to nothing.
+    /// Makes the client, without a connection.
     ///
     /// # Errors
-    /// `Setup` for a URL that is none, or a CA file that cannot be read or holds no certificate.
+    /// `Setup` for a text that is not a URL, and for a CA file that cannot be read or holds no
+    /// certificate.
     pub fn new(config: &Config) -> Result<Self, RegistryError> {
         let mut auth = config.auth.clone();
         let mut urls = Vec::with_capacity(config.urls.len());
@@ -212,22 +214,23 @@ impl Registry {
         })
     }
 
-    /// The first URL, fit to be shown.
+    /// The first URL, without credentials, so that it may be shown.
     #[must_use]
     pub fn url(&self) -> &str {
         self.urls.first().map_or("", Url::as_str)
     }
 
-    /// Every URL, fit to be shown: they all lead to this registry.
+    /// Every URL of this registry, without credentials, so that they may be shown.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.urls.iter().map(Url::as_str)
     }
 
-    /// The id of a schema under a subject: registered if it is new and we may, else looked up.
+    /// The id of a schema under a subject. The schema is registered if registration is on, and
+    /// otherwise looked up.
     ///
     /// # Errors
-    /// `Refused` where the registry does not take it, or where it is unknown and we may not
-    /// register; the rest as in [`RegistryError`].
+    /// `Refused` if the registry refuses the schema, or if the schema is unknown and registration
+    /// is off. See [`RegistryError`] for the others.
     pub async fn id_of(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         if self.register {
             return self.register(subject, schema).await;
@@ -244,10 +247,10 @@ impl Registry {
         }
     }
 
-    /// Registers a schema; one that is there already keeps its id.
+    /// Registers a schema. A schema that is registered already keeps its id.
     ///
     /// # Errors
-    /// As [`Registry::id_of`].
+    /// See [`Registry::id_of`].
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let call = Call {
             method: Method::POST,
@@ -259,8 +262,8 @@ impl Registry {
         id_in_range(answer.id)
     }
 
-    /// The id of exactly this schema under the subject, or `None` where either is unknown. Changes
-    /// nothing.
+    /// The id of exactly this schema under the subject. `None` if the subject or the schema is
+    /// unknown. Changes nothing.
     ///
     /// # Errors
     /// As [`RegistryError`].
@@ -279,10 +282,10 @@ impl Registry {
         id_in_range(found.id).map(Some)
     }
 
-    /// Whether the registry would take a schema. Changes nothing.
+    /// Asks whether the registry would accept a schema. Changes nothing.
     ///
     /// # Errors
-    /// As [`RegistryError`]; a schema that is not one is `Refused`.
+    /// See [`RegistryError`]. A text that is not a schema is `Refused`.
     pub async fn check(&self, subject: &str, schema: &str) -> Result<Compatibility, RegistryError> {
         let call = Call {
             method: Method::POST,
@@ -303,7 +306,7 @@ impl Registry {
         Ok(Compatibility { compatible: verdict.is_compatible, messages: verdict.messages, field })
     }
 
-    /// The compatibility level that holds for a subject, its own or the global one.
+    /// The compatibility level that applies to a subject: its own, or the global one.
     ///
     /// # Errors
     /// As [`RegistryError`].
@@ -318,7 +321,7 @@ impl Registry {
         Ok(answer.level)
     }
 
-    /// The text of a schema by its id, or `None` where there is none.
+    /// The text of the schema with this id. `None` if there is no such schema.
     ///
     /// # Errors
     /// As [`RegistryError`].
@@ -337,7 +340,7 @@ impl Registry {
         Ok(Some(found.schema))
     }
 
-    /// Whether there is a registry, and it lets us in.
+    /// Checks that the registry answers and accepts our credentials.
     ///
     /// # Errors
     /// As [`RegistryError`].
@@ -347,10 +350,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Asks one URL after the other until one answers. An answer is an answer: a refusal is not
-    /// asked elsewhere.
+    /// Asks one URL after the other until one answers. A refusal is an answer, too, so that no
+    /// other URL is asked after it.
     ///
-    /// Where it does not let us in with what a command printed, the command runs again, once.
+    /// If the registry denies access with the output of a command, the command runs once more.
     async fn ask(&self, call: Call<'_>) -> Result<Answer, RegistryError> {
         match self.ask_as(&call).await {
             Err(RegistryError::Denied { .. }) if self.credentials.forget().await => {
@@ -405,13 +408,13 @@ fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// Avro is what a registry takes a schema for that names no type.
+/// The body of a request with a schema. It names no type, because registries then assume Avro.
 fn body_of(schema: &str) -> String {
     serde_json::json!({ "schema": schema }).to_string()
 }
 
 fn id_in_range(id: i64) -> Result<u32, RegistryError> {
-    // Four bytes of every record, read as a signed number by Java.
+    // Checks an id. It has four bytes in every record, which Java reads as a signed number.
     u32::try_from(id).ok().filter(|id| i32::try_from(*id).is_ok()).ok_or_else(|| {
         RegistryError::Broken { status: 200, detail: format!("schema id {id} is out of range") }
     })

@@ -1,4 +1,4 @@
-//! Which rule of a compatibility level a new schema breaks, and at which field.
+//! Finds the rule of a compatibility level that a new schema breaks, and the field.
 //!
 //! A registry that refuses a schema often says no more than that it is incompatible. The schemas
 //! are compared again here, by Avro's rules for reading.
@@ -10,7 +10,7 @@ use reqwest::Method;
 use std::error::Error;
 
 impl Registry {
-    /// The text of the newest schema of a subject, or `None` where there is none.
+    /// The text of the newest schema of a subject. `None` if there is none.
     ///
     /// # Errors
     /// As [`RegistryError`].
@@ -26,9 +26,9 @@ impl Registry {
     }
 }
 
-/// The rule that `new` breaks after `latest` under the level, with the field. `None` if no rule of
-/// the level is broken between these two: an earlier version may differ, or the registry has rules
-/// of its own.
+/// The rule that `new` breaks after `latest` under the level, with the field. `None` if these two
+/// break no rule of the level. The cause is then an earlier version, or a rule of the registry's
+/// own.
 #[must_use]
 pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
     let (old, new) = (Schema::parse_str(latest).ok()?, Schema::parse_str(new).ok()?);
@@ -45,7 +45,7 @@ pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
         })
 }
 
-/// The most characters of a fault. The library shows both schemas where their types differ.
+/// The most characters of a fault. The library prints both schemas if their types differ.
 const RULE_CHARS_MAX: usize = 1000;
 
 /// The path of fields down to the fault, and the fault itself.
