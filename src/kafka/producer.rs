@@ -3,7 +3,7 @@
 //! `send` hands bytes to librdkafka and returns. The result of each record comes back through a
 //! channel as a [`Delivery`] with its ticket. A producer lives for one generation: after any failed
 //! delivery it accepts nothing more, because no record may be written after a gap. A producer never
-//! sends a failed record again, never skips a record, and does not know the meaning of a ticket.
+//! repeats or skips a record.
 //!
 //! Laws, tested in `tests/integration/kafka_room.rs`:
 //! - Reports of one partition come in the order of their offsets, because only one thread polls.
@@ -32,8 +32,8 @@ use crate::ledger::{Generation, Ticket};
 
 /// How long one poll waits. This bounds how late the thread notices that it should stop.
 ///
-/// rdkafka spins through the last millisecond of each poll, so that short polls cost CPU while
-/// nothing happens: polls of 50 ms took 1.6 % of a core.
+/// rdkafka spins through the last millisecond of each poll, so that short polls cost CPU: idle
+/// polls of 50 ms took 1.6 % of a core.
 const POLL: Duration = Duration::from_millis(500);
 
 // A ticket travels through librdkafka as a pointer-sized number.
@@ -162,8 +162,7 @@ pub struct Producer {
     poll: Option<JoinHandle<()>>,
     headers: LastHeaders,
     /// Records that librdkafka's queue had no place for, in their order. The byte budget counts
-    /// these records and keeps their number small, because librdkafka's own limits lie above every
-    /// budget.
+    /// them and keeps them few: librdkafka's own limits lie above it.
     parked: VecDeque<Parked>,
 }
 
@@ -401,8 +400,7 @@ impl Producer {
     /// Ends this producer, so that another one may send its records again: purges the queue, waits
     /// at most `within` for the records under way, and closes the connections.
     ///
-    /// Reports keep coming through the channel meanwhile and should be read, because a record that
-    /// lands is a delivery.
+    /// Reports keep coming meanwhile and should be read: a record that lands is a delivery.
     pub async fn settle(mut self, within: Duration) -> Settled {
         let deadline = Instant::now() + within;
         self.context().settling.store(true, Ordering::SeqCst);
@@ -447,8 +445,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // The poll thread is told to end. It becomes the last owner and closes the connections when
-        // it ends.
+        // The poll thread is told to end. As the last owner it closes the connections.
         self.context().settling.store(true, Ordering::SeqCst);
         self.stop.store(true, Ordering::SeqCst);
     }
@@ -461,7 +458,7 @@ impl Drop for Producer {
 struct LastHeaders {
     parts: Vec<(String, Option<Vec<u8>>)>,
     owned: Option<OwnedHeaders>,
-    /// The token of these headers. The token is kept, so that no other headers can get its address.
+    /// The token of these headers. The token is kept, so that no other headers get its address.
     token: Option<Arc<()>>,
 }
 

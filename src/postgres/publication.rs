@@ -1,9 +1,7 @@
-//! Publications: reads what they publish, creates one for exactly the tables that are asked for,
-//! and tells which tables can be published without harm.
+//! Reads and creates publications, and tells which tables can be published without harm.
 //!
 //! This file never creates a publication FOR ALL TABLES and never changes a replica identity. If
-//! the application's UPDATE would fail, an administrator has to run the SQL that prevents the
-//! failure.
+//! the application's UPDATE would fail, an administrator has to run the SQL that prevents that.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
