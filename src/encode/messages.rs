@@ -3,7 +3,7 @@
 //!
 //! Debezium's `DecodeLogicalDecodingMessageContent` makes the document a struct, so that its outbox
 //! router finds its fields. Here the outline of the document is part of the message's route. A
-//! message whose content is not such a document halts the stream. It ends the task of Debezium.
+//! message whose content is not such a document halts the stream. With Debezium it ends the task.
 
 use super::document::Document;
 use super::encoder::{EncodeError, Encoder};

@@ -1,8 +1,8 @@
 //! Notes about values that an event holds less exactly than the row.
 //!
 //! The schemas are Debezium's and cannot hold every value of Postgres. If a value had to become
-//! null, or lost a part that the schema has no room for, the encoder notes that for each row. The
-//! row path counts the notes by table.
+//! null, or lost a part that the schema has no room for, the encoder notes that for each row.
+//! `plans` counts the notes by table.
 
 /// A column of the last row, and the loss in its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

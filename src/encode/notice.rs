@@ -1,7 +1,8 @@
 //! Notifications of copies: Debezium's records about the progress of a snapshot.
 //!
-//! All notices go to one topic. The key has the notice's id. The value has the notice's type, the
-//! kind of copy and a map of texts. `backfill` and `initial` decide when there is a notice.
+//! All notices go to one topic. The key has the notice's id. The value has the id, too, with the
+//! notice's type, the kind of copy, a map of texts and a time. `backfill` and `initial` decide when
+//! there is a notice.
 
 use super::Format;
 use super::column::Key;

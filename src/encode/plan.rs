@@ -388,7 +388,7 @@ pub struct Plan {
     router: Option<Arc<Router>>,
 }
 
-/// The kinds of further records that are written.
+/// The kinds of records that are written, as the configuration switches them on or off.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Emits {
     pub tombstones: bool,

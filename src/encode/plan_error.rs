@@ -38,7 +38,7 @@ pub enum PlanError {
         /// The first key column that old rows lack.
         column: String,
     },
-    /// A column of the key cannot be written.
+    /// A mode leaves a column of the key out, so that the keys of rows would lack it.
     #[error(
         "table {table}: its key column `{column}` is of type {type_name}, which \
          events.unknown_types = \"{mode}\" leaves out, so rows could not be told apart; write \

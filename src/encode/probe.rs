@@ -139,8 +139,8 @@ impl Asking<'_> {
                 }
             }
             match &self.found {
-                // A row has one topic. The records of the old key would need another topic, and are
-                // therefore refused.
+                // A row has one topic. The records of the old key would need another topic, so that
+                // the change is refused.
                 Some(found) if *found != topic => {
                     return Err(EncodeError::RouteDivided { table: self.table() });
                 }

@@ -2,8 +2,8 @@
 //! server's texts of its columns.
 //!
 //! The form is not Debezium's and has no schema, because it must be writable whatever is wrong with
-//! the table. The operator's rules over columns hold here in the strictest way: the text has the
-//! value of no column that is left out or masked, because the masking may be the step that failed.
+//! the table. The operator's rules over columns hold here in the strictest way: a column that is
+//! left out or masked is not in the text at all, because the masking may be the step that failed.
 
 use super::form::{Form, Json, push_code};
 use super::messages::MESSAGES;

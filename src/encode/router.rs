@@ -54,7 +54,7 @@ pub(super) enum RoutedBy {
     Field(RouteBy),
     /// Expressions name the topic, and the probe evaluates them. The number is the most topics.
     Content(usize),
-    /// The topic is the table's own. Each set of fields that an update drops has a plan of its own.
+    /// The row does not decide the topic. Each set of fields that an update drops has its own plan.
     Dropped(Box<Dropping>),
     /// Only the time of the row's commit.
     Time,
@@ -287,8 +287,8 @@ impl Router {
                     Some(Cell::Unchanged) => before.flatten(),
                     after => after,
                 };
-                // A row has one topic. The records of the old key would need another topic, and are
-                // therefore refused.
+                // A row has one topic. The records of the old key would need another topic, so that
+                // the change is refused.
                 if let Some(old) = old
                     && before.is_some_and(|before| before != found)
                     && is_moved(table, old.tuple(), *new)

@@ -3,8 +3,8 @@
 //!
 //! A rule is about names. `filter` decides once for each table which of its columns a rule applies
 //! to. Debezium has the same rules under other names. In some cases Debezium lets a value through
-//! although a rule seems to hold it back. Ours is then refused, unless a word in the rule asks for
-//! Debezium's behaviour.
+//! although a rule seems to hold it back. Such a rule is refused, unless a word in the rule asks
+//! for Debezium's behaviour.
 
 use super::naming::Adjust;
 use super::reroute::Reroute;

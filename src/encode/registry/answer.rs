@@ -79,7 +79,7 @@ pub enum RegistryError {
         #[source]
         source: SourceError,
     },
-    /// The configuration does not permit to make the client.
+    /// The client cannot be made from this configuration.
     #[error("set up the schema registry's client: {detail}")]
     Setup { detail: String },
 }
@@ -135,8 +135,8 @@ fn class_of(status: u16) -> Class {
     }
 }
 
-/// Reads an answer within bounds. Turns an error of transport, access or availability into a
-/// [`RegistryError`].
+/// Reads an answer within bounds. An answer that is too long, or that is no success, no refusal and
+/// no 404, becomes a [`RegistryError`].
 pub(super) async fn read_answer(
     url: &Url,
     subject: &str,
@@ -256,9 +256,9 @@ impl super::Registry {
 
 /// Finds the field that an incompatibility is about, as a path of field names in `schema`.
 ///
-/// Confluent's registry and Apicurio write a path into the schema (`path
-/// '/fields/0/type/1/fields/3'`, `at /fields/3`); other registries write only a name (`field
-/// 'email'`).
+/// Confluent's registry and Apicurio write a path into the schema
+/// (`path '/fields/0/type/1/fields/3'`, `at /fields/3`). Other registries write only a name
+/// (`field 'email'`).
 pub(super) fn field_named_in(message: &str, schema: &str) -> Option<String> {
     let schema: serde_json::Value = serde_json::from_str(schema).unwrap_or(serde_json::Value::Null);
     let by_path = message

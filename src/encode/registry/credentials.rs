@@ -34,8 +34,8 @@ impl Credentials {
         })
     }
 
-    /// Forgets a kept secret. Returns true if there was one, so that the next reading gets a new
-    /// secret.
+    /// Forgets the kept output of a command. Returns true if the secret comes from a command, so
+    /// that the next reading runs the command.
     pub(super) async fn forget(&self) -> bool {
         match self {
             Credentials::Basic(_, kept) | Credentials::Bearer(kept) if kept.is_kept() => {

@@ -3,8 +3,9 @@
 //! This is the only part of `encode` that does IO. It knows subjects, schema texts and ids, and it
 //! does not know events, plans or caches. It does not repeat a call, because the caller keeps a
 //! connection to Postgres alive and decides when to ask again. The variant of an error says what is
-//! needed: `Unavailable` needs another call later, `Refused` a person for this subject, `Denied`
-//! other credentials, and `Broken` another address, because it is not a registry.
+//! needed: `Unavailable` needs another call later, `Refused` a person for this subject, and
+//! `Denied` other credentials or rights. `Broken` says that something answers that is not a
+//! registry, or not as a registry does.
 //!
 //! HTTP is `reqwest`'s. `schema_registry_converter` has a REST layer too, and the demo's consumer
 //! fetches schemas by it. But its errors are sentences without status, error code and the
@@ -414,7 +415,7 @@ fn body_of(schema: &str) -> String {
 }
 
 fn id_in_range(id: i64) -> Result<u32, RegistryError> {
-    // Checks an id. It has four bytes in every record, which Java reads as a signed number.
+    // The id has four bytes in every record, which Java reads as a signed number.
     u32::try_from(id).ok().filter(|id| i32::try_from(*id).is_ok()).ok_or_else(|| {
         RegistryError::Broken { status: 200, detail: format!("schema id {id} is out of range") }
     })
