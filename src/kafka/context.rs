@@ -188,7 +188,8 @@ pub(crate) struct Reporting {
     deliveries: Sender<Delivery>,
     /// The counts that the sending thread writes for every record.
     sent: SentCounts,
-    /// Number of records with a report, delivered or failed. Only the poll thread writes it.
+    /// Number of sent records with librdkafka's report, delivered or failed. Only the poll thread
+    /// writes it.
     pub(crate) answered: AtomicU64,
     /// Records with tickets up to this one may have been on a connection that broke before the
     /// broker answered.
@@ -333,7 +334,7 @@ impl Reporting {
             Err(TrySendError::Full(delivery)) => {
                 // The channel is full only if its reader fell behind by a whole queue. A running
                 // producer waits for the reader. A producer that is being settled must not wait,
-                // because the task that settles it may be the reader. A success that is not
+                // because the task that settles it may be the reader. A record whose success is not
                 // reported is only sent again.
                 if !self.settling.load(Ordering::SeqCst) {
                     let _ = self.deliveries.blocking_send(delivery);

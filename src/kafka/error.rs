@@ -2,7 +2,7 @@
 //!
 //! Two exhaustive decisions are here and nowhere else. [`classify`] says what a delivery report's
 //! error code means, and [`KafkaError::remedy`] says whether a failed call is worth repeating.
-//! `agent::supervise` decides what the agent then does.
+//! `core` decides what a failed delivery leads to, and the caller what a failed call leads to.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -162,8 +162,8 @@ impl KafkaError {
 }
 
 impl KafkaError {
-    /// Whether brokers refused our login. librdkafka's last message about the connection shows that
-    /// by a fixed phrase.
+    /// Whether brokers refused our login. A code shows that, or in `Unreachable` a fixed phrase in
+    /// librdkafka's last message.
     #[must_use]
     pub fn is_login(&self) -> bool {
         let code = match self {

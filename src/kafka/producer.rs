@@ -2,8 +2,8 @@
 //!
 //! `send` hands bytes to librdkafka and returns. The result of each record comes back through a
 //! channel as a [`Delivery`] with its ticket. A producer lives for one generation: after any failed
-//! delivery it accepts nothing more, because no record may be written after a gap. A producer never
-//! repeats or skips a record.
+//! delivery it accepts nothing more, because no record may be written after a gap. A producer skips
+//! no record. librdkafka repeats requests, and nothing else here sends a record twice.
 //!
 //! Laws, tested in `tests/integration/kafka_room.rs`:
 //! - Reports of one partition come in the order of their offsets, because only one thread polls.
