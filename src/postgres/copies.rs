@@ -247,7 +247,7 @@ impl CopySession {
         }
     }
 
-    /// Waits until the server ends the session, or sends anything although nothing was asked.
+    /// Waits until the session ends, and returns the reason. Messages before that are ignored.
     pub async fn ended(&mut self) -> PgError {
         loop {
             match self.session.message("hold the session").await {

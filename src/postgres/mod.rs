@@ -1,8 +1,8 @@
 //! Postgres: a replication connection of our own, ordinary SQL, and facts of the catalog.
 //!
 //! This room knows neither Kafka nor Avro nor pgoutput: frames leave as bytes, and positions come
-//! in as arguments. Only a call whose name says so changes anything on a server, such as a slot or
-//! a publication. Servers from 14 on are supported.
+//! in as arguments. Only a call whose name says so changes anything on a server, such as a slot, a
+//! publication or a replica identity. Servers from 14 on are supported.
 //!
 //! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`);
 //! `replication` and `stream` talk to a walsender. `sql` is an ordinary connection, which

@@ -1,5 +1,5 @@
-//! Reads what must be true of a server before a pipeline starts, and whether our walsender is at
-//! work.
+//! Reads the facts about a server that a pipeline needs before it starts, and whether our walsender
+//! is at work.
 //!
 //! This file reads facts only. `check` says what is wrong with them and how to correct it.
 

@@ -1,4 +1,4 @@
-//! Reads and creates publications, and tells which tables can be published without harm.
+//! Reads, creates, extends and drops publications, and tells whose UPDATE a publication would stop.
 //!
 //! This file never creates a publication FOR ALL TABLES and never changes a replica identity. If
 //! the application's UPDATE would fail, an administrator has to run the SQL that prevents that.

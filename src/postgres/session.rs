@@ -2,7 +2,8 @@
 //! protocol on it.
 //!
 //! Both kinds of connection begin here, so TLS, passwords, pinned settings and errors are the same
-//! for both. `replication` uses the open session itself, and `sql` hands it to `tokio_postgres`.
+//! for both. `replication` and `copies` use the open session itself, and `sql` hands it to
+//! `tokio_postgres`.
 
 use crate::postgres::auth::{self, Channel, Refusal, Scram};
 use crate::postgres::config::{Config, Host};

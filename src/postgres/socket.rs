@@ -39,7 +39,7 @@ const UNSCALED_BYTES: u32 = 65_535;
 const UNREAD_BYTES: usize = 96 * 1024;
 
 /// A server that takes longer than this to answer counts as far. 64 KiB for each round trip would
-/// be too slow for it (13 MB/s at this time), so that the kernel tunes the window.
+/// be too slow for it (13 MB/s at 5 ms), so that the kernel tunes the window.
 const NEAR: Duration = Duration::from_millis(5);
 
 /// How often a server on another machine is asked before it counts as far. Our own machine may be
@@ -141,8 +141,8 @@ pub(super) async fn addresses(host: &Host) -> Result<Vec<Address>, PgError> {
     if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
 }
 
-/// A TCP connection for a replication stream. A near server receives our status updates however
-/// long nobody reads from the stream.
+/// A TCP connection for a replication stream. Its buffer is chosen so that a near server receives
+/// our status updates while nobody reads from the stream (see [`UNSCALED_BYTES`]).
 pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStream> {
     for _ in 0..TRIES {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };

@@ -181,8 +181,8 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
         .collect()
 }
 
-/// Bytes of WAL that the most distant physical standby is behind, as far as the role may see: the
-/// bytes that it has not replayed, or that its slot keeps. `None` if the role sees no standby.
+/// The largest lag of a physical standby in bytes of WAL, as far as the role may see: the bytes
+/// that the standby has not replayed, or that its slot keeps. `None` if the role sees no standby.
 ///
 /// # Errors
 /// The connection's, or `Answer`.
