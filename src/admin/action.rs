@@ -6,6 +6,7 @@
 //! every action is refused, and the answer says why. A page of another origin cannot set the
 //! header, because no route here answers a preflight request.
 
+use super::events::EventsRequest;
 use crate::agent::request::{self, Handle, Request};
 use crate::change::Position;
 use crate::continuity::skipped::Consent;
@@ -41,6 +42,8 @@ pub struct Actions {
     pub agent: Handle,
     /// Channel to the task that reads the configuration again. It answers each reply that is sent.
     pub reload: mpsc::Sender<Reply>,
+    /// Channel to the reader of events.
+    pub events: mpsc::Sender<EventsRequest>,
     /// The token; without one every action is refused.
     pub token: Option<Arc<Kept>>,
 }
@@ -166,16 +169,19 @@ async fn in_time(answer: impl Future<Output = Answer>) -> Answer {
 fn told(answer: Answer) -> Response {
     match answer {
         Ok(granted) => json(StatusCode::OK, "done", &granted.0),
-        Err(refused) => {
-            let code = match refused {
-                Refused::NotAvailable(_) => StatusCode::CONFLICT,
-                Refused::Faulty(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                Refused::Busy => StatusCode::TOO_MANY_REQUESTS,
-                Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            json(code, "error", &refused.to_string())
-        }
+        Err(refused) => told_why(&refused),
     }
+}
+
+/// The answer to a refused request.
+pub(super) fn told_why(refused: &Refused) -> Response {
+    let code = match refused {
+        Refused::NotAvailable(_) => StatusCode::CONFLICT,
+        Refused::Faulty(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Refused::Busy => StatusCode::TOO_MANY_REQUESTS,
+        Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    json(code, "error", &refused.to_string())
 }
 
 fn json(code: StatusCode, name: &str, text: &str) -> Response {

@@ -2,14 +2,16 @@
 //! the actions.
 //!
 //! The server has its own thread and runtime, so it can report that the loop is stuck. It reads
-//! only metrics and a watch channel. A GET changes nothing and shows no row and no secret. A change
-//! needs a POST with a token (`action`). The server listens on loopback unless the configuration
-//! says otherwise.
+//! only metrics and watch channels. A GET changes nothing and shows no row and no secret. A change
+//! needs a POST with a token (`action`), and so does a look at events (`events`). The server
+//! listens on loopback unless the configuration says otherwise.
 
 mod action;
+mod events;
 mod serve;
 
 pub use action::{Actions, token};
+pub use events::{Events, EventsRequest};
 
 use crate::metrics::Metrics;
 use crate::status::{Phase, Status};
@@ -172,6 +174,7 @@ fn router(served: Served, actions: Actions) -> Router {
         .route("/skip", post(action::skip))
         .route("/snapshot", post(action::snapshot))
         .route("/snapshot/cancel", post(action::cancel_snapshot))
+        .route("/events", post(events::events))
         .with_state(actions);
     Router::new()
         .route("/", get(index))

@@ -19,6 +19,7 @@ struct World {
     tell_config: watch::Sender<String>,
     asked: mpsc::Receiver<PendingRequest>,
     reloads: mpsc::Receiver<Reply>,
+    events: mpsc::Receiver<EventsRequest>,
 }
 
 fn world() -> World {
@@ -28,12 +29,14 @@ fn world() -> World {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (agent, asked) = request::channel();
     let (reload, reloads) = mpsc::channel(1);
-    let actions = Actions { agent, reload, token: Some(token(Source::Inline(Secret::new(TOKEN)))) };
+    let (ask_events, events) = mpsc::channel(1);
+    let token = Some(token(Source::Inline(Secret::new(TOKEN))));
+    let actions = Actions { agent, reload, events: ask_events, token };
     let (tell_config, config) = watch::channel("[postgres]\n".to_owned());
     let ready_lag = Duration::from_secs(10);
     let server =
         Server::start(listener, ready_lag, metrics.clone(), status, config, actions).unwrap();
-    World { server, metrics, tell, tell_config, asked, reloads }
+    World { server, metrics, tell, tell_config, asked, reloads, events }
 }
 
 impl World {
@@ -92,6 +95,10 @@ impl World {
             }
             if let Ok(reply) = self.reloads.try_recv() {
                 reply.send(answer.clone());
+            }
+            if let Ok(EventsRequest { table, reply }) = self.events.try_recv() {
+                let events = vec!["{\"offset\":7}".to_owned()];
+                reply.send(Ok(Events { topic: format!("shop.{table}"), events })).unwrap();
             }
             std::thread::yield_now();
         }
@@ -269,6 +276,23 @@ fn an_action_needs_the_token_and_reaches_the_loop_with_it() {
     assert_eq!((code, asked.first().map(Request::name)), (200, Some("skip")));
     let (code, body, asked) = world.post("/skip", TOKEN, "{\"table\":\"p.t\"}", done());
     assert!(code == 422 && asked.is_empty() && body.contains("commit"), "{body}");
+}
+
+#[test]
+fn events_are_shown_to_nobody_without_the_token() {
+    let mut world = world();
+    let unused = || Err(Refused::Stopping);
+    let body = "{\"table\":\"public.orders\"}";
+    for token in ["", "wrong", &TOKEN[1..]] {
+        let (code, told, _) = world.post("/events", token, body, unused());
+        assert!(code == 401 && !told.contains("offset"), "{code} {told}");
+    }
+    let (code, told, _) = world.post("/events", TOKEN, body, unused());
+    let expected = "{\"topic\":\"shop.public.orders\",\"events\":[\"{\\\"offset\\\":7}\"]}";
+    assert_eq!((code, told.as_str()), (200, expected));
+    let (code, told, _) = world.post("/events", TOKEN, "{}", unused());
+    assert!(code == 422 && told.contains("public.orders"), "{told}");
+    assert_eq!(world.get("/events").0, 405);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `wellspring run`: starts the agent and its admin server, and handles signals and reloads.
 
 use super::notify::Manager;
-use super::{Code, Failure, block_on, load, logging, progress, version};
+use super::{Code, Failure, block_on, load, logging, progress, tail, version};
 use crate::admin;
 use crate::agent::request::{Handle, Request};
 use crate::agent::{Agent, Exit};
@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -41,8 +41,10 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
         let heartbeat = metrics.heartbeat.clone();
         let (reload, reloads) = mpsc::channel(RELOADS_WAITING_MAX);
         let token = checked.admin_token.clone().map(admin::token);
-        let actions = admin::Actions { agent: agent.handle(), reload, token };
-        let (shown, config) = tokio::sync::watch::channel(loaded.shown.to_string());
+        let (told, heard) = watch::channel(loaded.clone());
+        let events = tail::recent::start(heard, agent.status()).map_err(failed)?;
+        let actions = admin::Actions { agent: agent.handle(), reload, events, token };
+        let (shown, config) = watch::channel(loaded.shown.to_string());
         let serve = |listener| {
             admin::Server::start(
                 listener,
@@ -56,7 +58,7 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
         let admin = listener.map(serve).transpose().map_err(failed)?;
         let manager = Manager::find(heartbeat);
         manager.ready();
-        let current = Current { file, loaded: loaded.clone(), shown, exit_on_halt };
+        let current = Current { file, loaded: told, shown, exit_on_halt };
         let progress =
             std::io::stderr().is_terminal().then(|| tokio::spawn(progress::draw(agent.status())));
         let code = watch(agent, signals, current, reloads, manager).await;
@@ -143,7 +145,7 @@ impl Signals {
 async fn watch(
     agent: Agent,
     mut signals: Signals,
-    mut current: Current,
+    current: Current,
     mut reloads: mpsc::Receiver<Reply>,
     mut manager: Manager,
 ) -> Code {
@@ -200,7 +202,7 @@ async fn watch(
                 }
                 if let Some(loaded) = loaded {
                     current.shown.send_replace(loaded.shown.to_string());
-                    current.loaded = *loaded;
+                    current.loaded.send_replace(*loaded);
                 }
                 if let Some(reply) = reply {
                     reply.send(answer);
@@ -243,9 +245,10 @@ async fn watch(
 #[derive(Clone)]
 struct Current {
     file: Option<PathBuf>,
-    loaded: Loaded,
+    /// The configuration in force, which the reader of events hears as well.
+    loaded: watch::Sender<Loaded>,
     /// The text that `/config` serves.
-    shown: tokio::sync::watch::Sender<String>,
+    shown: watch::Sender<String>,
     exit_on_halt: bool,
 }
 
@@ -267,7 +270,7 @@ impl Current {
                 return Reloaded { loaded: None, answer: refused(failure.to_string()), reply };
             }
         };
-        let (taken, fixed) = self.loaded.differences(&loaded);
+        let (taken, fixed) = self.loaded.borrow().differences(&loaded);
         let answer = if !fixed.is_empty() {
             let keys = fixed.join(", ");
             refused(format!(
@@ -302,7 +305,7 @@ async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
 }
 
 /// Waits until the agent's thread has dropped its status, which is its end.
-async fn ended(status: &mut tokio::sync::watch::Receiver<crate::status::Status>) -> Sign {
+async fn ended(status: &mut watch::Receiver<crate::status::Status>) -> Sign {
     while status.changed().await.is_ok() {}
     Sign::Ended
 }

@@ -306,6 +306,33 @@ def shows_the_configuration_without_secrets(world):
     page.click("#config summary")
 
 
+def shows_the_last_events_only_with_the_token(world):
+    page = world.browser
+    page.run("document.getElementById('token').value = ''")
+    page.type("#filter", "public.customers")
+    page.click("#tables .events-of")
+    page.type("#events-token", "not-" + TOKEN)
+    page.click("#events-form button")
+    page.until("it is refused", "/token/.test(document.getElementById('events-answer').innerText)")
+    assert page.text("#events-list") == ""
+    assert any("/events" in line and "401" in line for line in page.complaints())
+    page.type("#events-token", TOKEN)
+    page.click("#events-form button")
+    page.until("they are shown", "document.querySelectorAll('#events-list li').length === 20", 30)
+    first = json.loads(page.run("return document.querySelector('#events-list pre').textContent"))
+    assert first["topic"] == "shop.public.customers" and first["value"]["after"]["email"].endswith("@example.org"), first
+    page.run("document.documentElement.scrollTop = 0")
+    page.look(390, height=844, phone=True)
+    assert page.run("return document.getElementById('events').scrollWidth <= 390")
+    page.look(1180)
+    page.click("#events [data-close]")
+    assert page.run("return document.getElementById('events-list').childElementCount") == 0
+    page.run("document.getElementById('filter').value = ''")
+    page.run("document.getElementById('token').value = %s" % json.dumps(TOKEN))
+    told = open(world.agent.log, encoding="utf-8").read()
+    assert "@example.org" not in told, "no value is logged"
+
+
 def shows_what_operators_did(world):
     page = world.browser
     accepted = [did for did in world.agent.status()["operators"] if did["action"] == "accept"]
@@ -354,7 +381,7 @@ def pictures(world):
 
 
 LAWS = [loads_and_updates, draws_the_course_of_each_table_and_the_delay, fits_a_phone, complains_of_nothing, acts_only_with_the_token, pictures, complains_of_nothing,
-        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, shows_the_configuration_without_secrets, reads_every_runbook, shows_that_the_agent_is_silent, asks_nobody_else]
+        copies_a_command_on_a_phone, paints_only_faults_red, folds_and_searches_many_tables, shows_copies_beside_the_stream, shows_the_last_events_only_with_the_token, skips_one_change_with_token_name_and_reason, tells_of_a_broker_that_is_away, tells_of_a_halt_and_what_to_type, shows_what_operators_did, shows_the_configuration_without_secrets, reads_every_runbook, shows_that_the_agent_is_silent, asks_nobody_else]
 
 
 def main(arguments):

@@ -424,7 +424,7 @@ function showTables(s) {
   renew("tables", [shown.map(([n, t]) => [n, t, ago(t.last_change_ms, s.now_ms)]), found.length, folded, sampledMs, runbooks.size], () => {
     if (!found.length) return [];
     const rows = shown.map(([name, t]) => make("tr", {},
-      make("td", {}, name, make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : ""), ...setAside(t)),
+      make("td", {}, name, s.sink === "kafka" && t.topic ? eventsButton(name) : "", make("span", { class: "under" }, t.topic ? `→ ${t.topic}` : t.state === "waiting" ? "no change has come yet" : ""), ...setAside(t)),
       make("td", {}, make("span", { class: "state", "data-state": t.state }, t.state)),
       make("td", { class: "number", "data-name": "changes/s" }, spark(name), count(t.changes_per_second)),
       make("td", { class: "number", "data-name": "changes" }, count(t.changes)),
@@ -637,6 +637,44 @@ async function showConfig() {
   }
 }
 
+// ---- the last events of a table, which are shown to whoever has the token, and kept nowhere
+
+function eventsButton(table) {
+  const button = make("button", { type: "button", class: "events-of", "aria-label": `Last events of ${table}` }, "events");
+  button.addEventListener("click", () => openEvents(table));
+  return button;
+}
+
+function openEvents(table) {
+  by("events-title").textContent = table;
+  by("events-token").value = by("token").value;
+  by("events-answer").textContent = "Keys and values as consumers get them. Nothing is stored.";
+  by("events").showModal();
+  // A token that was typed before needs no second click.
+  if (by("token").value) showEvents();
+}
+
+async function showEvents() {
+  const table = by("events-title").textContent;
+  by("events-answer").textContent = "reading …";
+  by("events-list").replaceChildren();
+  try {
+    const headers = { Authorization: `Bearer ${by("events-token").value}`, "Content-Type": "application/json" };
+    const response = await fetch("/events", { method: "POST", headers, body: JSON.stringify({ table }), cache: "no-store" });
+    const told = await response.json();
+    if (!by("events").open || by("events-title").textContent !== table) return;
+    by("events-answer").textContent = told.error || `${told.events.length ? `the last ${told.events.length}` : "no events"} in topic ${told.topic}, newest first`;
+    by("events-list").replaceChildren(...(told.events || []).reverse().map((line) => make("li", {}, make("pre", {}, line))));
+  } catch (error) {
+    by("events-answer").textContent = `no answer: ${error.message}`;
+  }
+}
+
+function forgetEvents() {
+  by("events-list").replaceChildren();
+  by("events-token").value = "";
+}
+
 function answer(text, good) {
   by("answer").textContent = text;
   by("answer").className = `answer ${good ? "good" : "bad"}`;
@@ -673,6 +711,8 @@ for (const button of document.querySelectorAll("[data-action]")) button.addEvent
 by("actions").addEventListener("submit", (event) => event.preventDefault());
 by("reason").addEventListener("click", () => openRunbook(by("reason").textContent));
 for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+by("events-form").addEventListener("submit", (event) => { event.preventDefault(); showEvents(); });
+by("events").addEventListener("close", forgetEvents);
 by("config").addEventListener("toggle", showConfig);
 by("unfold").addEventListener("click", () => { opened = !opened; if (last) showTables(last); });
 by("filter").addEventListener("input", () => last && showTables(last));

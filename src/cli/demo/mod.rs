@@ -168,6 +168,7 @@ impl World {
         let actions = admin::Actions {
             agent: agent.handle(),
             reload: tokio::sync::mpsc::channel(1).0,
+            events: tokio::sync::mpsc::channel(1).0,
             token: None,
         };
         let admin = admin::Server::start(

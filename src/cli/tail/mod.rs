@@ -5,6 +5,7 @@
 
 mod decode;
 mod form;
+pub(super) mod recent;
 mod show;
 
 #[cfg(test)]

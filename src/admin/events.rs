@@ -1,0 +1,87 @@
+//! `POST /events`: the newest events of one table, for a person who has the token.
+//!
+//! The events come from Kafka, as consumers get them, so that masks and transforms are applied.
+//! Neither the agent nor this server keeps an event: it is read on request, answered, and dropped.
+
+use super::action::{Actions, authorise, told_why};
+use crate::continuity::Refused;
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Longest wait for an answer. The reader ends sooner by its own deadlines.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The newest events of a table's topic.
+#[derive(Debug, Serialize)]
+pub struct Events {
+    /// Topic from which the events were read.
+    pub topic: String,
+    /// Each event as one line of JSON, newest last. A long line is cut off.
+    pub events: Vec<String>,
+}
+
+/// A request for the newest events of one table.
+#[derive(Debug)]
+pub struct EventsRequest {
+    /// Captured table, as `namespace.name`.
+    pub table: String,
+    /// Takes the answer. Nobody waits for it if the client has gone away.
+    pub reply: oneshot::Sender<Result<Events, Refused>>,
+}
+
+/// The body of `POST /events`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// Captured table, as `namespace.name`.
+    table: String,
+}
+
+pub(super) async fn events(
+    State(actions): State<Actions>,
+    headers: HeaderMap,
+    body: Result<Json<Wanted>, JsonRejection>,
+) -> Response {
+    if let Err(refusal) = authorise(actions.token.as_deref(), &headers).await {
+        return refusal.into_response();
+    }
+    let answer = match body {
+        Ok(Json(Wanted { table })) => ask(&actions.events, table).await,
+        Err(error) => Err(Refused::Faulty(format!(
+            "the body is not {{\"table\": \"public.orders\"}}: {}",
+            error.body_text()
+        ))),
+    };
+    match answer {
+        Ok(events) => {
+            let headers = [
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+                (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            ];
+            (headers, Json(events)).into_response()
+        }
+        Err(refused) => told_why(&refused),
+    }
+}
+
+async fn ask(reader: &mpsc::Sender<EventsRequest>, table: String) -> Result<Events, Refused> {
+    let (reply, answer) = oneshot::channel();
+    reader.try_send(EventsRequest { table, reply }).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => Refused::Busy,
+        mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
+    })?;
+    match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Refused::Stopping),
+        Err(_) => {
+            let seconds = ANSWER_PATIENCE.as_secs();
+            Err(Refused::NotAvailable(format!("Kafka has not answered for {seconds} s")))
+        }
+    }
+}
