@@ -188,9 +188,28 @@ fn split(path: &str) -> (&str, &str) {
     path.split_once('.').unwrap_or(("", path))
 }
 
+/// Parameters of a URL whose values are no secrets.
+const HARMLESS_PARAMETERS: [&str; 15] = [
+    "host",
+    "port",
+    "user",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslnegotiation",
+    "channel_binding",
+    "target_session_attrs",
+    "application_name",
+    "connect_timeout",
+    "keepalives_idle",
+    "keepalives_interval",
+];
+
 /// A URL as typed, with a possible password masked: the text after the first colon before the last
-/// `@`, and the value of a `password` parameter. Where no scheme tells the parts of the text apart,
-/// all of it is masked.
+/// `@`, and the values of all parameters but the known harmless ones. Where no scheme tells the
+/// parts of the text apart, all of it is masked.
 pub(super) fn mask_url(typed: &str) -> String {
     let mut masked = String::new();
     for (i, piece) in typed.split("://").enumerate() {
@@ -210,15 +229,23 @@ pub(super) fn mask_url(typed: &str) -> String {
             Some(_) => return "\"***\"".to_owned(),
         }
     }
-    let Some(at) = masked.to_lowercase().find("password=").map(|at| at + "password=".len()) else {
-        return masked;
+    let Some((before, query)) = masked.split_once('?') else { return masked };
+    let (query, quote) = match query.strip_suffix(['"', '\'']) {
+        Some(query) => (query, &masked[masked.len() - 1..]),
+        None => (query, ""),
     };
-    if !masked.is_char_boundary(at) {
-        return "\"***\"".to_owned();
+    let shown: Vec<String> = query.split('&').map(parameter).collect();
+    format!("{before}?{}{quote}", shown.join("&"))
+}
+
+/// A parameter of a URL, with its value masked unless its name is a known harmless one. A name can
+/// be written with escapes, so that a list of secret names would miss some.
+fn parameter(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((name, _)) if HARMLESS_PARAMETERS.contains(&name) => pair.to_owned(),
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
     }
-    let (before, after) = masked.split_at(at);
-    let end = after.find(['&', '"', '\'']).unwrap_or(after.len());
-    format!("{before}***{}", &after[end..])
 }
 
 #[cfg(test)]
@@ -230,9 +257,17 @@ mod tests {
         assert_eq!(mask_url("\"postgresql://u:p@ss@h/d\""), "\"postgresql://u:***@h/d\"");
         assert_eq!(mask_url("\"postgresql://u:a/b@h/d\""), "\"postgresql://u:***@h/d\"");
         assert_eq!(
-            mask_url("\"postgresql://u@h/d?password=x&a=b\""),
-            "\"postgresql://u@h/d?password=***&a=b\""
+            mask_url("\"postgresql://u@h/d?password=x&sslmode=require\""),
+            "\"postgresql://u@h/d?password=***&sslmode=require\""
         );
+        assert_eq!(
+            mask_url("\"postgresql://u@h/d?password=a&sslpassword=b\""),
+            "\"postgresql://u@h/d?password=***&sslpassword=***\""
+        );
+        assert_eq!(mask_url("\"a://h?password=ab'cd\""), "\"a://h?password=***\"");
+        assert_eq!(mask_url("\"a://h?pass%77ord=x\""), "\"a://h?pass%77ord=***\"");
+        assert_eq!(mask_url("\"a://h?pass\\u0077ord=x\""), "\"a://h?pass\\u0077ord=***\"");
+        assert_eq!(mask_url("'a://h?port=1&x'"), "'a://h?port=1&***'");
         assert_eq!(mask_url("\"postgresql://u@h:5432/d\""), "\"postgresql://u@h:5432/d\"");
         assert_eq!(mask_url("\"u:p@h\""), "\"***\"");
     }
