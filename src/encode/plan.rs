@@ -118,10 +118,11 @@ impl Planner {
     /// # Errors
     /// See [`Planner::draft`].
     pub fn routed(&self, router: &Router, route: &str) -> Result<Draft, PlanError> {
-        match &router.of {
+        let draft = match &router.of {
             Of::Rows(table, _) => self.draft_by(table, Some(route)),
             Of::Messages(_) => self.message_routed(route),
-        }
+        };
+        draft.map(|draft| Draft { is_routed: true, ..draft })
     }
 
     fn draft_by(&self, table: &Table, route: Option<&str>) -> Result<Draft, PlanError> {
@@ -235,6 +236,7 @@ impl Planner {
             topic,
             what,
             router: None,
+            is_routed: false,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -254,6 +256,8 @@ pub struct Draft {
     pub value: Option<AvroSchema>,
     /// Finds the topics of the records of a routed table. The draft then belongs to no topic.
     pub router: Option<Arc<Router>>,
+    /// True if the topic is that of one route of a routed table.
+    pub is_routed: bool,
     pub(super) what: What,
     shared: Arc<Shared>,
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "partition-routing spreads records over {wanted} partitions, and topic `{topic}` has {there}{}",
-    kept(*.recorded)
+    kept(*.recorded, *.there)
 )]
 pub struct TooFewPartitions {
     /// Topic of the records.
@@ -19,24 +19,27 @@ pub struct TooFewPartitions {
     pub wanted: i32,
     /// The number that the topic has.
     pub there: i32,
-    /// The lower number that the topic had at its first use. Records go to no other partition.
+    /// The number that the topic had at its first use. Records go to no partition beyond it.
     pub recorded: Option<i32>,
 }
 
-fn kept(recorded: Option<i32>) -> String {
-    recorded.map_or_else(String::new, |recorded| {
-        format!(", of which records use the {recorded} that it had when it was first used")
-    })
+fn kept(recorded: Option<i32>, there: i32) -> String {
+    match recorded {
+        Some(recorded) if recorded < there => {
+            format!(", of which records use the {recorded} that it had when it was first used")
+        }
+        _ => String::new(),
+    }
 }
 
 impl TooFewPartitions {
     /// Compares the number that transforms name with that of the topic, and with the recorded one.
+    /// The topic of a route is left to its rows, each of which is checked.
     #[must_use]
     pub fn find(draft: &Draft, there: i32, recorded: Option<i32>) -> Option<Self> {
-        let wanted = draft.partitions()?;
-        let recorded = recorded.filter(|recorded| *recorded < there);
+        let wanted = draft.partitions().filter(|_| !draft.is_routed)?;
         let topic = draft.topic.clone();
-        (wanted > recorded.unwrap_or(there)).then_some(TooFewPartitions {
+        (wanted > recorded.unwrap_or(there).min(there)).then_some(TooFewPartitions {
             topic,
             wanted,
             there,
@@ -44,15 +47,16 @@ impl TooFewPartitions {
         })
     }
 
-    /// What an operator does.
+    /// What an operator does. More partitions help only if no lower number is recorded.
     #[must_use]
     pub fn next(&self) -> String {
         let TooFewPartitions { topic, wanted, there, recorded } = self;
         match recorded {
-            Some(recorded) => format!(
-                "write partitions = {recorded} in the transform, or give the records another topic"
+            Some(recorded) if recorded < wanted => format!(
+                "write partitions = {} in the transform, or give the records another topic",
+                recorded.min(there)
             ),
-            None => format!(
+            _ => format!(
                 "write partitions = {there} in the transform, or run kafka-topics --alter --topic \
                  {topic} --partitions {wanted}"
             ),
@@ -161,5 +165,25 @@ impl PlanMaker {
         self.remember(&format!("topic/{topic}"), info.partitions.to_string()).await?;
         self.recorded.partitions.insert(topic.to_owned(), info.partitions);
         Ok(info.partitions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_partitions_are_offered_only_where_records_use_them() {
+        let few = |there, recorded| {
+            TooFewPartitions { topic: "t".to_owned(), wanted: 4, there, recorded }.next()
+        };
+        for (there, recorded) in [(2, None), (2, Some(4))] {
+            assert!(few(there, recorded).contains("--topic t --partitions 4"), "{recorded:?}");
+        }
+        for (there, recorded, usable) in [(2, Some(2), 2), (8, Some(2), 2), (1, Some(2), 1)] {
+            let next = few(there, recorded);
+            assert!(next.starts_with(&format!("write partitions = {usable} in")), "{next}");
+            assert!(next.ends_with("or give the records another topic"), "{next}");
+        }
     }
 }

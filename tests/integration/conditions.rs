@@ -25,7 +25,7 @@ pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
         "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. A null leaves \
          the topic as it is. A tombstone goes to the topic of its row, and is dropped with a delete that a filter before this \
          drops; `nulls = \"drop\"` drops all of them. `transaction` is not known here, nor in a filter before this, since records \
-         are counted when they have a topic. `source.sequence` names no topic, since a replay can have another one. An update that changes the key is a delete and an insert, and both \
+         are counted when they have a topic. `source.sequence` names no topic, since a replay can have another one. A backfill sends rows only to topics that streamed rows have: it refuses a topic of copied rows alone, as by `source.snapshot`. An update that changes the key is a delete and an insert, and both \
          go to one topic: an expression that gives them two topics, such as one that asks for `op`, halts the stream there. The last of several content-routers counts that is not null. The table's own topic is made before its first row, as that \
          of any table. A table makes at most `topics_max` \
          (1000) topics.",

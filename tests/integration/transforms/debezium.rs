@@ -20,7 +20,9 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
          default) or `murmur`, and the sum of the hashes names one of `partitions` partitions. A field that the table does \
          not have, and one that is NULL, does not count. If none counts, the key decides. A value that is no single one is \
          refused, as is `before` or `after` for a change that lacks that row. A table whose topic has fewer partitions is \
-         refused when it is planned; records keep to the partitions that a topic had at its first use. A tombstone goes to the partition of its delete, so that compaction finds the row; Debezium \
+         refused when it is planned. Where a transform names the topic for each row, the row is refused instead. Records keep \
+         to the partitions that a topic had at its first use. A tombstone goes to the partition of its delete, so that \
+         compaction finds the row; Debezium \
          leaves it to the key. The column must be in the replica identity, otherwise the table is refused, because its \
          deletes would overtake its inserts. With `missing = \"ignore\"` the value that stands for the column counts then, \
          and the placeholder of a large value that an update leaves as it was, as with Debezium. Events of a row whose column changes go to two partitions, and have no order there.",
