@@ -39,7 +39,10 @@ impl OperatorAction {
             at_ms,
             action: request.to_owned(),
             by: String::new(),
-            detail: answer.chars().take(DETAIL_CHARS_MAX).collect(),
+            detail: match answer.char_indices().nth(DETAIL_CHARS_MAX) {
+                Some((at, _)) => format!("{} …", &answer[..at]),
+                None => answer.to_owned(),
+            },
             range: None,
             recorded: false,
         }
