@@ -113,7 +113,7 @@ pub enum PgError {
     Auth {
         user: String,
         host: Host,
-        /// The server's error.
+        /// The error that the server sent.
         #[source]
         source: Box<ServerError>,
     },
@@ -151,7 +151,7 @@ pub enum PgError {
         call: &'static str,
         /// The slot, publication, table or database.
         object: String,
-        /// The server's error.
+        /// The error that the server sent.
         #[source]
         source: Box<ServerError>,
     },
@@ -308,7 +308,7 @@ pub struct ServerError {
     pub(crate) message: String,
     /// Further detail, where it cannot hold a row's values.
     pub detail: Option<String>,
-    /// The server's hint.
+    /// The hint that the server sent.
     pub hint: Option<String>,
 }
 

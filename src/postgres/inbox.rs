@@ -131,7 +131,7 @@ impl Inbox {
         Ok(Some((tag, message)))
     }
 
-    /// All unread bytes.
+    /// All bytes that are unread.
     pub(super) fn into_rest(self) -> Vec<u8> {
         self.unread().to_vec()
     }

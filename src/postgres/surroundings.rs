@@ -247,7 +247,7 @@ pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
 pub struct Child {
     /// The table that it inherits from, directly or through another child.
     pub parent: Oid,
-    /// The child's oid.
+    /// The oid of the child.
     pub relation: Oid,
     /// Namespace and name of the child.
     pub name: TableName,

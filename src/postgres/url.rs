@@ -111,7 +111,7 @@ pub enum UrlError {
     },
 }
 
-/// The supported parameters.
+/// The parameters that are supported.
 const TAKEN: [&str; 18] = [
     "host",
     "port",
