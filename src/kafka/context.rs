@@ -32,6 +32,10 @@ use crate::secret::{COMMAND_TIME_MAX, Source, SourceError};
 /// for any number of failures.
 const FAILURE_SUPPRESSED_FOR: Duration = Duration::from_secs(31);
 
+/// The offset in the report of a record for which no broker has answered with success
+/// (`RD_KAFKA_OFFSET_INVALID`). The broker's own answer for a repeated batch is -1.
+pub(super) const NO_ANSWER: i64 = -1001;
+
 /// How long one poll waits for librdkafka to ask for a token.
 const TOKEN_POLL: Duration = Duration::from_millis(100);
 
@@ -328,6 +332,21 @@ impl Reporting {
         self.report(Delivery { ticket, generation: self.generation, outcome });
     }
 
+    /// A record that librdkafka takes for delivered although no broker has said so.
+    ///
+    /// If a request is refused and the next one of its partition is accepted, librdkafka concludes
+    /// that the broker has the records of both. A broker accepts any sequence number from a
+    /// producer that it does not know in the partition, so that the conclusion can be wrong.
+    fn unanswered(&self, ticket: u64) -> Failed {
+        if !self.ended.swap(true, Ordering::SeqCst) {
+            tracing::warn!(
+                "librdkafka reports a record as delivered that no broker has acknowledged; it is \
+                 sent again"
+            );
+        }
+        self.failed(RDKafkaErrorCode::OutOfOrderSequenceNumber, ticket)
+    }
+
     fn report(&self, delivery: Delivery) {
         match self.deliveries.try_send(delivery) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
@@ -391,6 +410,7 @@ impl ProducerContext for Reporting {
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
         let ticket = ticket as u64;
         let outcome = match result {
+            Ok(message) if message.offset() == NO_ANSWER => Err(self.unanswered(ticket)),
             Ok(message) => Ok(Landed { partition: message.partition(), offset: message.offset() }),
             Err((error, _)) => {
                 self.ended.store(true, Ordering::SeqCst);

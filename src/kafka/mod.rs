@@ -23,6 +23,7 @@ mod late;
 pub mod listener;
 mod login;
 mod many;
+mod online;
 mod partitions;
 mod producer;
 mod recent;

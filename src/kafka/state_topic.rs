@@ -24,7 +24,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::config::Config;
-use super::context::{Asking, NO_TOKEN};
+use super::context::{Asking, NO_ANSWER, NO_TOKEN};
 use super::error::KafkaError;
 use super::login::{is_refusal, no_token, oauth_token};
 use super::statistics::{Brokerless, Statistics};
@@ -286,6 +286,9 @@ impl ProducerContext for Acknowledging {
 
     fn delivery(&self, result: &DeliveryResult<'_>, acknowledge: Box<Acknowledge>) {
         let outcome = match result {
+            Ok(message) if message.offset() == NO_ANSWER => {
+                Err(RDKafkaErrorCode::OutOfOrderSequenceNumber)
+            }
             Ok(_) => Ok(()),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
         };

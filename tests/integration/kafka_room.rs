@@ -240,6 +240,35 @@ async fn nothing_is_written_past_a_record_that_failed() {
 }
 
 #[tokio::test]
+async fn a_success_that_no_broker_has_told_is_a_failure() {
+    let world = World::start(1);
+    let (mut producer, mut deliveries) = world.producer(1);
+    send(&mut producer, 0, 1).expect("taken");
+    next(&mut deliveries).await.outcome.expect("delivered");
+    // The second record is refused while the third one is under way, which is accepted.
+    world.cluster.broker_round_trip_time(1, Duration::from_secs(1)).expect("slow");
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    world.cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
+    send(&mut producer, 0, 2).expect("taken");
+    assert!(!producer.flush(Duration::from_millis(200)).await, "the request is under way");
+    send(&mut producer, 0, 3).expect("taken");
+    let (mut landed, mut failed) = (Vec::new(), Vec::new());
+    for _ in 2..=3 {
+        let delivery = next(&mut deliveries).await;
+        match delivery.outcome {
+            Ok(_) => landed.push(delivery.ticket),
+            Err(why) => failed.push((delivery.ticket, why)),
+        }
+    }
+    assert_eq!(landed, [Ticket(3)]);
+    let [(Ticket(2), why)] = failed[..] else { panic!("{failed:?}") };
+    assert_eq!(classify(why.code), FailureClass::ProducerEnded);
+    assert!(!why.purged && !why.doubtful && producer.ended());
+    let content = world.content(0, 2);
+    assert_eq!(content[1].1.as_deref(), Some("v3"), "the second record is lost");
+}
+
+#[tokio::test]
 async fn a_missing_right_is_told_apart_from_a_passing_fault() {
     let world = World::start(1);
     let (mut producer, mut deliveries) = world.producer(1);
