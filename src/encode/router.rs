@@ -257,7 +257,8 @@ impl Router {
         Ok(())
     }
 
-    /// The part of a route that depends on the row.
+    /// A route without the times of the commit at its beginning, so that only what the row gives is
+    /// left.
     fn without_times<'r>(&self, mut route: &'r str) -> &'r str {
         for _ in &self.times {
             route = split_time(route).1;

@@ -36,7 +36,7 @@ pub(super) struct Tools {
     pairs: Vec<(u32, usize)>,
 }
 
-/// The texts of a value that is converted.
+/// Buffers for the text of a value before and after its conversion.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     pub given: String,

@@ -39,7 +39,8 @@ pub(super) fn seen(wire: Wire, view: &View) -> Wire {
     }
 }
 
-/// Appends the value of `text` in its view.
+/// Appends a value to `out` in another form than the plain one. `text` is the value in the text
+/// form of Postgres.
 pub(super) fn value<F: Form>(
     viewed: &Viewed,
     text: &[u8],

@@ -127,7 +127,8 @@ impl PlanMaker {
 /// HTTP status of a schema that does not fit those before it.
 const INCOMPATIBLE: u16 = 409;
 
-/// The next step that lowers a subject's compatibility until the registry accepts every schema.
+/// The next step for a refused schema. It sets the compatibility of the subject to NONE, with which
+/// the registry accepts every schema.
 fn lower(level_url: &str) -> String {
     format!(
         "make the schema compatible, or lower the subject's compatibility with \

@@ -29,7 +29,7 @@ pub(super) struct Watch {
     /// The earliest time of the next look.
     due: Option<tokio::time::Instant>,
     pub notices: ServerNotices,
-    /// The keys of records, over all connections of the process.
+    /// The columns that make the key of each table's records. They outlive the connection.
     pub keys: Keys,
 }
 

@@ -251,7 +251,6 @@ impl Catalog {
     }
 
     fn harm(&mut self, table: &str, code: Code) {
-        // A relation that has lost its captured name is the concern of a finding of more weight.
         self.lsn += 10;
         let table = format!("public.{table}");
         self.harms.push(Harm { table, at: Lsn::new(self.lsn), codes: vec![code] });

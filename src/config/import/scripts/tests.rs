@@ -135,7 +135,7 @@ fn a_null_gives_what_it_gives_in_groovy() {
     }
 }
 
-/// In JavaScript a null is the number 0.
+/// JavaScript takes a null for the number 0 where it compares by `<` or `>`.
 #[test]
 fn a_null_gives_what_it_gives_in_javascript() {
     const JAVASCRIPT: &str = "jsr223.graal.js";
