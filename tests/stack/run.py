@@ -39,6 +39,7 @@ import scenarios_shapes  # noqa: E402
 import scenarios_snapshot  # noqa: E402
 import scenarios_stops  # noqa: E402
 import scenarios_storms  # noqa: E402
+import scenarios_tables  # noqa: E402
 import scenarios_windows  # noqa: E402
 import servers  # noqa: E402
 from world import World  # noqa: E402
@@ -46,7 +47,7 @@ from world import World  # noqa: E402
 
 # Their kin run each time; these take further minutes, which one run of everything has no room for. They run when they are
 # named, and at full length.
-EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-schema", "storm",
+EXTENDED = {"held-bytes-and-a-lower-limit", "many-tables", "pressure-json", "pressure-json-schema", "storm",
             "two-replicas-halt-row-unencodable", "two-replicas-halt-undeliverable", "two-replicas-halt-slot-missing",
             "two-replicas-halt-table-republished", "two-replicas-halt-slot-ahead",
             "two-replicas-halt-publication-missing", "two-replicas-halt-publication-changed",
@@ -63,7 +64,7 @@ EXTENDED = {"held-bytes-and-a-lower-limit", "pressure-json", "pressure-json-sche
 
 # These measure memory, throughput or time, and a neighbour would change what they measure.
 ALONE = ("pressure", "storm", "killed-often", "held-bytes", "kafka-away", "copy-under-writes", "tpcb", "windows-under-fire",
-         "lag-by-other-clocks", "quiet-statements")
+         "lag-by-other-clocks", "quiet-statements", "many-tables")
 
 
 def main():
@@ -81,7 +82,7 @@ def main():
               + scenarios_canary.SCENARIOS + scenarios_dropin.SCENARIOS + scenarios_pressure.SCENARIOS
               + scenarios_held.SCENARIOS + scenarios_halts.SCENARIOS + scenarios_halts_server.SCENARIOS
               + scenarios_stops.SCENARIOS + scenarios_storms.SCENARIOS + scenarios_shapes.SCENARIOS
-              + scenarios_failover.SCENARIOS + scenarios_quiet.SCENARIOS + scenarios_noticed.SCENARIOS)
+              + scenarios_failover.SCENARIOS + scenarios_quiet.SCENARIOS + scenarios_noticed.SCENARIOS + scenarios_tables.SCENARIOS)
     chosen = {s.__name__.replace("_", "-"): s for s in scenes}
     if options.list:
         for name, scenario in chosen.items():
