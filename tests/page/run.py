@@ -308,11 +308,26 @@ def shows_the_configuration_without_secrets(world):
     page.click("#config summary")
 
 
+def keeps_a_button_during_a_press(page, selector):
+    """A table is drawn anew each second, but not while a button is held down, and the focus stays."""
+    page.until("the button is there", "document.querySelector('%s')" % selector)
+    page.run("pressedButton = document.querySelector('%s'); pressedButton.focus();"
+             "pressedButton.dispatchEvent(new PointerEvent('pointerdown', {bubbles: true}));"
+             "asked = () => performance.getEntriesByType('resource').filter(e => e.name.endsWith('/status')).length;"
+             "performance.setResourceTimingBufferSize(100000); askedBefore = asked()" % selector)
+    page.until("the page has asked again", "asked() > askedBefore + 1")
+    assert page.run("return pressedButton.isConnected")
+    page.run("pressedButton.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}))")
+    page.until("the table is drawn anew", "!pressedButton.isConnected")
+    assert page.run("return document.activeElement === document.querySelector('%s')" % selector)
+
+
 def shows_the_last_events_only_with_the_token(world):
     page = world.browser
     page.run("document.getElementById('token').value = ''")
     page.type("#filter", "public.customers")
-    page.click("#tables .events-of")
+    keeps_a_button_during_a_press(page, "#tables .events-of")
+    page.run("document.querySelector('#tables .events-of').click()")
     page.type("#events-token", "not-" + TOKEN)
     page.click("#events-form button")
     page.until("it is refused", "/token/.test(document.getElementById('events-answer').innerText)")

@@ -43,13 +43,23 @@ function say(id, text) {
   element.hidden = text === "";
 }
 
-/** Replaces an element's children only if `key` has changed, to keep selections and not to alert screen readers. */
+// A press that ends on an element that was replaced meanwhile is no click. So nothing is replaced during a press.
+let pressed = false;
+addEventListener("pointerdown", () => { pressed = true; }, true);
+for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => { pressed = false; }, true);
+
+/**
+ * Replaces an element's children only if `key` has changed, to keep selections and not to alert screen readers. A named
+ * child that had the focus has it again afterwards.
+ */
 function renew(id, key, children) {
   const element = by(id);
   const said = JSON.stringify(key);
-  if (element.dataset.said === said) return;
+  if (pressed || element.dataset.said === said) return;
+  const focused = element.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
   element.dataset.said = said;
   element.replaceChildren(...children());
+  if (focused) element.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
 }
 
 // ---- formatting of numbers
