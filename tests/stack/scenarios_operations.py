@@ -24,11 +24,11 @@ TAKE_OVER_MAX_SECONDS = 15.0
 class Pair:
     """Two replicas of one pipeline: the same prefix, slot and tables, each with an admin port of its own."""
 
-    def __init__(self, world, pg, tables, settles=True, **over):
+    def __init__(self, world, pg, tables, settles=True, one_first=False, **over):
         self.world, self.pg = world, pg
         self.both = [world.agent(pg, tables, name=name, **over) for name in ("one", "two")]
         for agent in self.both:
-            agent.start(streaming=False)
+            agent.start(streaming=one_first and agent is self.both[0])
         if settles:
             self.settled()
 

@@ -176,7 +176,8 @@ def shapes_of_two_replicas(world):
     kills, luck = world.length(2, 10), random.Random(17)
     pg = world.postgres()
     service = Service(world, pg)
-    pair = Pair(world, pg, TABLES, **shaped(world))
+    # Two first starts at once can cut off the first copy, and the events of an outbox are not copied later.
+    pair = Pair(world, pg, TABLES, one_first=True, **shaped(world))
     service.start()
     for _ in range(kills):
         active, other = pair.active()
