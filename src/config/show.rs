@@ -5,6 +5,7 @@
 
 use super::document::toml_text;
 use super::faults::Origin;
+use crate::postgres::may_show_parameter;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
@@ -188,29 +189,13 @@ fn split(path: &str) -> (&str, &str) {
     path.split_once('.').unwrap_or(("", path))
 }
 
-/// Parameters of a URL whose values are no secrets.
-const HARMLESS_PARAMETERS: [&str; 15] = [
-    "host",
-    "port",
-    "user",
-    "dbname",
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "sslnegotiation",
-    "channel_binding",
-    "target_session_attrs",
-    "application_name",
-    "connect_timeout",
-    "keepalives_idle",
-    "keepalives_interval",
-];
-
 /// A URL as typed, with a possible password masked: the text after the first colon before the last
-/// `@`, and the values of all parameters but the known harmless ones. Where no scheme tells the
-/// parts of the text apart, all of it is masked.
+/// `@`, and the values of all parameters but those of Postgres that are no secret. All of the text
+/// is masked if no scheme tells its parts apart, or if an escape of TOML can hide them.
 pub(super) fn mask_url(typed: &str) -> String {
+    if typed.contains('\\') {
+        return "\"***\"".to_owned();
+    }
     let mut masked = String::new();
     for (i, piece) in typed.split("://").enumerate() {
         if i > 0 {
@@ -238,11 +223,10 @@ pub(super) fn mask_url(typed: &str) -> String {
     format!("{before}?{}{quote}", shown.join("&"))
 }
 
-/// A parameter of a URL, with its value masked unless its name is a known harmless one. A name can
-/// be written with escapes, so that a list of secret names would miss some.
+/// A parameter of a URL, with its value masked unless it may be shown.
 fn parameter(pair: &str) -> String {
     match pair.split_once('=') {
-        Some((name, _)) if HARMLESS_PARAMETERS.contains(&name) => pair.to_owned(),
+        Some((name, _)) if may_show_parameter(name) => pair.to_owned(),
         Some((name, _)) => format!("{name}=***"),
         None => "***".to_owned(),
     }
@@ -266,7 +250,8 @@ mod tests {
         );
         assert_eq!(mask_url("\"a://h?password=ab'cd\""), "\"a://h?password=***\"");
         assert_eq!(mask_url("\"a://h?pass%77ord=x\""), "\"a://h?pass%77ord=***\"");
-        assert_eq!(mask_url("\"a://h?pass\\u0077ord=x\""), "\"a://h?pass\\u0077ord=***\"");
+        assert_eq!(mask_url("\"a://h?pass\\u0077ord=x\""), "\"***\"");
+        assert_eq!(mask_url("\"a://u:p\\u0040h/d\""), "\"***\"");
         assert_eq!(mask_url("'a://h?port=1&x'"), "'a://h?port=1&***'");
         assert_eq!(mask_url("\"postgresql://u@h:5432/d\""), "\"postgresql://u@h:5432/d\"");
         assert_eq!(mask_url("\"u:p@h\""), "\"***\"");

@@ -58,4 +58,4 @@ pub use replication::{
 };
 pub use sql::{Ended, Sql};
 pub use stream::{Frame, Stream};
-pub use url::{TlsParts, UrlError, UrlParts, parse_url, sslmode};
+pub use url::{TlsParts, UrlError, UrlParts, may_show_parameter, parse_url, sslmode};

@@ -133,6 +133,13 @@ const TAKEN: [&str; 18] = [
     "keepalives_count",
 ];
 
+/// Whether the value of a parameter with this name may be shown. The name is taken as it is typed:
+/// one that is written with escapes is not shown.
+#[must_use]
+pub fn may_show_parameter(name: &str) -> bool {
+    TAKEN.contains(&name) && !name.ends_with("password")
+}
+
 /// libpq's other parameters, each with the reason why it is refused.
 const REFUSED: [(&str, &str); 15] = [
     ("hostaddr", "name the address as the host"),
