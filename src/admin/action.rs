@@ -145,10 +145,17 @@ pub(super) async fn reload(State(actions): State<Actions>, headers: HeaderMap) -
         return refusal.into_response();
     }
     let (reply, answer) = request::reply();
-    told(match actions.reload.try_send(reply) {
+    told(match handed_over(&actions.reload, reply) {
         Ok(()) => in_time(answer).await,
-        Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Busy),
-        Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::Stopping),
+        Err(refused) => Err(refused),
+    })
+}
+
+/// Hands a request to the task that carries it out, unless too many wait or the task has ended.
+pub(super) fn handed_over<T>(task: &mpsc::Sender<T>, request: T) -> Result<(), Refused> {
+    task.try_send(request).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => Refused::Busy,
+        mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
     })
 }
 

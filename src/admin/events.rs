@@ -3,7 +3,7 @@
 //! The events come from Kafka, as consumers get them, so that masks and transforms are applied.
 //! Neither the agent nor this server keeps an event: it is read on request, answered, and dropped.
 
-use super::action::{Actions, authorise, told_why};
+use super::action::{Actions, authorise, handed_over, told_why};
 use crate::continuity::Refused;
 use axum::Json;
 use axum::extract::State;
@@ -72,10 +72,7 @@ pub(super) async fn events(
 
 async fn ask(reader: &mpsc::Sender<EventsRequest>, table: String) -> Result<Events, Refused> {
     let (reply, answer) = oneshot::channel();
-    reader.try_send(EventsRequest { table, reply }).map_err(|error| match error {
-        mpsc::error::TrySendError::Full(_) => Refused::Busy,
-        mpsc::error::TrySendError::Closed(_) => Refused::Stopping,
-    })?;
+    handed_over(reader, EventsRequest { table, reply })?;
     match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Refused::Stopping),

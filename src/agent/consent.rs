@@ -7,7 +7,6 @@ use super::Config;
 use super::begin::create_slot;
 use super::open::{ServerState, recorded};
 use super::supervise::PipelineError;
-use crate::backfill::requested;
 use crate::continuity::checkpoint::{Accepted, Checkpoint, State, Window};
 use crate::continuity::halted::{Author, Halted};
 use crate::continuity::{By, Foresight, Halt, LsnRange, Proof, Reason, Verdict};
@@ -342,7 +341,7 @@ async fn ask_for_copies(
         // A transaction that began while changes were missing can still be open. The copy waits
         // until a snapshot sees it.
         let journal = Journal { fresh: true, ..Journal::default() };
-        let window = Window { needed: true, journal, ..requested(None, unix_ms()) };
+        let window = Window { needed: true, journal, ..Window::requested(None, unix_ms()) };
         keeper.write(&Window::key(&config.slot, &name), Some(window.to_json())).await?;
         asked.push(name);
     }

@@ -5,14 +5,14 @@ use super::standstill;
 use super::waits::Waits;
 use crate::change::RelationSlot;
 use crate::continuity::Reply;
-use crate::continuity::checkpoint::{FORMAT, Window};
+use crate::continuity::checkpoint::Window;
 use crate::core::Moment;
-use crate::lsn::{Lsn, Oid};
+use crate::lsn::Lsn;
 use crate::plans::Active;
 use crate::postgres::holder::CopyTable;
 use crate::snapshot::journal::Left;
 use crate::snapshot::keyset::Keyset;
-use crate::snapshot::window::{Journal, Windows};
+use crate::snapshot::window::Windows;
 use crate::table::TableName;
 use std::rc::Rc;
 
@@ -145,26 +145,5 @@ impl Copy {
         let (namespace, name) = self.name.split_once('.')?;
         let table = crate::postgres::publication::quoted(&TableName::new(namespace, name));
         Some(format!("SELECT FROM {table} WHERE ({filter}\n)"))
-    }
-}
-
-/// The record of a copy that was just requested: no survey yet, nothing delivered.
-#[must_use]
-pub fn requested(filter: Option<String>, asked_ms: i64) -> Window {
-    Window {
-        format: FORMAT,
-        relation: Oid(0),
-        key: Vec::new(),
-        filter,
-        asked_ms,
-        paused: false,
-        signal: None,
-        signal_offset: None,
-        surrogate: None,
-        correlation: None,
-        epoch: 0,
-        published: None,
-        needed: false,
-        journal: Journal::default(),
     }
 }

@@ -90,7 +90,6 @@ impl Copies {
 
 #[cfg(test)]
 mod tests {
-    use super::super::requested;
     use super::*;
     use crate::continuity::checkpoint::{Checkpoint, sample};
     use crate::table::TableName;
@@ -103,10 +102,10 @@ mod tests {
     fn a_table_lacks_rows_until_a_copy_of_all_of_them_ends() {
         let mut copies = Copies::new("s", false);
         copies.lack("p.t", 3, &left());
-        let some = requested(Some("id > 5".to_owned()), 0);
+        let some = Window::requested(Some("id > 5".to_owned()), 0);
         assert_eq!(copies.debts.settled("p.t", &some, Some(3)), None);
         assert_eq!(copies.lacking().into_keys().collect::<Vec<_>>(), ["p.t"]);
-        let whole = requested(None, 0);
+        let whole = Window::requested(None, 0);
         assert_eq!(copies.debts.settled("p.t", &whole, None), Some(3));
         assert_eq!(copies.debts.settled("p.t", &whole, None), None);
         assert_eq!(copies.debts.settled("p.t", &whole, Some(4)), Some(4));
@@ -148,7 +147,7 @@ mod tests {
         copies.begin(&TableName::new("p", "t"), Some("id > 5".to_owned()), false, 1, None);
         copies.fail(0, left());
         let record = Checkpoint { epoch: 2, ..sample() };
-        let asked = [("p.t".to_owned(), requested(None, 2))].into();
+        let asked = [("p.t".to_owned(), Window::requested(None, 2))].into();
         copies.opened(&record, &asked, &"10:10:".parse().unwrap(), false);
         assert!(!copies.has_failed("p.t") && copies.list[0].window.filter.is_none());
     }

@@ -27,7 +27,7 @@ mod unwritten;
 mod waits;
 mod standstill;
 
-pub use copy::{Held, Shape, requested};
+pub use copy::{Held, Shape};
 pub use left::{events_only, not_captured, queried};
 pub use pace::PiecePace;
 pub use signals::{Origin, Wanted};
@@ -236,7 +236,7 @@ impl Copies {
             self.forget(|other| other != name);
         }
         let journal = Journal { fresh: fresh || was_fresh, ..Journal::default() };
-        self.push(table, Window { needed, journal, ..requested(filter, now_ms) }, reply);
+        self.push(table, Window { needed, journal, ..Window::requested(filter, now_ms) }, reply);
         owed.into_iter().for_each(|epoch| self.owe(&name, epoch));
     }
 

@@ -1,6 +1,6 @@
 //! Copies that signals begin, stop, pause and resume.
 
-use super::{Copies, Copy, Stage, requested};
+use super::{Copies, Copy, Stage};
 use crate::continuity::checkpoint::{FORMAT, Obeyed, Window};
 use crate::lsn::Lsn;
 use crate::table::TableName;
@@ -51,7 +51,7 @@ impl Copies {
         };
         let (surrogate, correlation) =
             (wanted.surrogate, Some(wanted.id).filter(|id| !id.is_empty()));
-        let asked = requested(wanted.filter, now_ms);
+        let asked = Window::requested(wanted.filter, now_ms);
         self.push(
             table,
             Window { paused, signal, signal_offset, surrogate, correlation, ..asked },

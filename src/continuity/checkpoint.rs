@@ -91,6 +91,27 @@ pub struct Published {
 }
 
 impl Window {
+    /// The record of a copy that was just requested: no survey yet, nothing delivered.
+    #[must_use]
+    pub fn requested(filter: Option<String>, asked_ms: i64) -> Self {
+        Window {
+            format: FORMAT,
+            relation: Oid(0),
+            key: Vec::new(),
+            filter,
+            asked_ms,
+            paused: false,
+            signal: None,
+            signal_offset: None,
+            surrogate: None,
+            correlation: None,
+            epoch: 0,
+            published: None,
+            needed: false,
+            journal: window::Journal::default(),
+        }
+    }
+
     /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str, table: &str) -> String {

@@ -7,7 +7,7 @@
 use super::context::Asking;
 use super::error::KafkaError;
 use super::partitions::time_left;
-use super::topics::{Asker, SPREAD_PAUSE, SPREAD_TIMEOUT, TopicInfo};
+use super::topics::{Asker, SPREAD_TIMEOUT, TopicInfo, spread};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use std::time::Instant;
@@ -34,19 +34,11 @@ impl Asker {
         }
         let Some(first) = first else { return Ok(()) };
         let deadline = Instant::now() + SPREAD_TIMEOUT;
-        loop {
+        spread("see the leaders of the created topic", first, deadline, || {
             let answered = consumer.offsets_for_times(ends.clone(), time_left(deadline));
-            if answered.is_ok_and(|ends| ends.elements().iter().all(|end| end.error().is_ok())) {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(KafkaError::Timeout {
-                    call: "see the leaders of the created topic",
-                    topic: first.to_owned(),
-                    after: SPREAD_TIMEOUT,
-                });
-            }
-            std::thread::sleep(SPREAD_PAUSE); // on the blocking pool
-        }
+            let is_online =
+                answered.is_ok_and(|ends| ends.elements().iter().all(|end| end.error().is_ok()));
+            Ok(is_online.then_some(()))
+        })
     }
 }

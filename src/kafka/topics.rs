@@ -412,19 +412,32 @@ impl Asker {
         topic: &str,
         deadline: Instant,
     ) -> Result<TopicInfo, KafkaError> {
-        loop {
-            if let Some(info) = self.shape(consumer, topic)? {
-                return Ok(info);
-            }
-            if Instant::now() >= deadline {
-                return Err(KafkaError::Timeout {
-                    call: "see the created topic",
-                    topic: topic.to_owned(),
-                    after: SPREAD_TIMEOUT,
-                });
-            }
-            std::thread::sleep(SPREAD_PAUSE); // on the blocking pool
+        spread("see the created topic", topic, deadline, || self.shape(consumer, topic))
+    }
+}
+
+/// Looks again and again until the brokers show what was created. This call blocks.
+///
+/// # Errors
+/// `Timeout` at the deadline; the error of the look.
+pub(super) fn spread<T>(
+    call: &'static str,
+    topic: &str,
+    deadline: Instant,
+    mut look: impl FnMut() -> Result<Option<T>, KafkaError>,
+) -> Result<T, KafkaError> {
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
         }
+        if Instant::now() >= deadline {
+            return Err(KafkaError::Timeout {
+                call,
+                topic: topic.to_owned(),
+                after: SPREAD_TIMEOUT,
+            });
+        }
+        std::thread::sleep(SPREAD_PAUSE); // on the blocking pool
     }
 }
 

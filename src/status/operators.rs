@@ -144,8 +144,7 @@ mod tests {
     use crate::change::Position;
     use crate::continuity::checkpoint::{Checkpoint, sample};
     use crate::continuity::skipped::{Consent, Place};
-    use crate::lsn::{Lsn, Oid};
-    use crate::snapshot::window::Journal;
+    use crate::lsn::Lsn;
     use expect_test::{Expect, expect};
     use std::fmt::Write as _;
 
@@ -159,25 +158,6 @@ mod tests {
         let (by, why) = ("ada".to_owned(), "ticket 7".to_owned());
         let consent = Consent { table: "p.t".to_owned(), at, by, why };
         Skipped::new(&place, &consent, ("row_unencodable", "NaN"), 1, at_ms).unwrap()
-    }
-
-    fn window(filter: Option<&str>, asked_ms: i64) -> Window {
-        Window {
-            format: 1,
-            relation: Oid(0),
-            key: Vec::new(),
-            filter: filter.map(str::to_owned),
-            asked_ms,
-            paused: false,
-            signal: None,
-            signal_offset: None,
-            surrogate: None,
-            correlation: None,
-            epoch: 0,
-            published: None,
-            needed: false,
-            journal: Journal::default(),
-        }
     }
 
     fn check(actions: &OperatorActions, expected: Expect) {
@@ -196,11 +176,13 @@ mod tests {
         let consents = vec![accepted("slot_created", 1), accepted("slot_missing", 40)];
         state.record = Some(Checkpoint { accepted: consents, ..sample() });
         state.skipped.insert("k".to_owned(), skipped(30));
-        state.windows.insert("p.before".to_owned(), window(Some("id > 5"), 5));
-        state.windows.insert("p.here".to_owned(), window(None, 20));
-        let signalled = Window { signal: Some(Lsn::new(9)), ..window(None, 21) };
+        state
+            .windows
+            .insert("p.before".to_owned(), Window::requested(Some("id > 5".to_owned()), 5));
+        state.windows.insert("p.here".to_owned(), Window::requested(None, 20));
+        let signalled = Window { signal: Some(Lsn::new(9)), ..Window::requested(None, 21) };
         state.windows.insert("p.signalled".to_owned(), signalled);
-        let ours = Window { needed: true, ..window(None, 6) };
+        let ours = Window { needed: true, ..Window::requested(None, 6) };
         state.windows.insert("p.ours".to_owned(), ours);
         let mut actions = OperatorActions::default();
         actions.add(OperatorAction::carried_out(20, "snapshot", "p.here is copied"));

@@ -44,6 +44,14 @@ impl World {
         (Producer::start(&self.config, Generation(generation), sender).expect("producer"), receiver)
     }
 
+    /// A producer whose first record, with ticket 1, is delivered.
+    async fn begun(&self) -> (Producer, Receiver<Delivery>) {
+        let (mut producer, mut deliveries) = self.producer(1);
+        send(&mut producer, 0, 1).expect("taken");
+        next(&mut deliveries).await.outcome.expect("delivered");
+        (producer, deliveries)
+    }
+
     /// Everything in one partition of `rows`, as (key, value).
     fn content(&self, partition: i32, end: i64) -> Vec<(Option<String>, Option<String>)> {
         let reader: BaseConsumer = ClientConfig::new()
@@ -199,9 +207,7 @@ async fn retriable_errors_neither_reorder_nor_fail_anything() {
 #[tokio::test]
 async fn nothing_is_written_past_a_record_that_failed() {
     let world = World::start(1);
-    let (mut producer, mut deliveries) = world.producer(1);
-    send(&mut producer, 0, 1).expect("taken");
-    next(&mut deliveries).await.outcome.expect("delivered");
+    let (mut producer, mut deliveries) = world.begun().await;
     world.cluster.request_errors(
         RDKafkaApiKey::Produce,
         &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE],
@@ -242,9 +248,7 @@ async fn nothing_is_written_past_a_record_that_failed() {
 #[tokio::test]
 async fn a_success_that_no_broker_has_told_is_a_failure() {
     let world = World::start(1);
-    let (mut producer, mut deliveries) = world.producer(1);
-    send(&mut producer, 0, 1).expect("taken");
-    next(&mut deliveries).await.outcome.expect("delivered");
+    let (mut producer, mut deliveries) = world.begun().await;
     // The second record is refused while the third one is under way, which is accepted.
     world.cluster.broker_round_trip_time(1, Duration::from_secs(1)).expect("slow");
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
@@ -282,9 +286,7 @@ async fn a_missing_right_is_told_apart_from_a_passing_fault() {
 #[tokio::test]
 async fn nothing_fails_while_the_broker_is_away_and_all_arrives_later() {
     let world = World::start(1);
-    let (mut producer, mut deliveries) = world.producer(1);
-    send(&mut producer, 0, 1).expect("taken");
-    next(&mut deliveries).await.outcome.expect("delivered");
+    let (mut producer, mut deliveries) = world.begun().await;
     world.cluster.broker_down(1).expect("down");
     for ticket in 2..=20 {
         send(&mut producer, 0, ticket).expect("taken");
@@ -400,9 +402,7 @@ async fn settling_purges_the_queue_and_doubts_only_what_is_under_way() {
 #[tokio::test]
 async fn requests_cut_off_by_a_broken_connection_stay_in_doubt() {
     let world = World::start(1);
-    let (mut producer, mut deliveries) = world.producer(1);
-    send(&mut producer, 0, 1).expect("taken");
-    next(&mut deliveries).await.outcome.expect("delivered");
+    let (mut producer, _deliveries) = world.begun().await;
     world.cluster.broker_round_trip_time(1, Duration::from_secs(3600)).expect("slow");
     send(&mut producer, 0, 2).expect("taken");
     assert!(!producer.flush(Duration::from_millis(300)).await, "it is under way");
