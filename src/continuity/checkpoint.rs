@@ -6,6 +6,7 @@
 //! Values are JSON with a format version, except for `topic` and `schema`, whose values are a
 //! number.
 
+pub use super::copy_record::{Published, Window};
 use super::detached::Detached;
 use super::halted::Halted;
 pub use super::named::TableIdentity;
@@ -13,7 +14,6 @@ use super::skipped::Skipped;
 use crate::change::Committed;
 use crate::lsn::{Lsn, Oid};
 use crate::snapshot::journal::{Journal, JournalError};
-use crate::snapshot::window;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,93 +36,6 @@ pub struct Accepted {
     pub reason: String,
     /// Time of the consent, in Unix milliseconds.
     pub at_ms: i64,
-}
-
-/// The record of a backfill: the request for it and its progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
-    /// Format version of the record, see [`FORMAT`].
-    pub format: u32,
-    /// `pg_class.oid` of the table. The progress of a table with another oid does not count.
-    pub relation: Oid,
-    /// Names of the key columns that bound the chunks.
-    pub key: Vec<String>,
-    /// The operator's condition on the rows to copy.
-    pub filter: Option<String>,
-    /// Time of the request, in Unix milliseconds.
-    pub asked_ms: i64,
-    /// True while an operator has paused this backfill.
-    #[serde(default)]
-    pub paused: bool,
-    /// Commit LSN of the signal row that requested the backfill.
-    #[serde(default)]
-    pub signal: Option<Lsn>,
-    /// Offset of the signal that requested the backfill, if it came from a topic.
-    #[serde(default)]
-    pub signal_offset: Option<i64>,
-    /// Column that the signal chose to cut chunks by.
-    #[serde(default)]
-    pub surrogate: Option<String>,
-    /// Id of the signal. Notifications about the backfill carry it.
-    #[serde(default)]
-    pub correlation: Option<String>,
-    /// Epoch of the last survey. A higher epoch means that a gap was accepted since then. Changes
-    /// to rows already copied may be missing, so the copy restarts. 0 means never surveyed.
-    #[serde(default)]
-    pub epoch: u64,
-    /// The published part of the table at the last survey. Chunks that were copied under another
-    /// publication do not fit the next ones.
-    #[serde(default)]
-    pub published: Option<Published>,
-    /// True if the topic lacks rows without this backfill, so that its failure needs a person.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub needed: bool,
-    /// Progress: the parts of the table that are delivered.
-    pub journal: window::Journal,
-}
-
-/// The part of a table that its publication covers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Published {
-    /// Names of the published columns, in the order of the stream.
-    pub columns: Vec<String>,
-    /// Row filter of the publication, as SQL.
-    pub filter: Option<String>,
-}
-
-impl Window {
-    /// The record of a copy that was just requested: no survey yet, nothing delivered.
-    #[must_use]
-    pub fn requested(filter: Option<String>, asked_ms: i64) -> Self {
-        Window {
-            format: FORMAT,
-            relation: Oid(0),
-            key: Vec::new(),
-            filter,
-            asked_ms,
-            paused: false,
-            signal: None,
-            signal_offset: None,
-            surrogate: None,
-            correlation: None,
-            epoch: 0,
-            published: None,
-            needed: false,
-            journal: window::Journal::default(),
-        }
-    }
-
-    /// Key of this record in the state topic.
-    #[must_use]
-    pub fn key(slot: &str, table: &str) -> String {
-        format!("window/{slot}/{table}")
-    }
-
-    /// Value of this record in the state topic, as JSON.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        super::text_of(self)
-    }
 }
 
 /// Progress in the topic of signals. This record is written after the records of the copies that a

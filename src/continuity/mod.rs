@@ -13,6 +13,7 @@ pub mod schema_key;
 pub mod skipped;
 mod absent;
 mod answer;
+mod copy_record;
 mod findings;
 mod published;
 mod resume;
