@@ -1,18 +1,18 @@
 //! `changed-fields`: headers that name the fields which an update changes, as Debezium's
 //! `ExtractChangedRecordState` adds them.
 //!
-//! The row before the update is known with REPLICA IDENTITY FULL. Otherwise the lists are empty, as
-//! they are for every record that is no update.
+//! The row before an update is known with REPLICA IDENTITY FULL. Without it, the lists are empty.
+//! The lists are also empty for every record that is no update.
 
 use super::TransformFault;
 use super::shape::{Base, Header, Node, Part, Schema, Shape};
 
-/// The names of the headers; none for a list that is not wanted.
+/// The names of the headers. A name is `None` if its list is not wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compared {
-    /// The header of the fields that differ.
+    /// Name of the header that lists the fields whose values differ.
     pub changed: Option<String>,
-    /// The header of the fields that do not.
+    /// Name of the header that lists the fields whose values are equal.
     pub unchanged: Option<String>,
 }
 

@@ -1,8 +1,8 @@
 //! `content-router`: an expression names the topic of a record, as with Debezium's
-//! `ContentBasedRouter`. A null leaves the topic as it is.
+//! `ContentBasedRouter`. If the expression gives null, the record keeps its topic.
 //!
-//! The topic is known when the row is. The row path asks the expressions first, over the shapes
-//! that [`Chain::probed`] gives, and finds the plan of the topic by the answer.
+//! The topic is known only when the row is known. So the row path first evaluates the expressions
+//! that [`Chain::probed`] gives, and then looks up the plan of the topic that they name.
 
 use super::expression::bind::{Ready, bind};
 use super::expression::compare::Type;
@@ -19,20 +19,21 @@ const NAME: &str = "content-router";
 /// The settings of `content-router`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentRouter {
-    /// What is worth the topic, or null.
+    /// The expression whose value is the topic. If the value is null, the record keeps its topic.
     pub topic: Expression,
-    /// What becomes of records without value. A tombstone that stays goes with its row.
+    /// What happens to records without a value. A tombstone that is kept goes to the topic of its
+    /// row.
     pub nulls: Nulls,
     /// The most topics that the rows of a table may go to.
     pub topics_max: usize,
 }
 
-/// What is asked of a row before its topic is known.
+/// The expressions that are evaluated for a row before its topic is known.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Probed {
-    /// What holds for a record that goes anywhere.
+    /// The conditions that a record must meet to be written, whatever its topic is.
     pub conditions: Vec<Guard>,
-    /// What is worth a topic. The last one that is not null counts.
+    /// The expressions that name a topic. The last value that is not null is the topic.
     pub topics: Vec<Guard>,
 }
 
@@ -47,7 +48,8 @@ impl ContentRouter {
         Some(shape)
     }
 
-    /// The fault of a chain that leaves a delete no row to name its topic by.
+    /// The fault of a chain in which an earlier transform removes the row that names a delete's
+    /// topic.
     fn without_row(&self) -> TransformFault {
         let what = "a transform before it takes the row of a delete away, so that the delete would \
                     go to another topic than its row; put content-router before `unwrap`, write \
@@ -56,7 +58,8 @@ impl ContentRouter {
         TransformFault::Expression { text: self.topic.text().to_owned(), what: what.to_owned() }
     }
 
-    /// The expression for the records of a kind. None if it is null for each of them.
+    /// The expression, bound to the records of a kind. `None` if it is null for every record of the
+    /// kind.
     fn asked(&self, kind: Kind, shape: &Shape) -> Result<Option<Guard>, TransformFault> {
         let text = self.topic.text().to_owned();
         let fault = |what| TransformFault::Expression { text: text.clone(), what };
@@ -81,14 +84,15 @@ impl ContentRouter {
 }
 
 impl Ready {
-    /// Whether an operand depends on what `node` asks for.
+    /// Whether `asks` holds for an operand of the expression.
     fn reads(&self, asks: fn(&Node) -> bool) -> bool {
         self.operands.iter().any(|operand| asks(&operand.part.node))
     }
 }
 
 impl Routing<'_> {
-    /// Whether rows have different topics.
+    /// True if rows of one table can have different topics, by their values or by their commit
+    /// times.
     #[must_use]
     pub fn names_topics(&self) -> bool {
         !self.times.is_empty() || !matches!(self.by, None | Some(By::Dropped(_)))
@@ -99,7 +103,7 @@ fn has_no_value(shape: &Shape) -> bool {
     shape.value.as_ref().is_none_or(Part::is_null)
 }
 
-/// Whether a value of a row names its topic by this transform.
+/// Whether this transform names the topic of a row by a value of the row.
 fn names_topics(link: &Link) -> bool {
     match &link.transform {
         Transform::ContentRouter(_) | Transform::Outbox(_) => true,
@@ -109,7 +113,8 @@ fn names_topics(link: &Link) -> bool {
 }
 
 impl Chain {
-    /// Refuses two transforms that name the topics of one table, each by a value of its own.
+    /// Refuses a table that has a `content-router` and another transform that chooses the plan of a
+    /// row by a value of the row.
     pub(crate) fn one_names_topics(&self, table: &TableName) -> Result<(), TransformError> {
         let links = || (1..).zip(&self.links).filter(|(_, link)| link.is_for(table));
         let content = links().find_map(|(_, link)| match &link.transform {
@@ -132,8 +137,9 @@ impl Chain {
         }
     }
 
-    /// What is asked of the records of one kind before the topic of a row is known. `shape` is what
-    /// they are without transforms. None if the transforms drop them.
+    /// The expressions that are evaluated for the records of one kind before the topic of a row is
+    /// known. `shape` is the shape of such records without transforms. `None` if the transforms
+    /// drop them.
     pub(crate) fn probed(
         &self,
         table: &TableName,
@@ -155,7 +161,7 @@ impl Chain {
                     if has_no_value(&shape) {
                         match router.nulls {
                             Nulls::Drop => return Ok(None),
-                            // The row that names the topic is gone.
+                            // An earlier transform has removed the row that names the topic.
                             _ if kind.operation().is_some() => {
                                 return Err(at(router.without_row()));
                             }
@@ -173,7 +179,8 @@ impl Chain {
                 },
             }
         }
-        // These are asked before the record is counted, and would be wrong.
+        // These conditions are evaluated before the record is counted in its transaction. So a
+        // condition on `transaction` would see a wrong count.
         if let Some(guard) = shape.guards.iter().find(|it| it.ready.reads(Node::reads_block)) {
             let what = "`transaction` is counted when the topic is known, and this is asked \
                         before; put it behind the transform that names the topic";

@@ -33,7 +33,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The types with the words for them.
+    /// Each word of the configuration, with the type that it means.
     pub const WORDS: [(&'static str, Target); 8] = [
         ("int8", Target::Int8),
         ("int16", Target::Int16),
@@ -67,7 +67,7 @@ pub(crate) enum Conversion {
     Zone(Box<Zoned>),
 }
 
-/// The type of a value that is converted, and with it the form of its text.
+/// The type of a value before its conversion. It decides the form of the value's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     Boolean,
@@ -103,25 +103,25 @@ impl Origin {
     }
 }
 
-/// Why a value is not converted. Holds nothing of it.
+/// Why a value cannot be converted. It contains no part of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertFault {
-    /// The type has no such value.
+    /// The target type cannot hold the value.
     #[error("the value is out of the range of {0}")]
     Range(&'static str),
-    /// A text holds no number.
+    /// The text is not a number.
     #[error("the text is no number of type {0}")]
     NoNumber(&'static str),
-    /// A text is none of the pattern.
+    /// The text does not fit the pattern.
     #[error("the text is no moment of the pattern")]
     NoMoment,
-    /// A year before 1 has another meaning in the text.
+    /// The moment is before the year 1, and its text would not show the era.
     #[error("the value is before the year 1, which its text would not show")]
     BeforeChrist,
-    /// A text is no moment that a time zone has.
+    /// The text is not a moment with an offset from UTC.
     #[error("the text is no moment with an offset")]
     NoOffset,
-    /// The encoder wrote something else than the origin says.
+    /// The encoder wrote a text that does not fit the origin.
     #[error("the value is not of the type of its schema")]
     Foreign,
 }
@@ -150,7 +150,7 @@ impl Made<'_> {
 }
 
 impl Conversion {
-    /// The schema of converted values, as they are without a default and required.
+    /// The schema of converted values. It is required and has no default.
     pub(crate) fn schema(&self) -> Schema {
         let named = |base, name: &'static str| {
             let (name, version) = (Some(name.into()), Some(1));
@@ -169,13 +169,14 @@ impl Conversion {
         }
     }
 
-    /// Whether converted values have the default of the field. Connect leaves out that of a moment.
+    /// Whether converted values keep the default of their field. For moments, Connect leaves it
+    /// out.
     pub(crate) fn keeps_default(&self) -> bool {
         matches!(self, Conversion::Cast(_))
     }
 
-    /// The source type of values with this schema, as `convert` needs it. None if this conversion
-    /// does not take such values.
+    /// The origin of values with this schema, which `convert` needs. `None` if this conversion does
+    /// not take such values.
     pub(crate) fn origin(&self, schema: &Schema) -> Option<Origin> {
         let origin = Origin::of(schema)?;
         let is_taken = match self {
@@ -191,8 +192,8 @@ impl Conversion {
         is_taken.then_some(origin)
     }
 
-    /// The value that `text` says. A text is put into `buffer`, which is empty. `committed_at` is
-    /// in seconds since 1970, and none where no row is known.
+    /// Converts the value that `text` shows. If the result is a text, it is put into `buffer`,
+    /// which must be empty. `committed_at` is in seconds since 1970; `None` where no row is known.
     pub(crate) fn convert<'a>(
         &self,
         origin: Origin,
@@ -207,7 +208,8 @@ impl Conversion {
         }
     }
 
-    /// A value that is the same in each record. None for a literal of another type.
+    /// Converts a value that is the same in every record. `None` if the conversion does not take
+    /// it.
     pub(crate) fn literal(
         &self,
         schema: &Schema,
@@ -219,7 +221,7 @@ impl Conversion {
     }
 }
 
-/// The text of a literal in the form of its origin.
+/// The text of a literal in the form of its origin. `None` if the literal has no such form.
 fn text_of(literal: &Literal) -> Option<String> {
     let mut out = Vec::new();
     match literal {
@@ -261,7 +263,7 @@ fn cast<'a>(
         Target::Float64 => float64(origin, text, "float64").map(Made::Float64),
         Target::Boolean => Ok(Made::Boolean(match origin {
             Origin::Boolean | Origin::Text => text.eq_ignore_ascii_case("true"),
-            // Java asks the whole number, so 0.5 is false, and so is what is no number.
+            // Java looks at the whole part of the number. So 0.5 is false, and NaN is false too.
             Origin::Float32 | Origin::Float64 => float64(origin, text, "boolean")?.abs() >= 1.0,
             Origin::Decimal => {
                 let whole = text.split('.').next().unwrap_or(text);
@@ -284,12 +286,12 @@ fn cast<'a>(
     }
 }
 
-/// The number of a text of digits.
+/// Reads a whole number from its digits.
 fn whole_of(text: &str) -> Option<i128> {
     text.parse().ok()
 }
 
-/// A whole number, whose fraction is cut off.
+/// Reads a whole number. A fraction is cut off.
 fn whole(origin: Origin, text: &str, name: &'static str) -> Result<i128, ConvertFault> {
     let out_of_range = ConvertFault::Range(name);
     match origin {
@@ -365,7 +367,7 @@ fn finite(number: f64, name: &'static str) -> Result<f64, ConvertFault> {
     if number.is_finite() { Ok(number) } else { Err(ConvertFault::Range(name)) }
 }
 
-/// What is no number, by the names that Java has.
+/// Reads the names that Java has for NaN and the infinities.
 fn named(text: &str) -> Option<f64> {
     match text {
         "NaN" | "+NaN" | "-NaN" => Some(f64::NAN),
@@ -375,7 +377,7 @@ fn named(text: &str) -> Option<f64> {
     }
 }
 
-/// The number of a text that Java's `parseDouble` takes. Hexadecimal ones are not taken here.
+/// The part of a text that `parseDouble` of Java takes as a number. Hexadecimal is refused here.
 fn java_float(text: &str) -> Option<&str> {
     let text = text.trim_matches(|c: char| c <= ' ');
     if named(text).is_some() {
@@ -386,13 +388,13 @@ fn java_float(text: &str) -> Option<&str> {
     (text.bytes().any(|byte| byte.is_ascii_digit()) && text.bytes().all(is_part)).then_some(text)
 }
 
-/// A plain decimal as `BigDecimal.toString` writes it: with an exponent if more than six digits
-/// would stand between the point and the number.
+/// Appends a plain decimal as `BigDecimal.toString` writes it. It gets an exponent if its first
+/// significant digit is beyond the sixth place after the point.
 fn push_decimal(plain: &str, out: &mut String) {
     let (sign, digits) = plain.strip_prefix('-').map_or(("", plain), |rest| ("-", rest));
     let Some((whole, fraction)) = digits.split_once('.') else { return out.push_str(plain) };
     let significant = fraction.trim_start_matches('0');
-    // Zero has one digit, which stands at its end.
+    // Zero has one significant digit, the last one of its fraction.
     let significant = if significant.is_empty() { "0" } else { significant };
     let exponent = fraction.len() - (significant.len() - 1).min(fraction.len());
     if whole.bytes().any(|byte| byte != b'0') || exponent <= 6 {
@@ -408,15 +410,15 @@ fn push_decimal(plain: &str, out: &mut String) {
     let _ = write!(out, "E-{exponent}"); // writing to memory does not fail
 }
 
-/// A moment as Connect writes it: as a date, a time or both. The type decides before 1970-01-02,
-/// and the value from then on.
+/// Appends a moment as Connect writes it: as a date, a time or both. Before 1970-01-02 the type
+/// decides which of them; from then on the value decides.
 fn push_moment(kind: Temporal, value: i64, out: &mut String) -> Result<(), ConvertFault> {
     let millis = match kind {
         Temporal::Date => value.checked_mul(MILLIS_PER_DAY).ok_or(ConvertFault::Foreign)?,
         Temporal::Time | Temporal::Timestamp => value,
     };
     let (days, of_day) = (millis.div_euclid(MILLIS_PER_DAY), millis.rem_euclid(MILLIS_PER_DAY));
-    // Connect has no time of a day at 24:00:00, and would make a date of it.
+    // Connect has no time of day 24:00:00, and would write such a value as a date.
     if kind == Temporal::Time && days != 0 {
         return Err(ConvertFault::Range("string"));
     }

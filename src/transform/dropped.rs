@@ -1,34 +1,36 @@
-//! Fields that a header names are dropped, as with the drop options of Debezium's
-//! `ExtractNewRecordState`.
+//! Drops the fields that a header names, as the drop options of Debezium's `ExtractNewRecordState`
+//! do.
 //!
-//! The header is that of `changed-fields`, so an update drops the fields that it changes, or those
-//! that it leaves. Each set of them has a schema, so a shape is made for each. The row path finds
-//! the plan by the set, which is a text with a bit for each column.
+//! The header comes from the transform `changed-fields`. So an update drops either the fields that
+//! it changes, or those that it leaves unchanged. Each set of dropped fields has a schema of its
+//! own, so a shape is made for each set. The row path finds the plan by the set, which is a text
+//! with one character for each column.
 
 use super::shape::{Header, Kind, Node, Part, Shape};
 use super::unwrap::Unwrap;
 use super::{Chain, Transform, TransformError, TransformFault};
 use crate::table::TableName;
 
-/// The bit of a column whose field is dropped, and of another one.
+/// Stands in a set for a column whose field is dropped. `KEPT` stands for any other column.
 pub(crate) const DROPPED: char = '1';
 pub(crate) const KEPT: char = '0';
 
-/// The settings of the dropping.
+/// The settings that say which fields are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// The header that names the fields.
     pub header: String,
     /// Whether fields of the key are dropped too.
     pub from_key: bool,
-    /// Whether fields that are required stay.
+    /// Whether required fields are kept.
     pub compatible: bool,
 }
 
 /// The columns whose values decide which fields are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decisive {
-    /// Whether the fields that an update changes are dropped, and not those that it leaves.
+    /// Whether the changed fields of an update are dropped. If false, the unchanged ones are
+    /// dropped.
     pub differ: bool,
     /// The places of the columns in the table.
     pub columns: Vec<usize>,
@@ -38,8 +40,8 @@ pub(crate) struct Decisive {
 type Sides = (String, Box<[Part; 2]>);
 
 impl Dropped {
-    /// The shape without the fields that the header names. `set` is empty or has a bit for each
-    /// column of the table.
+    /// The shape without the fields that the header names. `set` has one character for each column
+    /// of the table, or is empty.
     pub(super) fn apply(&self, mut shape: Shape, set: &str) -> Result<Shape, TransformFault> {
         let names = self.names(&shape.headers, set)?;
         if names.is_empty() {
@@ -66,7 +68,8 @@ impl Dropped {
         let goes = |field: &Part, name: &str| {
             (!self.compatible || field.schema.optional) && names.iter().any(|known| known == name)
         };
-        // Debezium rebuilds the struct as soon as a name is left to drop, here or not.
+        // Without `compatible`, Debezium rebuilds the struct whenever the header names any field,
+        // even a field that this struct does not have.
         if self.compatible && !fields.iter().any(|(name, field)| goes(field, name)) {
             return Ok(part);
         }
@@ -84,7 +87,8 @@ impl Dropped {
         Ok(fields.map(|(name, _)| name.clone()).collect())
     }
 
-    /// What the header compares. None if the record has no such header.
+    /// The fields that the header compares, and whether it lists those that differ. `None` if the
+    /// record has no such header.
     fn compared<'a>(
         &self,
         headers: &'a [Header],
@@ -96,7 +100,8 @@ impl Dropped {
         }
     }
 
-    /// What decides for the updates of a table. `shape` is that of an update before the unwrapping.
+    /// The columns that decide which fields the updates of a table drop. `shape` is the shape of an
+    /// update before `unwrap`.
     pub(super) fn decisive(&self, shape: &Shape) -> Result<Option<Decisive>, TransformFault> {
         let Some((differ, fields)) = self.compared(&shape.headers)? else { return Ok(None) };
         let columns = fields.iter().filter_map(|(_, sides)| column_of(&sides[1].node)).collect();
@@ -105,7 +110,8 @@ impl Dropped {
 }
 
 impl Chain {
-    /// What decides which fields the updates of a table drop. `shape` is that of an update.
+    /// The columns that decide which fields the updates of a table drop. `shape` is the shape of an
+    /// update without transforms.
     pub(crate) fn decisive(
         &self,
         table: &TableName,
@@ -129,13 +135,14 @@ impl Chain {
 }
 
 impl Unwrap {
-    /// Whether records of this kind are none of the rows that drop these fields.
+    /// True if `set` drops fields and `kind` is no update. Such a record never exists, because only
+    /// updates drop fields.
     pub(super) fn is_of_others(&self, kind: Kind, set: &str) -> bool {
         self.dropped.is_some() && set.contains(DROPPED) && kind != Kind::Update
     }
 }
 
-/// The column that a value is made of.
+/// The place of the column from which a value is made.
 fn column_of(node: &Node) -> Option<usize> {
     match node {
         Node::Column { index, .. } => Some(*index),

@@ -3,7 +3,7 @@
 use super::convert::ConvertFault;
 use super::shape::Schema;
 
-/// Why a transform cannot be applied to a table. Names fields, never a value.
+/// Why a transform cannot be applied to a table. A fault names fields, and never contains a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum TransformFault {
@@ -93,20 +93,20 @@ impl TransformFault {
     }
 }
 
-/// A fault with the transform that it is of.
+/// A fault, with the transform that caused it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("transform {number} ({name})")]
 pub struct TransformError {
-    /// The place in the configuration, from 1.
+    /// Place of the transform in the configuration, counted from 1.
     pub number: usize,
     /// The transform's type in the configuration.
     pub name: &'static str,
-    /// What is wrong with it.
+    /// What is wrong with the transform.
     #[source]
     pub source: TransformFault,
 }
 
-/// The names of fields, for a fault.
+/// The names of a struct's fields, for the message of a fault.
 pub(super) fn known(schema: &Schema) -> String {
     let names: Vec<&str> = schema.fields().iter().map(|field| &*field.name).collect();
     names.join(", ")

@@ -1,8 +1,8 @@
-//! Kafka Connect's transforms of fields: of the key or of the value, each as its Java class does
-//! it.
+//! Kafka Connect's transforms of the fields of a key or of a value. Each transform does what its
+//! Java class does.
 //!
-//! A record whose value is null passes. A field that a table does not have is passed over where
-//! Connect passes over it, and is a fault where Connect would stop at the first record.
+//! A key or value that is null stays as it is. A field that the table lacks is ignored where
+//! Connect ignores it. It is a fault where Connect would stop at the first record.
 
 use super::convert::{Conversion, Origin, Target, Times};
 use super::fault::{TransformFault, known};
@@ -36,7 +36,7 @@ pub struct Fields {
     pub of: Of,
     /// Whether a null is read as the default of its field.
     pub defaults: bool,
-    /// What is done to them.
+    /// What is done to the fields.
     pub edit: Edit,
 }
 
@@ -45,36 +45,38 @@ pub struct Fields {
 pub enum Edit {
     /// Keeps, leaves out and renames fields.
     Replace {
-        /// The fields that stay; all where empty.
+        /// The fields that stay; empty if all fields stay.
         include: Vec<String>,
-        /// The fields that go.
+        /// The fields that are left out.
         exclude: Vec<String>,
-        /// Pairs of old and new name.
+        /// Pairs of the old name and the new name.
         renames: Vec<(String, String)>,
     },
     /// Adds the topic or a fixed text.
     Insert {
-        /// The field of the topic, and whether it is required.
+        /// Name of the field that holds the topic, and whether the field is required.
         topic: Option<(String, bool)>,
-        /// The field of the text, whether it is required, and the text.
+        /// Name of the field that holds the text, whether the field is required, and the text.
         fixed: Option<(String, bool, String)>,
     },
-    /// Replaces values by nothing or by a fixed value.
+    /// Replaces values by the empty value of their type, or by a fixed value.
     Mask {
         /// The fields that are masked.
         fields: Vec<String>,
-        /// What stands for each value; the empty value of the type where it is not given.
+        /// The value that replaces each masked value; `None` for the empty value of the field's
+        /// type.
         replacement: Option<String>,
     },
-    /// Takes the value of one field in place of the struct.
+    /// Puts the value of one field in place of the struct.
     Extract(String),
-    /// Makes a struct with one field of the whole.
+    /// Puts the whole key or value into the only field of a new struct.
     Hoist(String),
-    /// Makes one level of nested structs. The text stands between the names.
+    /// Makes nested structs one struct. The text joins the names of the levels.
     Flatten(String),
     /// Casts values to other types, as Connect's `Cast` does.
     Cast(Casts),
-    /// Converts the moments of a field, or of the whole, as Connect's `TimestampConverter` does.
+    /// Converts the moments of one field, or of the whole key or value if no field is named, as
+    /// Connect's `TimestampConverter` does.
     Times(Option<String>, Times),
     /// Gives the schema another name or version.
     Metadata {
@@ -85,12 +87,12 @@ pub enum Edit {
     },
 }
 
-/// What is cast to which type.
+/// Which values are cast, and to which type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Casts {
-    /// The key or value, which is then no struct.
+    /// The whole key or value, which is not a struct.
     Whole(Target),
-    /// Fields of a struct.
+    /// Fields of a struct, each with its new type.
     Fields(Vec<(String, Target)>),
 }
 
@@ -172,14 +174,15 @@ impl Fields {
                     let node = if self.defaults { node.with_defaults(&part.schema) } else { node };
                     part.node = Node::Masked(Box::new(node), literal);
                 }
-                // Connect keeps the very schema here, where it rebuilds it elsewhere.
+                // Connect keeps the schema itself here. Elsewhere it rebuilds the schema.
                 let made = self.made(&part, fields)?;
                 Ok(Part { schema: part.schema, node: made.node })
             }
             Edit::Cast(Casts::Whole(target)) => {
                 let cast = self.converted(of, part.clone(), &Conversion::Cast(*target))?;
                 if matches!(Origin::of(&part.schema), Some(Origin::Moment(_) | Origin::Decimal)) {
-                    // Connect keeps the name, and then fails on a value that is none of its type.
+                    // Connect keeps the schema's name, and then fails because the value does not
+                    // fit it.
                     return Err(TransformFault::NoConversion { field: of.to_owned() });
                 }
                 let schema = Schema { optional: cast.schema.optional, ..part.schema.basics() };
@@ -209,8 +212,8 @@ impl Fields {
         }
     }
 
-    /// A struct with other types of those fields that have a conversion. Connect keeps here whether
-    /// the struct is optional.
+    /// The struct with its converted fields in place of the old ones. Unlike elsewhere, Connect
+    /// keeps here whether the struct is optional.
     fn converted_fields(
         &self,
         part: &Part,
@@ -226,7 +229,7 @@ impl Fields {
         Ok(Part { schema: Schema { optional: part.schema.optional, ..made.schema }, ..made })
     }
 
-    /// A value of another type, by a conversion whose schemas are plain.
+    /// The value in another type. `conversion` is a cast, or a conversion of moments.
     fn converted(
         &self,
         name: &str,
@@ -278,7 +281,8 @@ impl Fields {
     }
 }
 
-/// The key made of fields of the value.
+/// Makes the key of fields of the value. `defaults` says whether a null becomes its field's
+/// default.
 pub(super) fn value_to_key(
     names: &[String],
     defaults: bool,
@@ -327,7 +331,8 @@ fn flatten(
     Ok(())
 }
 
-/// What stands for the values of a masked field; none for a type that Connect does not mask.
+/// The literal that replaces a masked field's values. `None` if Connect does not mask the type, or
+/// if the replacement is not of the type.
 fn mask(schema: &Schema, replacement: Option<&str>) -> Option<Literal> {
     let scale =
         || schema.parameters.iter().find(|(name, _)| *name == "scale")?.1.parse::<u32>().ok();

@@ -1,8 +1,8 @@
 //! `filter` with a condition, as with Debezium's `Filter`: a record for which the condition does
 //! not hold is dropped.
 //!
-//! The condition is bound to the shape of each kind of record. Where it is the same for the whole
-//! kind, nothing is left for a row.
+//! The condition is bound to the shape of each kind of record. If its result is the same for every
+//! record of a kind, no row of this kind is tested.
 
 use super::TransformFault;
 use super::expression::bind::{Ready, bind};
@@ -14,31 +14,32 @@ use super::shape::{Kind, Part, Shape};
 /// What is done with a record that has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nulls {
-    /// The expression is not asked, and the record stays as it is.
+    /// The record stays, and the expression is not evaluated.
     Keep,
     /// The record is dropped.
     Drop,
-    /// The expression is asked as for any other record.
+    /// The expression is evaluated as for any other record.
     Evaluate,
 }
 
 /// The settings of `filter`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// What holds for records that stay.
+    /// The condition that a record must meet to stay.
     pub condition: Expression,
-    /// What becomes of records without value.
+    /// What happens to records without a value.
     pub nulls: Nulls,
 }
 
-/// A condition of the records of one kind, which each of them is asked for.
+/// An expression that is evaluated for each record of one kind. It is a condition, or it names a
+/// topic.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Guard {
-    /// The transform's place in the configuration, from 1. Zero until the chain sets it.
+    /// Place of the transform in the configuration, counted from 1; 0 until the chain sets it.
     pub number: usize,
     /// The transform's type in the configuration.
     pub name: &'static str,
-    /// As it was written.
+    /// The expression as it was written.
     pub text: String,
     pub kind: Kind,
     pub ready: Ready,
@@ -64,7 +65,7 @@ impl Filter {
         };
         match (ready.of, ready.fixed()) {
             (Type::Bool, Some(Fixed::Bool(true))) => return Ok(Some(shape)),
-            // A null does not hold.
+            // A condition that is null does not hold.
             (Type::Bool, Some(_)) => return Ok(None),
             (Type::Bool | Type::Any, _) => {}
             (of, _) => {
@@ -79,7 +80,7 @@ impl Filter {
 }
 
 impl Guard {
-    /// The fault of a condition that asks for what no record of the kind has.
+    /// The fault of a condition that reads a field which no record of the kind has.
     pub(crate) fn fault(&self, absent: &Absent) -> TransformFault {
         let Absent { path, within } = absent;
         let records = match self.kind {
@@ -109,7 +110,7 @@ impl Guard {
         TransformFault::Expression { text: self.text.clone(), what }
     }
 
-    /// The fault of a condition that asks for a column which old rows do not hold.
+    /// The fault of a condition that reads a column which old rows do not hold.
     pub(crate) fn fault_of_identity(&self, column: &str) -> TransformFault {
         let what = format!(
             "the row before a change holds column `{column}` only with REPLICA IDENTITY FULL"

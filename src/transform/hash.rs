@@ -1,4 +1,4 @@
-//! Hashes of single values as Java has them, for partitions that follow from fields.
+//! Hashes of single values, equal to those of Java. `partition-routing` makes partitions of them.
 //!
 //! A value is hashed from its plain text, which the encoder writes. The hash is that of the Java
 //! object that Debezium has for the value, and `murmur` is Debezium's own variant of MurmurHash3.
@@ -17,7 +17,7 @@ pub enum Hash {
     Murmur,
 }
 
-/// The class of objects that Java has for values of a schema.
+/// The Java class of a schema's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     Boolean,
@@ -36,8 +36,8 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    /// The class of values with this schema. None for values that have no fixed hash in Java, or
-    /// that are no single value.
+    /// The class of values with this schema. `None` for structs, lists and maps, and for values
+    /// whose hash is another one in each process of Java.
     pub(crate) fn of(schema: &Schema) -> Option<Self> {
         let temporal = schema.name.as_deref().and_then(Temporal::of_name);
         Some(match (&schema.base, temporal) {
@@ -49,13 +49,13 @@ impl Class {
             (Base::Float64, _) => Class::Double,
             (Base::Text, _) => Class::Text,
             (Base::Bytes, _) if schema.is_decimal() => Class::Decimal,
-            // Bits are an array in Java, whose hash is another one in each process.
+            // Bits are an array in Java. The hash of an array is another one in each process.
             (Base::Bytes, _) if schema.name.is_none() => Class::Bytes,
             (Base::Bytes | Base::Array(_) | Base::Map(..) | Base::Struct(_), _) => return None,
         })
     }
 
-    /// The hash of the value that `text` says. None if the text is none of the class.
+    /// The hash of the value that `text` shows. `None` if the text does not fit the class.
     pub(crate) fn hash(self, hash: Hash, text: &str) -> Option<i32> {
         let code = match self {
             Class::Text if hash == Hash::Murmur => return Some(murmur(text.as_bytes())),
@@ -100,8 +100,8 @@ impl Class {
     }
 }
 
-/// The partition of a record whose values have these hashes together. The configuration has at
-/// least one partition.
+/// The partition of a record. `sum` is the sum of its values' hashes, and `partitions` is at least
+/// 1.
 pub(crate) fn partition(sum: i32, partitions: i32) -> i32 {
     let positive = sum & i32::MAX;
     let positive = if positive == i32::MAX { 0 } else { positive };
@@ -109,7 +109,7 @@ pub(crate) fn partition(sum: i32, partitions: i32) -> i32 {
     positive % partitions
 }
 
-/// The lower half of a number, mixed with the upper half.
+/// The two halves of a number, joined by XOR.
 fn folded(bits: u64) -> i32 {
     low_half(bits ^ (bits >> 32))
 }
@@ -124,16 +124,16 @@ fn text_code(text: &str) -> i32 {
     text.encode_utf16().fold(0, step)
 }
 
-/// Digits that are read at a time. Their number is below 2^32.
+/// Number of decimal digits that are read at once. Nine digits make a number below 2^32.
 const CHUNK_DIGITS: usize = 9;
 
-/// The hash of a decimal in plain notation, which shows its scale.
+/// The hash of a decimal in plain notation. Its digits after the point are counted as its scale.
 fn decimal_code(text: &str) -> Option<i32> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let scale = i32::try_from(fraction.len()).ok()?;
     let digits = [whole, fraction].concat();
-    // The words of the unscaled number. The lowest one is first.
+    // The unscaled number in words of 32 bits, lowest word first.
     let mut words: Vec<u32> = Vec::new();
     for chunk in digits.as_bytes().chunks(CHUNK_DIGITS) {
         let mut carry: u64 = std::str::from_utf8(chunk).ok()?.parse().ok()?;
@@ -153,7 +153,7 @@ fn decimal_code(text: &str) -> Option<i32> {
     Some(code.wrapping_mul(31).wrapping_add(scale))
 }
 
-/// The state of MurmurHash3, in the variant of which both multipliers change with each block.
+/// State of MurmurHash3, in the variant in which both multipliers change after each block.
 struct Murmur {
     hash: [u64; 2],
     multipliers: [u64; 2],
@@ -200,7 +200,7 @@ fn finished(mut word: u64) -> u64 {
     word ^ (word >> 33)
 }
 
-/// A block of bytes as two words. `signed` says whether each byte is widened with its sign, as Java
+/// A block of bytes as two words. If `signed` is true, each byte is widened with its sign, as Java
 /// does in the last block.
 fn words(block: &[u8], signed: bool) -> [u64; 2] {
     let mut words = [0_u64; 2];

@@ -22,7 +22,7 @@ pub enum Headers {
         of: Of,
         /// Pairs of field and header.
         pairs: Vec<(String, String)>,
-        /// Whether the fields go.
+        /// Whether the fields are removed from the key or value.
         moves: bool,
         /// Whether a null is read as the default of its field.
         defaults: bool,
@@ -31,7 +31,7 @@ pub enum Headers {
     ToValue {
         /// Pairs of header and field.
         pairs: Vec<(String, String)>,
-        /// Whether the headers go.
+        /// Whether the headers are removed from the record.
         moves: bool,
     },
 }

@@ -1,5 +1,5 @@
-//! Numbers and texts as Java writes them: schema texts, JSON and header texts are compared to the
-//! letter.
+//! Numbers and texts as Java writes them. Schema texts, JSON and header texts must be equal to
+//! Java's in every character.
 
 use std::fmt::{LowerExp, Write as _};
 
@@ -17,7 +17,7 @@ impl Short {
         Short { bytes: [0; Self::LENGTH_MAX], length: 0 }
     }
 
-    /// Appends ASCII; what would not fit is left out.
+    /// Appends ASCII. A text that does not fit is left out as a whole.
     pub(crate) fn push(&mut self, text: &[u8]) {
         let end = self.length + text.len();
         if let Some(room) = self.bytes.get_mut(self.length..end) {
@@ -26,7 +26,7 @@ impl Short {
         }
     }
 
-    /// Appends a number with zeros in front up to `width` digits.
+    /// Appends a number, with zeros in front if it has fewer than `width` digits.
     pub(crate) fn push_digits(&mut self, number: u64, width: usize) {
         let mut digits = [b'0'; 20];
         let (mut at, mut rest) = (digits.len(), number);
@@ -52,9 +52,9 @@ impl std::fmt::Write for Short {
     }
 }
 
-/// Appends a finite number as `Double.toString` and `Float.toString` do: the shortest digits, at
-/// least one after the point, scientific below 10^-3 and from 10^7 on. Of other values: `NaN`,
-/// `Infinity`, `-Infinity`.
+/// Appends a number as `Double.toString` and `Float.toString` do. It has the shortest digits, and
+/// at least one digit after the point. It has an exponent below 10^-3 and from 10^7 on. Values that
+/// are not finite become `NaN`, `Infinity` or `-Infinity`.
 pub(crate) fn push_float<T: LowerExp + Into<f64> + Copy>(value: T, out: &mut Vec<u8>) {
     let wide: f64 = value.into();
     if !wide.is_finite() {
@@ -118,7 +118,8 @@ pub(crate) fn push_int(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(written(&digits, at, digits.len()));
 }
 
-/// A part of `text`. A part that is not in it would leave digits or letters out in silence.
+/// The part of `text` from `from` to `to`. It panics if there is no such part, because digits or
+/// letters would be missing without notice.
 #[inline]
 fn written(text: &[u8], from: usize, to: usize) -> &[u8] {
     match text.get(from..to) {
@@ -127,14 +128,15 @@ fn written(text: &[u8], from: usize, to: usize) -> &[u8] {
     }
 }
 
-/// Appends `text` in quotes with what JSON must escape, as Jackson does: the rest stays UTF-8.
+/// Appends `text` in quotes. It escapes what JSON must escape, as Jackson does; the rest stays
+/// UTF-8.
 pub(crate) fn push_json_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     push_json_escaped(text.as_bytes(), out);
     out.push(b'"');
 }
 
-/// The inside of [`push_json_text`].
+/// Appends `text` with the escapes of [`push_json_text`], but without quotes.
 pub(crate) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
     for (at, byte) in text.iter().enumerate() {

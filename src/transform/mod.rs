@@ -1,14 +1,14 @@
-//! Transforms: what Kafka Connect does to each record, done once to its description.
+//! Transforms do what Kafka Connect does to each record, but once, to the record's description.
 //!
 //! A [`Chain`] holds the configured transforms in their order. It turns the shape of a record,
 //! which says for each field where its value comes from, into another shape. The encoder compiles
-//! the last one. The schemas that come out are Connect's to the letter, because each transform does
-//! to the schema what its Java class does. Nothing here sees a row.
+//! the last shape. The resulting schemas are equal to Connect's, because each transform does to the
+//! schema what its Java class does. Nothing here sees a row.
 //!
 //! Laws:
-//! - A transform depends on the description and its settings alone, so a replay is transformed
-//!   alike.
-//! - What cannot be said before a row is seen is refused here, with the transform and the field.
+//! - A transform depends only on the description and on its settings, so a replay gets the same
+//!   result.
+//! - What cannot be decided before a row is seen is refused here, with the transform and the field.
 
 pub mod compared;
 pub mod content;
@@ -59,7 +59,7 @@ use timezone::Timezone;
 use unwrap::{RouteBy, Unwrap};
 use views::View;
 
-/// What stands for the values of a route that are not known.
+/// Stands for a route where the values of the row are not known.
 pub const ANY_ROUTE: &str = "any";
 
 /// One transform with its settings.
@@ -71,27 +71,29 @@ pub enum Transform {
     Regex(Replace),
     /// Names topics by the time of the commit.
     Timed(Box<Timed>),
-    /// The same for tables that share a topic, with their schemas and keys.
+    /// Does what `Regex` does for tables that share a topic, and changes their schemas and keys
+    /// too.
     Logical(Box<Logical>),
     /// Changes fields of the key or value.
     Fields(Fields),
-    /// Makes the key of these fields of the value. The flag says whether nulls become defaults.
+    /// Makes the key of these fields of the value. The flag says whether a null becomes its
+    /// default.
     ValueToKey(Vec<String>, bool),
     /// Adds, drops or moves headers.
     Headers(Headers),
-    /// Makes messages of the rows of an outbox table, each for a topic of its own.
+    /// Makes messages of the rows of an outbox table. Each row names its topic.
     Outbox(Box<Outbox>),
-    /// Names the fields that an update changes in headers.
+    /// Writes the names of the fields that an update changes into headers.
     Compared(Compared),
     /// Makes the content of a logical message a struct. A table's records stay as they are.
     DecodeMessage(Expand),
-    /// Names the partition of records by hashes of their fields.
+    /// Computes the partition of a record from hashes of its fields.
     Partition(Partition),
     /// Moves moments into another time zone.
     Timezone(Timezone),
-    /// Gives geometries or vectors another view.
+    /// Gives geometries or vectors another form.
     View(View),
-    /// Drops the records that it applies to.
+    /// Drops every record that the transform applies to.
     Filter,
     /// Drops the records for which a condition does not hold.
     FilterBy(Box<Filter>),
@@ -141,11 +143,11 @@ impl Transform {
 /// What a record must be for a transform to apply: Kafka Connect's predicates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// All of its topic fits the expression.
+    /// The expression matches the whole topic of the record.
     Topic(Box<Replace>),
-    /// It has a header of this name.
+    /// The record has a header with this name.
     Header(String),
-    /// It has no value.
+    /// The record has no value.
     Tombstone,
 }
 
@@ -159,12 +161,12 @@ impl Condition {
     }
 }
 
-/// A transform with the tables that it is for.
+/// A transform, with the tables that the transform is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The tables; all where empty.
+    /// The tables whose records are transformed; empty for all tables.
     pub tables: NameList,
-    /// The records; all where there is none. The flag turns the condition around.
+    /// The condition on records; `None` for all records. The flag negates the condition.
     pub when: Option<(Condition, bool)>,
     /// The transform's type in the configuration.
     pub name: &'static str,
@@ -173,17 +175,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Whether it applies to records of a topic, as far as the topic decides.
+    /// Whether the transform applies to records of a topic, as far as the topic decides.
     fn holds(&self, topic: &str) -> bool {
         match &self.when {
             None => true,
             Some((Condition::Topic(expression), negate)) => expression.fits(topic) != *negate,
-            // Such a condition would divide the records of a table, which planning refuses.
+            // Such a condition would divide the records of a table, and planning refuses that.
             Some((Condition::Header(_) | Condition::Tombstone, _)) => false,
         }
     }
 
-    /// Whether it applies to logical messages. Their topic is that of their outbox.
+    /// Whether the transform applies to logical messages. Their topic comes from the outbox router.
     fn is_for_messages(&self) -> bool {
         self.tables.is_empty() && !matches!(self.transform, Transform::ContentRouter(_))
     }
@@ -196,7 +198,7 @@ impl Link {
 /// The configured transforms, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// The first one is applied first.
+    /// The transforms. The first one is applied first.
     pub links: Vec<Link>,
 }
 
@@ -207,26 +209,28 @@ impl Chain {
         self.links.iter().any(|link| link.is_for(table))
     }
 
-    /// The topic that a table's records go to after all transforms. `own` is the one without them.
+    /// The topic of a table's records after all transforms. `own` is the topic without transforms.
     #[must_use]
     pub fn topic(&self, table: &TableName, own: &str) -> String {
         self.followed(own, |link| link.is_for(table)).0
     }
 
-    /// How rows of a table name their topic, if they do. `own` is its topic without transforms.
+    /// How rows of a table choose their topic or plan. `None` if all rows share one. `own` is the
+    /// topic without transforms.
     #[must_use]
     pub fn routing(&self, table: &TableName, own: &str) -> Option<Routing<'_>> {
         let by = self.followed(own, |link| link.is_for(table)).1;
         self.routing_by(by, |link| link.is_for(table))
     }
 
-    /// How the content of logical messages is decoded, and their outbox router, if they are events.
+    /// How the content of logical messages is decoded, with the outbox router that they pass.
+    /// `None` if the transforms do not make events of messages.
     pub(crate) fn message_routing(&self, own: &str) -> Option<(Expand, Routing<'_>)> {
         let rules = self.links.iter().find_map(|link| match &link.transform {
             Transform::DecodeMessage(rules) if link.holds(own) => Some(*rules),
             _ => None,
         })?;
-        // `unwrap` leaves a message as it is, and its column is none of a message.
+        // `unwrap` leaves a message as it is, and a message has no column that names a topic.
         let is_for_messages =
             |link: &Link| link.is_for_messages() && !matches!(link.transform, Transform::Unwrap(_));
         let by = self.followed(own, is_for_messages).1?;
@@ -243,7 +247,8 @@ impl Chain {
         (by.is_some() || !times.is_empty()).then_some(Routing { by, times })
     }
 
-    /// The topic after the links that `applies` takes, and the first one that routes by a value.
+    /// The topic after the links for which `applies` is true, and the first link that chooses the
+    /// plan of a row by a value.
     fn followed(&self, own: &str, applies: impl Fn(&Link) -> bool) -> (String, Option<By<'_>>) {
         let (mut topic, mut found) = (own.to_owned(), None);
         for link in self.links.iter().filter(|link| applies(link)) {
@@ -276,7 +281,7 @@ impl Chain {
         (topic, found)
     }
 
-    /// The places in a table of the columns that say which plan a row has. `shape` is that of an
+    /// The places of the columns that decide which plan a row has. `shape` is the shape of an
     /// inserted row.
     pub(crate) fn route_places(
         &self,
@@ -304,9 +309,9 @@ impl Chain {
         Ok(None)
     }
 
-    /// The shape of a table's records of one kind after all transforms; none where they are
-    /// dropped. `route` is what was written for the row: a time for each [`Timed`], and then what
-    /// [`outbox::write_route`] has written, or the topic of the row.
+    /// The shape of a table's records of one kind after all transforms; `None` if they are dropped.
+    /// `route` is the text of the row's route: first a time for each [`Timed`], and then the text
+    /// of [`outbox::write_route`] or the row's topic.
     pub(crate) fn apply(
         &self,
         table: &TableName,
@@ -317,7 +322,7 @@ impl Chain {
         self.apply_where(|link| link.is_for(table), kind, shape, route)
     }
 
-    /// The shape of a logical message after all transforms. `shape` is that of a decoded one.
+    /// The shape of a logical message after all transforms. `shape` is that of a decoded message.
     pub(crate) fn apply_to_message(
         &self,
         shape: Shape,
@@ -357,25 +362,25 @@ impl Chain {
     }
 }
 
-/// How rows name their topic.
+/// How rows of a table choose their topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing<'a> {
-    /// The transform that takes a value of the row.
+    /// The transform that chooses the plan by a value of the row.
     pub by: Option<By<'a>>,
-    /// How the commit's time is written, for each transform that takes it.
+    /// The form of the commit's time, for each transform that puts the time into the topic.
     pub times: Vec<&'a Pattern>,
 }
 
-/// A transform that finds the plan of a row by values of it.
+/// A transform that chooses the plan of a row by values of the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By<'a> {
-    /// The rows are events.
+    /// The rows are events of an outbox.
     Outbox(&'a Outbox),
-    /// A column of the row is its topic.
+    /// A column of the row holds its topic.
     Field(&'a RouteBy),
-    /// Expressions over the row are.
+    /// Expressions over the row give its topic.
     Content(&'a ContentRouter),
-    /// The topic is that of the table, and the plan depends on the fields that an update drops.
+    /// Rows go to the topic of the table. The plan depends on the fields that an update drops.
     Dropped(&'a Dropped),
 }
 

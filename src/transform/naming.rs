@@ -1,10 +1,11 @@
-//! Names that a topic, a schema or a field may have: what becomes of the others.
+//! Makes names fit for topics, schemas and fields.
 //!
-//! Debezium's three ways: as it is, with `_` for what Avro does not have, or with its UTF-16 unit
-//! in hexadecimal (`_u002d`), where `_` itself is written so too. Characters beyond 16 bits count
-//! as their two units. In one place ours goes further: each part of a namespace that begins with a
-//! digit is adjusted, not only the first, since Avro wants it (a strict registry refuses the schema
-//! otherwise).
+//! Debezium has three ways. It keeps a name, or writes `_` for each character that Avro does not
+//! allow, or writes the UTF-16 unit of the character in hexadecimal (`_u002d`). In the third way
+//! `_` itself is written as a unit too. A character beyond 16 bits counts as its two units. One
+//! rule here goes further than Debezium's: every part of a namespace that begins with a digit is
+//! adjusted, and not only the first part. Avro demands this, and a strict registry refuses the
+//! schema otherwise.
 
 /// How names are made fit for Avro.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,14 +13,14 @@ pub enum Adjust {
     /// Every name stays as Postgres has it, fit for Avro or not.
     #[default]
     None,
-    /// Another character is `_`; before a leading digit stands one.
+    /// A character that Avro does not allow becomes `_`. A leading digit gets `_` before it.
     Avro,
-    /// Another character is `_u` and its unit in hexadecimal, `_` included.
+    /// A character that Avro does not allow, and `_` too, becomes `_u` and its unit in hexadecimal.
     AvroUnicode,
 }
 
 impl Adjust {
-    /// A schema's full name, its parts between dots.
+    /// The full name of a schema. Each part between dots is adjusted.
     pub(crate) fn schema_name(self, name: &str) -> String {
         name.split('.').map(|part| self.field_name(part)).collect::<Vec<_>>().join(".")
     }
@@ -45,7 +46,7 @@ impl Adjust {
     }
 }
 
-/// Characters that Kafka does not have in topics become `_`, as Debezium has it.
+/// The name with `_` for each character that Kafka does not allow in topics, as Debezium writes it.
 pub(crate) fn topic(name: &str) -> String {
     let keep = |unit: char| unit.is_ascii_alphanumeric() || matches!(unit, '.' | '_' | '-');
     name.chars()
@@ -53,7 +54,7 @@ pub(crate) fn topic(name: &str) -> String {
         .collect()
 }
 
-/// Whether Avro takes a name, or a part of a namespace.
+/// Whether Avro allows a name, or a part of a namespace.
 #[must_use]
 pub fn is_avro(name: &str) -> bool {
     let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');

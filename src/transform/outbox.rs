@@ -1,8 +1,8 @@
 //! `outbox`: rows of an outbox table become messages, as with Debezium's `EventRouter`.
 //!
-//! The topic depends on a column of the row, and the schema on the payload where JSON is expanded.
-//! A shape is therefore made for each value of the column and each outline of a payload that rows
-//! have. The row path looks the plan up by both.
+//! The topic depends on a column of the row. If JSON is expanded, the schema depends on the
+//! payload. So a shape is made for each pair of a column's value and a payload's outline. The row
+//! path looks up the plan by both.
 
 use super::TransformFault;
 use super::fields::no_field;
@@ -12,22 +12,22 @@ use super::shape::{Base, Header, Kind, Node, Part, Schema, Shape, Time};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The header that has the id of the event.
+/// Name of the header that holds the id of the event.
 const ID_HEADER: &str = "id";
 
-/// The field of the payload in a value that has other fields.
+/// Name of the payload's field in a value that has other fields too.
 const PAYLOAD_FIELD: &str = "payload";
 
-/// What stands between the topic's value and the rest of a route: the version of the schema, if it
-/// has one, and the payload's outline. Nothing of an outline is there if the payload is empty.
-/// Postgres has it in no text.
+/// Stands in a route after the value that makes the topic. The version of the schema, if there is
+/// one, and the outline of the payload follow. An empty payload has no outline. No text of Postgres
+/// contains this character.
 const OUTLINE_FOLLOWS: char = '\0';
 
-/// What stands before and after the version in a route. No outline begins so.
+/// Stands before the version in a route; `VERSION_ENDS` stands after it. No outline begins so.
 const VERSION_BEGINS: char = 'v';
 const VERSION_ENDS: char = ';';
 
-/// What stands for the outline of a payload that is not known, where a version stands.
+/// Stands for the outline in a route that has a version and whose payload is not known.
 const UNKNOWN: &str = "*";
 
 /// The settings of `outbox`.
@@ -35,7 +35,7 @@ const UNKNOWN: &str = "*";
 pub struct Outbox {
     /// The column whose value makes the topic.
     pub route: String,
-    /// How it makes it.
+    /// The rule that makes the topic from this value.
     pub topic: Replace,
     /// The column of the event's id.
     pub id: String,
@@ -57,20 +57,20 @@ pub struct Outbox {
     pub tombstones: bool,
     /// Whether a table may lack the columns of `headers`, `fields` and `partition`.
     pub missing: bool,
-    /// How a payload that is a JSON document is expanded. None if it stays a text.
+    /// How a payload that is a JSON document becomes a struct. `None` if the payload stays a text.
     pub expand: Option<Expand>,
-    /// What is done with an update.
+    /// What happens to an update of a row.
     pub updates: Updates,
     /// The most topics that the rows of a table may go to.
     pub topics_max: usize,
 }
 
-/// What becomes of values whose type a document does not tell.
+/// What happens to JSON values whose type the document does not show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expand {
-    /// Whether a null has a field, which is of optional bytes. It has none otherwise.
+    /// Whether a null gets a field, whose type is optional bytes.
     pub nulls: bool,
-    /// Whether an empty list has a field, which is a list of optional texts. It has none otherwise.
+    /// Whether an empty list gets a field, which is a list of optional texts.
     pub empty_lists: bool,
 }
 
@@ -79,25 +79,26 @@ pub struct Expand {
 pub(crate) struct Places {
     /// The column that makes the topic.
     pub route: usize,
-    /// The column of the payload, and whether it is a text. None if the topic alone decides.
+    /// The column of the payload, and whether its type is a text. `None` if a plan does not depend
+    /// on the payload.
     pub payload: Option<(usize, bool)>,
     /// The column of the schema's version, if schemas have one.
     pub version: Option<usize>,
 }
 
-/// What a plan knows of the payloads of its rows.
+/// What a plan knows about the payloads of its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Payload {
-    /// Nothing: they are what the column holds.
+    /// Nothing is known. Each payload is what the column holds.
     Any,
-    /// They make records without value.
+    /// Every payload makes a record without a value.
     Empty,
-    /// They are documents with this outline.
+    /// Every payload is a document with this outline.
     Document(Outline),
 }
 
-/// Writes the route of an event: the value that makes the topic, and what the plan has to know of
-/// the payload and of the schema's version.
+/// Appends the route of an event: the value that makes the topic, and then the version and the
+/// outline that the plan depends on.
 pub(crate) fn write_route(
     value: &str,
     payload: &Payload,
@@ -119,7 +120,7 @@ pub(crate) fn write_route(
     }
 }
 
-/// The version in what follows the value in a route, and what follows the version.
+/// Splits the rest of a route, after the value, into the version and what follows it.
 fn split_version(rest: &str) -> (Option<u32>, &str) {
     let found = rest.strip_prefix(VERSION_BEGINS).and_then(|rest| rest.split_once(VERSION_ENDS));
     match found {
@@ -128,17 +129,17 @@ fn split_version(rest: &str) -> (Option<u32>, &str) {
     }
 }
 
-/// The version of the schema in a route.
+/// The version of the schema that a route states.
 fn version_of(route: &str) -> Option<u32> {
     split_version(route.split_once(OUTLINE_FOLLOWS)?.1).0
 }
 
-/// The value in a route that makes the topic.
+/// The value in a route from which the topic is made.
 pub(crate) fn topic_value(route: &str) -> &str {
     route.split_once(OUTLINE_FOLLOWS).map_or(route, |(value, _)| value)
 }
 
-/// The payload in a route.
+/// What a route says about the payload.
 pub(crate) fn payload_of(route: &str) -> Payload {
     match route.split_once(OUTLINE_FOLLOWS).map(|(_, rest)| split_version(rest).1) {
         None | Some(UNKNOWN) => Payload::Any,
@@ -150,17 +151,17 @@ pub(crate) fn payload_of(route: &str) -> Payload {
     }
 }
 
-/// What is done with an update of an outbox row, which is no event.
+/// What happens to an update of an outbox row. An update is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Updates {
-    /// It is left out, and the log tells so.
+    /// The update is left out, and the log says so.
     Warn,
-    /// The stream halts.
+    /// The stream halts at the update.
     Halt,
 }
 
 impl Outbox {
-    /// The message of a row with this route. None for what is no event.
+    /// The message of a row with this route. `None` if the change is no event.
     pub(super) fn apply(
         &self,
         kind: Kind,
@@ -214,7 +215,7 @@ impl Outbox {
         Ok(Some(shape))
     }
 
-    /// The payload, as the document that it is known to be.
+    /// The payload as a struct, if it is known to be a document.
     fn expanded(&self, payload: Part, known: Payload) -> Part {
         match (known, text_column(&payload)) {
             (Payload::Document(outline), Some(place)) => {
@@ -224,7 +225,7 @@ impl Outbox {
         }
     }
 
-    /// The places of the columns that the route of a row is made of.
+    /// The places of the columns from which the route of a row is made.
     pub(super) fn places(&self, shape: &Shape) -> Result<Places, TransformFault> {
         let row = row(shape)?;
         let found =
@@ -236,14 +237,14 @@ impl Outbox {
             let Node::Column { index, .. } = payload.node else { return None };
             Some((index, payload.schema.base == Base::Text))
         });
-        // Without fields beside the payload there is no struct that could have a version.
+        // The version is that of the struct around the payload. Without fields there is no struct.
         let version = self.version.as_ref().filter(|_| !self.fields.is_empty());
         let version = version.map(|column| version_place(column, &row)).transpose()?;
         Ok(Places { route, payload, version })
     }
 }
 
-/// The time of a record that a column holds.
+/// The time of a record, taken from a column.
 fn time(column: &str, part: Part) -> Result<Time, TransformFault> {
     let units = match part.schema.name.as_deref() {
         Some("io.debezium.time.Timestamp") => 1,
@@ -254,7 +255,7 @@ fn time(column: &str, part: Part) -> Result<Time, TransformFault> {
     Ok(Time { part, units })
 }
 
-/// The number of a partition that a column holds.
+/// The number of a partition, taken from a column.
 fn partition(column: &str, part: Part) -> Result<Part, TransformFault> {
     match part.schema {
         Schema { base: Base::Int32, name: None, .. } => Ok(part),
@@ -262,7 +263,7 @@ fn partition(column: &str, part: Part) -> Result<Part, TransformFault> {
     }
 }
 
-/// The place of the column with the version of schemas.
+/// The place of the column that holds the version of the schema.
 fn version_place(column: &str, row: &Part) -> Result<usize, TransformFault> {
     let found = row.field(column).ok_or_else(|| no_field("row", column, &row.schema))?;
     match (found.schema, found.node) {
@@ -271,7 +272,7 @@ fn version_place(column: &str, row: &Part) -> Result<usize, TransformFault> {
     }
 }
 
-/// The place of the column that a part is, if it is a text.
+/// The place of the column that a part takes its value from, if the column is a text.
 pub(super) fn text_column(part: &Part) -> Option<usize> {
     match part {
         Part { schema: Schema { base: Base::Text, .. }, node: Node::Column { index, .. } } => {
@@ -286,7 +287,7 @@ pub(super) fn row(shape: &Shape) -> Result<Part, TransformFault> {
     envelope.and_then(|envelope| envelope.field("after")).ok_or(TransformFault::NoEnvelope)
 }
 
-/// The name of a row's schema, with the route before its last part.
+/// The name of a row's schema, with `route` inserted before the last part of the name.
 fn named(name: Option<&str>, route: &str) -> Option<Cow<'static, str>> {
     let (before, last) = name?.rsplit_once('.')?;
     Some(format!("{before}.{route}.{last}").into())

@@ -6,7 +6,7 @@
 
 use super::shape::{Base, Field, Node, Part, Schema};
 
-/// What a value of a document is made of.
+/// The type of a value in a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outline {
     Text,
@@ -14,12 +14,12 @@ pub(crate) enum Outline {
     Int32,
     Int64,
     Float64,
-    /// A null that has a field.
+    /// A null that gets a field.
     Null,
-    /// All elements have this outline, or are null.
+    /// A list. Each element has this outline or is null.
     List(Box<Outline>),
-    /// The flag says that several outlines were made one. Such a struct is required, since Connect
-    /// makes it by a copy that forgets `optional`.
+    /// A struct with its fields. The flag is true if several outlines were merged into it. A merged
+    /// struct is required, because Connect copies it, and the copy loses `optional`.
     Struct(Vec<(String, Outline)>, bool),
 }
 
@@ -40,7 +40,7 @@ impl Outline {
             Outline::Struct(fields, merged) => {
                 out.push(if *merged { '(' } else { '{' });
                 for (name, outline) in fields {
-                    // A name can hold every character, so its length stands before it.
+                    // A name can contain any character, so its length is written before it.
                     out.push_str(&name.len().to_string());
                     out.push(':');
                     out.push_str(name);
@@ -58,8 +58,8 @@ impl Outline {
         rest.is_empty().then_some(outline)
     }
 
-    /// The outline that holds values of both. None if a type differs, because a value would not
-    /// arrive exactly then.
+    /// Merges two outlines into one that holds the values of both. `None` if a type differs,
+    /// because a value would then not arrive exactly.
     pub(crate) fn merged(self, other: Outline) -> Option<Outline> {
         Some(match (self, other) {
             (left, right) if left == right => left,
@@ -92,7 +92,7 @@ impl Outline {
             Outline::Float64 => Base::Float64,
             Outline::Null => Base::Bytes,
             Outline::List(element) => {
-                // Only structs have names, and those of a list within a list have none.
+                // Only structs have names. A struct in a list within a list has none.
                 let key = key.filter(|_| matches!(**element, Outline::Struct(..)));
                 Base::Array(Box::new(element.schema(key)))
             }
@@ -114,8 +114,8 @@ impl Outline {
         Part { schema: self.schema(key), node: self.node(source, &mut Vec::new()) }
     }
 
-    /// Every struct of the document itself is one of the record, so that transforms find its
-    /// fields. Lists are written as a whole.
+    /// Every struct of the document becomes a struct of the record, so that transforms find its
+    /// fields. A list is written as a whole.
     fn node(&self, source: Source, path: &mut Vec<String>) -> Node {
         let Outline::Struct(fields, _) = self else {
             return Node::Document { source, path: path.clone() };

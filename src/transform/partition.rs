@@ -1,30 +1,31 @@
 //! `partition-routing`: the partition of a record follows from fields of it, as with Debezium's
 //! `PartitionRouting`.
 //!
-//! Debezium leaves a tombstone to the partition of its key, where it deletes nothing. Ours goes
-//! where the delete before it went, which the encoder sees to.
+//! Debezium sends a tombstone to the partition of its key, where it deletes nothing. Here the
+//! encoder sends the tombstone to the partition of the delete before it.
 
 use super::TransformFault;
 use super::hash::{Class, Hash};
 use super::shape::{Base, Hashed, Kind, Meta, Node, Part, Schema, Shape};
 
-/// The word for the row that a change leaves: the old one of a delete, and the new one otherwise.
+/// In a path, this word means the old row of a delete, and the new row of any other change.
 const CHANGE: &str = "change";
 
 /// The settings of `partition-routing`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// The fields of the envelope whose hashes are added, each as the names that lead to it.
+    /// The fields of the envelope whose hashes are added up. Each is a list of names that lead to
+    /// it.
     pub fields: Vec<Vec<String>>,
     /// How many partitions records are spread over.
     pub partitions: i32,
-    /// The hash of one value.
+    /// The function that hashes one value.
     pub hash: Hash,
-    /// What is done with an old row that lacks a column.
+    /// What happens if an old row lacks a column.
     pub missing: MissingColumn,
 }
 
-/// What is done with an old row that lacks a column of the partition, as by its replica identity.
+/// What happens if an old row lacks a column of the partition, as its replica identity allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingColumn {
     /// The table is refused, because records of one row would be out of order.
@@ -57,8 +58,8 @@ impl Partition {
     }
 }
 
-/// The value at a path, with the default of its column in place of null. None where the envelope
-/// has no such field.
+/// The value at a path, with the default of its column in place of null. `None` if the envelope has
+/// no such field, or if the value is null in every record.
 fn value(
     path: &[String],
     kind: Kind,
@@ -68,7 +69,7 @@ fn value(
     let mut found = envelope.clone();
     for (place, field) in path.iter().enumerate() {
         let field = match field.as_str() {
-            // Debezium knows the word in every place but the last.
+            // Debezium knows this word in every place of a path except the last.
             CHANGE if place + 1 < path.len() && kind.operation() == Some("d") => "before",
             CHANGE if place + 1 < path.len() => "after",
             field => field,

@@ -2,7 +2,7 @@
 //!
 //! Years are those of the Gregorian calendar, also before 1582, as Debezium counts them. Java takes
 //! a month 13 as the next January, and digits of a longer fraction as milliseconds. Here such a
-//! text is a fault. What follows the last field of a pattern is left out, as in Java.
+//! text is a fault. Text after the last field of a pattern is ignored, as in Java.
 
 use crate::table::value::{civil_of, days_of};
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ const MONTHS: [&str; 12] = [
 const DAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-/// A pattern, read once.
+/// A pattern, split into fields and texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     items: Vec<Item>,
@@ -35,29 +35,29 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Item {
     Text(String),
-    /// A letter of the pattern, and how often it stands there.
+    /// A letter of the pattern, and how often it is repeated.
     Field(char, usize),
 }
 
-/// Why a pattern is not taken.
+/// Why a pattern cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternFault {
     /// A quote opens a text that does not end.
     #[error("a quote is not closed")]
     Open,
-    /// A letter that Java has another meaning for, or none.
+    /// A letter is no field here. Java gives it another meaning, or none.
     #[error("`{0}` is no field of a pattern here; letters that stand for themselves are quoted")]
     Letter(char),
-    /// Two digits are a year of the century around today.
+    /// The pattern has `y` or `yy`. Two digits mean a year near the day of reading.
     #[error(
         "`y` and `yy` cannot be read, because the century depends on the day of reading; write \
          `yyyy`"
     )]
     Century,
-    /// Java leaves `a` out beside an hour of the day.
+    /// The pattern has `a` without `h` or `K`. Java ignores `a` beside an hour of the whole day.
     #[error("`a` is read with `h` or `K` alone, and the pattern has another hour")]
     Half,
-    /// Texts with this field are not read.
+    /// The field can be written, but not read.
     #[error("`{0}` can be written and not be read")]
     Unread(char),
 }
@@ -125,7 +125,7 @@ impl Pattern {
     /// Whether texts of the pattern can be read.
     ///
     /// # Errors
-    /// Why they cannot.
+    /// The reason why texts of the pattern cannot be read.
     pub fn is_read(&self) -> Result<(), PatternFault> {
         for item in &self.items {
             match item {
@@ -190,7 +190,7 @@ impl Pattern {
         Some(())
     }
 
-    /// The milliseconds since 1970 of a text. None if the pattern does not fit it.
+    /// Reads a text as milliseconds since 1970. `None` if the text does not fit the pattern.
     pub(crate) fn parse(&self, text: &str) -> Option<i64> {
         let (year, month, day) = (1970, 1, 1);
         let (hour, minute, second, milli) = (0, 0, 0, 0);
@@ -256,7 +256,7 @@ fn read(
     Some(())
 }
 
-/// The place of a name, whole or by its first letters, that the text begins with.
+/// The place of the name with which the text begins. The name may be cut to three letters.
 fn name(names: &[&str], rest: &mut &str) -> Option<i64> {
     for length in [usize::MAX, 3] {
         for (place, name) in (0..).zip(names) {
@@ -271,8 +271,8 @@ fn name(names: &[&str], rest: &mut &str) -> Option<i64> {
     None
 }
 
-/// Milliseconds of a time zone: `Z`, `UTC`, `GMT`, `+01:00` or `GMT+01:00`, with or without colon
-/// or minutes.
+/// Reads the offset of a time zone in milliseconds: `Z`, `UTC`, `GMT`, `+01:00` or `GMT+01:00`. The
+/// colon and the minutes may be missing.
 fn offset(rest: &mut &str) -> Option<i64> {
     for utc in ["UTC", "GMT", "Z"] {
         if let Some(after) = rest.strip_prefix(utc) {

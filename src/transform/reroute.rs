@@ -1,9 +1,9 @@
 //! Topics by a regular expression: Debezium's regex topic naming, where many tables share a topic.
 //!
-//! Decided once for a table. The expression is held against the topic that the table would have
-//! otherwise; where all of it fits, the replacement takes the place of its first occurrence, as
-//! `java.util.regex.Matcher.replaceFirst` has it. Since keys of several tables meet in one topic, a
-//! field in the key names the table.
+//! The topic is decided once for each table. The expression is matched against the topic that the
+//! table would have otherwise. If the expression matches the whole topic, the replacement takes the
+//! place of its first match, as `java.util.regex.Matcher.replaceFirst` does it. Keys of several
+//! tables meet in one topic, so a field of the key names the table.
 
 use fancy_regex::{Regex, RegexBuilder};
 use std::fmt;
@@ -11,7 +11,7 @@ use std::fmt;
 /// Debezium's name of the field in the key.
 pub const KEY_FIELD: &str = "__dbz__physicalTableIdentifier";
 
-/// Steps of an expression on one name, as in `table::names`.
+/// The most steps that an expression may take on one name, as in `table::names`.
 const STEPS_MAX: usize = 1_000_000;
 
 /// Why a rule cannot be read.
@@ -23,12 +23,12 @@ pub enum RerouteFault {
     /// The replacement ends in a backslash or a dollar sign.
     #[error("ends in `\\` or `$`; write `\\$` for the sign itself")]
     Unfinished,
-    /// It names a group that the expression does not have.
+    /// The replacement names a group that the expression does not have.
     #[error("has no group `{0}` in the expression")]
     NoGroup(String),
 }
 
-/// An expression and what takes its place.
+/// A regular expression and its replacement.
 #[derive(Clone)]
 pub struct Replace {
     text: [String; 2],
@@ -58,11 +58,11 @@ impl fmt::Debug for Replace {
 }
 
 impl Replace {
-    /// Reads an expression. The replacement takes `$1`, `${name}`, and `\` before a sign that
-    /// stands for itself.
+    /// Reads an expression and its replacement. In the replacement, `$1` and `${name}` stand for
+    /// groups, and the sign after a `\` stands for itself.
     ///
     /// # Errors
-    /// `Regex` for the expression; the others for the replacement.
+    /// `Regex` for a fault of the expression; the other variants for a fault of the replacement.
     pub fn read(expression: &str, replacement: &str) -> Result<Self, RerouteFault> {
         let built = |text: &str| {
             let built = RegexBuilder::new(text).backtrack_limit(STEPS_MAX).build();
@@ -78,20 +78,20 @@ impl Replace {
         Ok(Replace { text: [expression.to_owned(), replacement.to_owned()], whole, first, pieces })
     }
 
-    /// The name with the replacement in it; as it is where the expression does not fit all of it,
-    /// cannot tell, or would leave nothing.
+    /// The name after the replacement. It is unchanged if the expression does not match all of it,
+    /// takes too many steps, or would leave nothing.
     #[must_use]
     pub fn apply(&self, name: &str) -> String {
         self.replaced(name).unwrap_or_else(|| name.to_owned())
     }
 
-    /// Whether all of a name fits.
+    /// Whether the expression matches all of a name.
     #[must_use]
     pub fn fits(&self, name: &str) -> bool {
         self.whole.is_match(name).unwrap_or(false)
     }
 
-    /// What a name becomes; none where it does not fit, or where nothing would be left.
+    /// The name after the replacement; `None` if the name does not match or becomes empty.
     #[must_use]
     pub fn replaced(&self, name: &str) -> Option<String> {
         if !self.fits(name) {
@@ -116,7 +116,7 @@ impl Replace {
     }
 }
 
-/// A replacement in Java's form.
+/// Splits a replacement in Java's form into texts and groups.
 fn pieces(replacement: &str, regex: &Regex) -> Result<Vec<Piece>, RerouteFault> {
     let groups = regex.captures_len(); // the whole is group 0
     let (mut pieces, mut text) = (Vec::new(), String::new());
@@ -136,7 +136,8 @@ fn pieces(replacement: &str, regex: &Regex) -> Result<Vec<Piece>, RerouteFault> 
                         let digit =
                             |c: char| c.to_digit(10).and_then(|digit| usize::try_from(digit).ok());
                         let mut group = digit(first).ok_or(RerouteFault::Unfinished)?;
-                        // Further digits belong to it as long as there is such a group.
+                        // Further digits belong to the number as long as a group with this number
+                        // exists.
                         while let Some(more) = rest.peek().copied().and_then(digit) {
                             let longer = group * 10 + more;
                             if longer >= groups {
@@ -162,15 +163,15 @@ fn pieces(replacement: &str, regex: &Regex) -> Result<Vec<Piece>, RerouteFault> 
     Ok(pieces)
 }
 
-/// How topics are named, and what tells tables apart in them.
+/// How topics are named, and how the keys of several tables are told apart in one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reroute {
-    /// From the topic that a table would have to the one it gets.
+    /// Makes the new topic from the topic that a table would have.
     pub topic: Replace,
-    /// The field in the key; none where keys of the tables never meet.
+    /// The field of the key that names the table; `None` if keys of the tables are never equal.
     pub key_field: Option<String>,
-    /// What the field holds: made of the topic that the table would have, which stands there where
-    /// there is none.
+    /// Makes the content of this field from the topic that the table would have. `None` if the
+    /// field holds that topic itself.
     pub key_value: Option<Replace>,
 }
 

@@ -13,17 +13,17 @@ use std::borrow::Cow;
 /// A schema of Kafka Connect, from which Avro's text and the JSON schema are written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Schema {
-    /// What values are made of.
+    /// The basic type of the values.
     pub base: Base,
-    /// Whether null is a value.
+    /// Whether a value can be null.
     pub optional: bool,
-    /// The semantic name, or a struct's.
+    /// The name of a semantic type or of a struct.
     pub name: Option<Cow<'static, str>>,
     /// The version of `name`, which Connect counts from 1.
     pub version: Option<u32>,
-    /// A remark that is part of the text.
+    /// A remark that is part of the schema's text.
     pub doc: Option<&'static str>,
-    /// Written in this order; another order is another schema text.
+    /// Parameters in the order in which they are written. Another order gives another schema text.
     pub parameters: Vec<(&'static str, String)>,
     /// The value a reader may put in place of a missing field.
     pub default: Option<Literal>,
@@ -54,7 +54,7 @@ impl Temporal {
     }
 }
 
-/// What values are made of.
+/// The basic type of values.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Base {
     Boolean,
@@ -67,7 +67,7 @@ pub(crate) enum Base {
     Text,
     Bytes,
     Array(Box<Schema>),
-    /// Keys are required texts or numbers.
+    /// A map. Its keys are required texts or numbers.
     Map(Box<Schema>, Box<Schema>),
     Struct(Vec<Field>),
 }
@@ -79,7 +79,7 @@ pub(crate) struct Field {
     pub schema: Schema,
 }
 
-/// A value in no form yet.
+/// A value that is not encoded in a format yet.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Literal {
     Boolean(bool),
@@ -133,13 +133,13 @@ impl Schema {
         Union::of(self.optional, self.default.is_some())
     }
 
-    /// A copy as Connect rebuilds schemas: with name, version, remark and parameters, but required
-    /// and without default.
+    /// A copy as Connect rebuilds schemas. It keeps name, version, remark and parameters, but it is
+    /// required and has no default.
     pub(crate) fn basics(&self) -> Self {
         Schema { optional: false, default: None, ..self.clone() }
     }
 
-    /// Whether values are decimals, which are no bytes for Connect.
+    /// Whether values are decimals, which Connect does not treat as bytes.
     pub(crate) fn is_decimal(&self) -> bool {
         self.name.as_deref() == Some(DECIMAL)
     }
@@ -177,59 +177,59 @@ pub(crate) enum Node {
         source: Source,
         path: Vec<String>,
     },
-    /// The names of fields whose values differ, or do not, as a list of texts.
+    /// The names of the fields whose values differ, or of those whose values are equal, as a list.
     Compared {
-        /// Whether those that differ are wanted.
+        /// Whether the fields whose values differ are listed.
         differ: bool,
-        /// A name, and the values that are compared.
+        /// A field's name, and the two values that are compared.
         fields: Vec<(String, Box<[Part; 2]>)>,
     },
-    /// A column in other views, the first one first.
+    /// A column to which these views are applied, one after the other.
     Viewed(Box<Node>, Vec<View>),
-    /// What the transaction or the clock says.
+    /// A value from the transaction or from the clock.
     Meta(Meta),
-    /// The literal where the node is not null.
+    /// The literal if the node is not null, and otherwise null.
     Masked(Box<Node>, Literal),
-    /// A value of another type, made of the part's.
+    /// A value that is converted to another type.
     Converted(Box<Converted>),
     /// The number of a partition.
     Hashed(Box<Hashed>),
 }
 
-/// The number of a partition, made of the hashes of values. Null if all of them are null.
+/// The number of a partition, made of the hashes of values. It is null if all values are null.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Hashed {
     pub values: Vec<(Class, Part)>,
     pub hash: Hash,
     pub partitions: i32,
-    /// Whether a value that the row lacks halts the stream.
+    /// Whether the stream halts at a row that lacks one of the values.
     pub is_strict: bool,
 }
 
 /// A value that is converted for each row.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Converted {
-    /// The value as it was. It is no literal, no struct and not null in each record.
+    /// The value before the conversion. It is no literal, no struct, and not null in every record.
     pub part: Part,
-    /// The type that it has, and with it the form of its text.
+    /// The type of this value, which decides the form of its text.
     pub origin: Origin,
     pub conversion: Conversion,
-    /// The field's name, for a fault.
+    /// Name of the field, for the message of a fault.
     pub field: String,
     /// Whether the default of the new schema takes the place of null.
     pub defaults: bool,
 }
 
-/// The row that a column is taken of.
+/// The row from which a column is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// The row before the change.
     Old,
-    /// The row after it.
+    /// The row after the change.
     New,
 }
 
-/// A value that is no column's.
+/// A value that comes from no column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meta {
     CommitMillis,
@@ -245,7 +245,7 @@ pub(crate) enum Meta {
     Xmin,
     Origin,
     OriginLsn,
-    /// An event's place in its transaction, as a struct, and its three fields.
+    /// An event's place in its transaction, as a struct. The three fields of the struct follow.
     Block,
     BlockId,
     BlockTotal,
@@ -276,12 +276,12 @@ pub(crate) enum Kind {
     /// An update of which the server sent the new row alone.
     UpdateAlone,
     Delete,
-    /// What follows a delete.
+    /// The tombstone that follows a delete.
     Tombstone,
-    /// The delete of an update that changes the key.
+    /// The delete that an update of the key is sent as.
     MovedDelete,
     MovedTombstone,
-    /// The create of an update that changes the key.
+    /// The create that an update of the key is sent as.
     MovedCreate,
     Truncate,
 }
@@ -313,20 +313,21 @@ impl Kind {
     }
 }
 
-/// A record of one kind.
+/// The description of all records of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shape {
     pub topic: String,
-    /// None where records have no key.
+    /// The key; `None` if records have no key.
     pub key: Option<Part>,
-    /// None for a tombstone.
+    /// The value; `None` for a tombstone.
     pub value: Option<Part>,
     pub headers: Vec<Header>,
-    /// The time of the record, if it is not that of the sending. A null is no time.
+    /// The time of the record; `None` if it is that of the sending. A null value sets no time.
     pub time: Option<Time>,
-    /// The number of the partition, if the key does not decide. A null leaves it to the key.
+    /// The number of the partition; `None` if the key decides. If its value is null, the key
+    /// decides.
     pub partition: Option<Part>,
-    /// What holds for a record that is written.
+    /// The conditions that a record must meet to be written.
     pub guards: Vec<Guard>,
 }
 
@@ -334,12 +335,12 @@ pub(crate) struct Shape {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Time {
     pub part: Part,
-    /// How many units of the value a millisecond has.
+    /// Number of units of the value in a millisecond.
     pub units: i64,
 }
 
 impl Shape {
-    /// The shape, whose new conditions are of the transform with this number.
+    /// The shape, with `number` set in the conditions that the transform of this number has added.
     pub(crate) fn numbered(mut self, number: usize) -> Self {
         for guard in self.guards.iter_mut().filter(|guard| guard.number == 0) {
             guard.number = number;
@@ -363,7 +364,7 @@ impl Part {
         Part::literal(Schema::plain(Base::Text), Literal::Text(value.to_owned()))
     }
 
-    /// A field of a struct. A null struct has null in each.
+    /// A field of a struct. Each field of a null struct is null.
     pub(crate) fn field(&self, name: &str) -> Option<Part> {
         let place = self.schema.place(name)?;
         let schema = self.schema.fields().get(place)?.schema.clone();
@@ -383,7 +384,7 @@ impl Part {
         Some(Part { schema, node })
     }
 
-    /// Whether Connect would see null in every record.
+    /// Whether the value is null in every record.
     pub(crate) fn is_null(&self) -> bool {
         self.node == Node::Null
     }
@@ -393,7 +394,7 @@ impl Part {
         self.schema.name.as_deref().is_some_and(|name| name.ends_with(".Envelope"))
     }
 
-    /// The struct as Connect rebuilds it, with these fields in place of its own. `defaults` says
+    /// The struct as Connect rebuilds it, with `fields` in place of its own fields. `defaults` says
     /// whether the copy reads a null as the default of its schema.
     pub(crate) fn rebuilt(&self, fields: Vec<(Cow<'static, str>, Part)>, defaults: bool) -> Part {
         let (mut named, mut nodes) = (Vec::new(), Vec::new());
@@ -418,7 +419,7 @@ impl Part {
 }
 
 impl Node {
-    /// Whether `is` holds for the node, or for a node that its value is made of.
+    /// Whether `is` holds for the node, or for a node from which its value is made.
     pub(crate) fn any(&self, is: &mut dyn FnMut(&Node) -> bool) -> bool {
         if is(self) {
             return true;
@@ -439,7 +440,7 @@ impl Node {
         }
     }
 
-    /// Whether the value depends on the time of the sending, which a replay has not.
+    /// Whether the value depends on the time of the sending, which is another one in a replay.
     pub(crate) fn reads_clock(&self) -> bool {
         self.any(&mut |node| {
             matches!(node, Node::Meta(Meta::NowMillis | Meta::NowMicros | Meta::NowNanos))
@@ -447,7 +448,7 @@ impl Node {
     }
 
     /// Whether the value depends on the place of a record in its transaction. Records are counted
-    /// when their topic is known.
+    /// only when their topic is known.
     pub(crate) fn reads_block(&self) -> bool {
         self.any(&mut |node| {
             matches!(
@@ -457,13 +458,13 @@ impl Node {
         })
     }
 
-    /// Whether the value depends on the commit before the record's own. A replay can begin with a
-    /// later one.
+    /// Whether the value depends on the commit before the record's own commit. This earlier commit
+    /// can be another one in a replay.
     pub(crate) fn reads_sequence(&self) -> bool {
         self.any(&mut |node| matches!(node, Node::Meta(Meta::Sequence)))
     }
 
-    /// The node with the default of its schema where it would be null.
+    /// The node, with the default of its schema in place of null.
     pub(crate) fn with_defaults(self, schema: &Schema) -> Self {
         match (self, &schema.default) {
             (Node::Null, Some(default)) => Node::Literal(default.clone()),

@@ -1,14 +1,14 @@
 //! `timestamp-router`: the time of a record in the name of its topic, as with Connect's
 //! `TimestampRouter`.
 //!
-//! The time is that of the commit, so that a replay goes to the same topic. The topic is known when
-//! the row is, and a shape is made for each time that rows have.
+//! The time is that of the commit, so a replay goes to the same topic. The topic is known only when
+//! the row is known, so a shape is made for each time that rows have.
 
 use super::TransformFault;
 use super::pattern::Pattern;
 use super::shape::Shape;
 
-/// What follows a time in a route. No pattern has it.
+/// Stands in a route after a time. No pattern contains this character.
 pub(crate) const TIME_ENDS: char = '\0';
 
 /// The settings of `timestamp-router`.
@@ -21,7 +21,7 @@ pub struct Timed {
 }
 
 impl Timed {
-    /// The topic of records whose time is written so.
+    /// The topic of records whose time is written as `time`.
     pub(super) fn topic(&self, topic: &str, time: &str) -> String {
         let format = self.topic.replace("${", "{");
         format.replace("{timestamp}", time).replace("{topic}", topic)
@@ -36,7 +36,7 @@ impl Timed {
     }
 }
 
-/// Takes the first time off a route.
+/// Splits a route into its first time and the rest.
 pub(crate) fn split_time(route: &str) -> (&str, &str) {
     match route.split_once(TIME_ENDS) {
         Some(parts) => parts,

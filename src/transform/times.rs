@@ -10,18 +10,18 @@ pub(crate) const INFINITY_MICROS: i64 = 9_223_372_036_825_200_000;
 /// What Debezium writes for `-infinity` in a timestamp, in microseconds.
 pub(crate) const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
 
-/// What becomes of moments: the settings of Connect's `TimestampConverter`.
+/// The settings of Connect's `TimestampConverter`, which converts moments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// The type that moments have then.
+    /// The type of moments after the conversion.
     pub to: TimeTarget,
-    /// How texts are written and read.
+    /// The form of moments that are texts.
     pub pattern: Option<Pattern>,
-    /// What numbers count, where they are no moments of Connect's own types.
+    /// The unit of numbers that are not of one of Connect's own types for moments.
     pub unit: TimeUnit,
 }
 
-/// A type for moments.
+/// A type to which moments are converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TimeTarget {
@@ -33,7 +33,7 @@ pub enum TimeTarget {
 }
 
 impl TimeTarget {
-    /// The types with Connect's words for them.
+    /// Connect's words, with the types that they mean.
     pub const WORDS: [(&'static str, TimeTarget); 5] = [
         ("string", TimeTarget::Text),
         ("unix", TimeTarget::Unix),
@@ -43,7 +43,7 @@ impl TimeTarget {
     ];
 }
 
-/// What a number since 1970 counts.
+/// The unit of a number that counts from 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TimeUnit {
@@ -54,7 +54,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// The units with Connect's words for them.
+    /// Connect's words, with the units that they mean.
     pub const WORDS: [(&'static str, TimeUnit); 4] = [
         ("milliseconds", TimeUnit::Millis),
         ("seconds", TimeUnit::Seconds),
@@ -62,7 +62,7 @@ impl TimeUnit {
         ("nanoseconds", TimeUnit::Nanos),
     ];
 
-    /// Milliseconds. What is below them is cut off, as in Java.
+    /// The number in milliseconds. A smaller fraction is cut off, as in Java.
     fn millis(self, value: i64) -> Option<i64> {
         match self {
             TimeUnit::Seconds => value.checked_mul(1000),

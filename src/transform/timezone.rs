@@ -1,6 +1,6 @@
 //! `timezone`: moments in another time zone, as with Debezium's `TimezoneConverter`.
 //!
-//! Fields of the rows are chosen by their types. Rules limit them to tables, topics and fields.
+//! The types of fields decide which fields are moved. Rules limit the tables, topics and fields.
 
 use super::TransformFault;
 use super::convert::{Conversion, Origin};
@@ -22,25 +22,25 @@ pub struct Timezone {
 pub enum Which {
     /// All of each row.
     All,
-    /// Those that a rule names.
+    /// The fields that a rule names.
     Included(Vec<Rule>),
-    /// Those that no rule names.
+    /// The fields that no rule names.
     Excluded(Vec<Rule>),
 }
 
-/// A rule: `source:table`, `topic:topic` or a name that is either, and the field, if it is for one.
+/// A rule: `source:table`, `topic:topic` or a name that is either. The name of a field may follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// What the name is of.
+    /// Whether the name is of a topic or of a table.
     pub scope: Scope,
-    /// The table, without its namespace, or the topic.
+    /// The topic, or the table without its namespace.
     pub name: String,
-    /// The field. A field of a row stands alone or after `before.` or `after.`, and one of the
-    /// source after `source.`.
+    /// The field, if the rule is for one field. A field of a row is written alone or after
+    /// `before.` or `after.`. A field of the source is written after `source.`.
     pub field: Option<String>,
 }
 
-/// What the name in a rule is of.
+/// Whether the name in a rule is of a topic or of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The name is of a topic.
@@ -52,7 +52,7 @@ pub enum Scope {
 }
 
 impl Rule {
-    /// Reads `source:table:field` and its shorter forms. None if it is none of them.
+    /// Reads `source:table:field` and its shorter forms. `None` if the text is none of these forms.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split(':').map(str::trim).collect();
@@ -75,9 +75,9 @@ impl Rule {
 /// The fields of a record that are moved.
 enum Chosen<'a> {
     All,
-    /// Those of these names.
+    /// The fields with these names.
     These(BTreeSet<&'a str>),
-    /// Those of other names.
+    /// All fields except those with these names.
     Others(BTreeSet<&'a str>),
 }
 
@@ -120,7 +120,8 @@ impl Timezone {
             Which::Included(rules) => (rules, true),
             Which::Excluded(rules) => (rules, false),
         };
-        // The first kind of rules that names the record decides alone.
+        // Rules are looked at in this order. The first kind of rules that names the record decides
+        // alone.
         let kinds = [
             (Scope::Topic, Some(topic)),
             (Scope::Table, table),
@@ -144,7 +145,7 @@ impl Timezone {
         }
     }
 
-    /// A field in the zone. Debezium reads a null as the default of its column here.
+    /// A field, moved into the zone. Debezium reads a null here as the default of its column.
     fn moved(&self, field: &Field, form: Form, node: Node) -> Result<Node, TransformFault> {
         let Field { name, schema } = field;
         let fault = || TransformFault::NoConversion { field: name.to_string() };
@@ -170,7 +171,7 @@ impl Timezone {
 }
 
 impl<'a> Chosen<'a> {
-    /// The fields of one struct of the envelope. None if it is left alone.
+    /// The chosen fields of one struct of the envelope. `None` if the struct stays as it is.
     fn within(&self, home: &str) -> Option<Chosen<'a>> {
         let names = |all: &BTreeSet<&'a str>| {
             let own = |name: &&'a str| {
@@ -185,7 +186,7 @@ impl<'a> Chosen<'a> {
             Chosen::These(all) => Some(Chosen::These(names(all))),
             Chosen::Others(all) => {
                 let names = names(all);
-                // The source is looked at only where a rule names a field of it.
+                // A field of the source is moved only if a rule names a field of the source.
                 (home != "source" || !names.is_empty()).then_some(Chosen::Others(names))
             }
         }
@@ -212,7 +213,7 @@ fn table_of(envelope: &Part) -> Option<String> {
     }
 }
 
-/// What a field holds, if it is moved.
+/// The form of a field's value; `None` if the field is never moved.
 fn form_of(home: &str, Field { name, schema }: &Field) -> Option<Form> {
     let Schema { name: Some(kind), .. } = schema else {
         return match (home, &**name) {

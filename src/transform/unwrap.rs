@@ -7,7 +7,7 @@ use super::outbox::{Places, row, text_column};
 use super::shape::{Base, Header, Kind, Literal, Node, Part, Schema, Shape};
 use std::borrow::Cow;
 
-/// The field that says whether a rewritten record is of a delete.
+/// Name of the field that says whether a rewritten record reports a delete.
 const DELETED: &str = "__deleted";
 
 /// What becomes of a delete and of the tombstone after it.
@@ -15,29 +15,29 @@ const DELETED: &str = "__deleted";
 pub enum Deletes {
     /// The delete and the tombstone are dropped.
     Drop,
-    /// The delete becomes a tombstone, and the other one is dropped.
+    /// The delete becomes a tombstone, and the tombstone that follows it is dropped.
     #[default]
     Tombstone,
-    /// The row before the delete, marked by `__deleted`. The tombstone is dropped.
+    /// The delete becomes its old row, marked by `__deleted`. The tombstone is dropped.
     Rewrite,
-    /// The same, and the tombstone stays.
+    /// The delete becomes its old row, marked by `__deleted`. The tombstone stays.
     RewriteWithTombstone,
-    /// As `Tombstone`. Debezium tells the two apart by a schema that Kafka never sees.
+    /// The same as `Tombstone`. Debezium tells the two apart by a schema that Kafka never sees.
     DeleteToTombstone,
 }
 
 /// A field of the envelope that is added to rows or headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {
-    /// The struct of the envelope that holds it; none for the envelope itself.
+    /// The struct of the envelope that holds the field; `None` for the envelope itself.
     within: Option<String>,
     field: String,
-    /// Its new name, prefix included.
+    /// The new name of the field, with the prefix.
     name: String,
 }
 
 impl Added {
-    /// Reads `field`, `struct.field` or either with `:name` after it. None if it is none of these.
+    /// Reads `field`, `struct.field`, or either with `:name` after it. `None` for any other text.
     #[must_use]
     pub fn read(prefix: &str, text: &str) -> Option<Self> {
         let mut parts = text.split(':').map(str::trim);
@@ -54,8 +54,8 @@ impl Added {
         is_whole.then(|| Added { within: within.map(str::to_owned), field: field.to_owned(), name })
     }
 
-    /// The value, made optional. None where the envelope does not have it, as Debezium leaves it
-    /// out.
+    /// The value of the field, made optional. `None` if the envelope does not have the field;
+    /// Debezium leaves it out too.
     fn of(&self, envelope: &Part) -> Result<Option<Part>, TransformFault> {
         let home = match &self.within {
             None => envelope.clone(),
@@ -65,7 +65,7 @@ impl Added {
                 known: known(&envelope.schema),
             })?,
         };
-        // A field that another transform has put beside the envelope's own is found there.
+        // Another transform may have put the field beside the envelope's own fields.
         let Some(found) = home.field(&self.field).or_else(|| envelope.field(&self.field)) else {
             return Ok(None);
         };
@@ -76,7 +76,7 @@ impl Added {
     }
 }
 
-/// Where a field without a struct's name is looked for.
+/// The struct in which a field without a struct's name is looked for; `None` for the envelope.
 fn home(field: &str) -> Option<&'static str> {
     match field {
         "id" | "total_order" | "data_collection_order" => Some("transaction"),
@@ -85,7 +85,7 @@ fn home(field: &str) -> Option<&'static str> {
     }
 }
 
-/// The column whose value is the topic of a row.
+/// The column whose value names the topic of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteBy {
     /// The name of the field.
@@ -101,7 +101,7 @@ pub struct RouteBy {
 pub enum Missing {
     /// The stream halts at the row.
     Halt,
-    /// The row goes to the topic that it would have without this, as with Debezium.
+    /// The row goes to the topic that it would have without this transform, as with Debezium.
     Own,
 }
 
@@ -122,13 +122,13 @@ impl RouteBy {
 pub struct Unwrap {
     /// What becomes of deletes.
     pub deletes: Deletes,
-    /// What rows have besides their columns.
+    /// Fields of the envelope that rows get beside their columns.
     pub fields: Vec<Added>,
-    /// What headers are added.
+    /// Fields of the envelope that become headers.
     pub headers: Vec<Added>,
-    /// The column that is the topic.
+    /// The column that names the topic.
     pub route: Option<RouteBy>,
-    /// Which fields are dropped. Not together with `route`.
+    /// Which fields are dropped. This is never set together with `route`.
     pub dropped: Option<Dropped>,
     /// Whether a rewritten row has the default of a column in place of null.
     pub defaults: bool,
@@ -144,7 +144,7 @@ impl Unwrap {
         if self.is_of_others(kind, route) {
             return Ok(None);
         }
-        // Debezium leaves a tombstone in the topic of the table, where nothing is for it to delete.
+        // Debezium leaves a tombstone in the topic of the table, where it has nothing to delete.
         let is_routed = kind.operation().is_none() || shape.is_wrapped();
         if self.route.is_some() && is_routed && !route.is_empty() {
             route.clone_into(&mut shape.topic);

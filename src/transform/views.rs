@@ -2,10 +2,10 @@
 //! `vector-to-json`, as Debezium's `GeometryFormatTransformer`, `SwapGeometryCoordinates` and
 //! `VectorToJsonConverter` have them.
 //!
-//! Debezium converts a geometry with a reference system to plain well-known binary whatever
-//! `format` says, because it takes the extended form that it finds for the one to convert from.
-//! PostGIS names the reference system in the extended form alone, so `format` decides nothing here.
-//! Each of the three reads a null as the default of its column, since it reads every field.
+//! Debezium converts every geometry with a reference system to plain well-known binary, whatever
+//! `format` says. It takes the extended form of the value for the form to convert from. Only the
+//! extended form of PostGIS names the reference system, so `format` decides nothing here. Each of
+//! the three transforms reads a null as the default of its column, because it reads every field.
 
 use super::TransformFault;
 use super::shape::{Base, Field, Node, Part, Schema, Shape};
@@ -18,7 +18,7 @@ const VECTORS: [&str; 3] = [
 ];
 const JSON: &str = "io.debezium.data.Json";
 
-/// How a value is seen.
+/// Another form in which a value is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum View {
     /// A geometry as well-known binary that does not name its reference system.
@@ -48,7 +48,7 @@ impl View {
         Ok(shape)
     }
 
-    /// A value with the geometries in it seen so. No schema changes.
+    /// The value, with this view applied to its geometries. No schema changes.
     fn within(&self, schema: &Schema, node: Node) -> Node {
         match node {
             Node::Struct(nodes) => {
@@ -65,14 +65,14 @@ impl View {
 
     fn is_for(&self, schema: &Schema) -> bool {
         match (&schema.base, self) {
-            // Debezium looks into lists for the swapping alone.
+            // Debezium looks into lists only to swap coordinates.
             (Base::Array(element), View::Swapped(_)) => self.is_for(element),
             _ => schema.name.as_deref() == Some(GEOMETRY),
         }
     }
 }
 
-/// A value of a column in one view more. Other values have no coordinates that could be changed.
+/// Adds a view to a value of a column. A value from elsewhere has no coordinates to change.
 fn seen(node: Node, view: View) -> Node {
     match node {
         Node::Column { .. } => Node::Viewed(Box::new(node), vec![view]),
@@ -84,7 +84,7 @@ fn seen(node: Node, view: View) -> Node {
     }
 }
 
-/// A struct with texts in place of the vectors in it. Debezium keeps here whether it is optional.
+/// The struct, with texts in place of its vectors. Debezium keeps here whether it is optional.
 fn json(part: Part) -> Result<Part, TransformFault> {
     let Base::Struct(fields) = part.schema.base else { return Ok(part) };
     let (mut nodes, whole) = match part.node {
@@ -114,7 +114,7 @@ fn vector(field: &Field, node: Node) -> Result<Part, TransformFault> {
     let optional = field.schema.optional;
     let schema = Schema { name, version, optional, ..Schema::plain(Base::Text) };
     let node = match node {
-        // The schema has no default any more, so null stays null.
+        // The new schema has no default, so null stays null.
         Node::Column { index, side, .. } => {
             seen(Node::Column { index, side, defaults: false }, View::Json)
         }

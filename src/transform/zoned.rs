@@ -1,10 +1,10 @@
 //! Moments in another time zone: what Debezium's `TimezoneConverter` does to a value.
 //!
-//! Debezium asks for the offset of a moment without zone as if the moment were a local time, and so
-//! it does for a moment in UTC. Near a change of the clocks the offset is therefore that of some
-//! hours before or after. Ours is the same, so that values are. Only a time without date differs:
-//! Debezium takes the offset of the day on which it runs, and ours that of the commit, so that a
-//! replay writes the same.
+//! Debezium looks up the offset of a moment as if the moment were a local time, even if the moment
+//! is in UTC. Near a change of the clocks the offset is therefore that of some hours before or
+//! after. This file does the same, so that values are equal. Only a time without a date differs:
+//! Debezium takes the offset of the day on which it runs. Here the offset is that of the commit, so
+//! that a replay writes the same value.
 
 use super::convert::{ConvertFault, Made, Origin};
 use super::shape::Temporal;
@@ -20,23 +20,23 @@ pub struct Zone(TimeZone);
 /// The largest offset that Java has.
 const OFFSET_HOURS_MAX: i32 = 18;
 
-/// Four hundred years, after which days and rules repeat.
+/// Seconds of four hundred years. After them weekdays and the rules of zones repeat.
 const CYCLE_SECONDS: i64 = 146_097 * 86_400;
-/// The years 2400 and 9000. From the latter on, the former cycle stands for the moment.
+/// Starts of the years 2400 and 9000. A moment from 9000 on is looked up in the cycle from 2400.
 const CYCLE_FROM: i64 = 13_569_465_600;
 const CYCLE_AFTER: i64 = 221_845_392_000;
-/// Before the year -7500. No zone had rules by then.
+/// A moment before the year -7500. Earlier moments have the same offset, because no zone had rules.
 const EARLIEST: i64 = -300_000_000_000;
 
 impl Zone {
-    /// The zone with this name, or with this offset as `+08:00`. None if there is none such.
+    /// The zone with this name, or with this offset as `+08:00`. `None` if there is no such zone.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         if let Some(seconds) = offset_of(text).filter(|_| text != "Z") {
             return Some(Zone(TimeZone::fixed(Offset::from_seconds(seconds).ok()?)));
         }
         let zone = TimeZoneDatabase::bundled().get(text).ok()?;
-        // The database takes a name in every case, and Java does not.
+        // The database finds a name whatever its case is, and Java does not.
         let is_named = zone.iana_name().is_none_or(|name| name == text);
         (is_named && !text.starts_with(['+', '-'])).then_some(Zone(zone))
     }
@@ -49,8 +49,8 @@ impl Zone {
         }
     }
 
-    /// The offset of a local time, counted as if it were UTC. Where the clocks change, it is that
-    /// before the change.
+    /// The offset of a local time, in seconds. `seconds` counts the local time as if it were UTC.
+    /// Where the clocks change, the offset is that before the change.
     fn local(&self, seconds: i64) -> i64 {
         let Ok(moment) = jiff::Timestamp::from_second(repeated(seconds)) else {
             unreachable!("a moment of the cycle has a date")
@@ -64,7 +64,7 @@ impl Zone {
     }
 }
 
-/// A moment with the same rules that the database has a date for.
+/// A moment that has the same offset and for which the database has a date.
 fn repeated(seconds: i64) -> i64 {
     if seconds >= CYCLE_AFTER {
         return CYCLE_FROM + (seconds - CYCLE_FROM).rem_euclid(CYCLE_SECONDS);
@@ -72,7 +72,7 @@ fn repeated(seconds: i64) -> i64 {
     seconds.max(EARLIEST)
 }
 
-/// The seconds of an offset as `Z`, `+hh:mm` or `+hh:mm:ss`.
+/// The seconds of an offset that is written as `Z`, `+hh:mm` or `+hh:mm:ss`.
 fn offset_of(text: &str) -> Option<i32> {
     if text == "Z" {
         return Some(0);
@@ -95,14 +95,14 @@ fn offset_of(text: &str) -> Option<i32> {
     (is_whole && all <= OFFSET_HOURS_MAX * 3600).then_some(sign * all)
 }
 
-/// What a value counts, or how it is written.
+/// The form of a value that is moved into a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A number since 1970, without zone, of which a second has so many.
+    /// A number since 1970 without a zone. The argument is the number of its units in a second.
     Number(i64),
     /// A timestamp of Connect's own type.
     Connect,
-    /// A number since 1970 of the source's.
+    /// A number since 1970 in the source. The argument is the number of its units in a second.
     Instant(i64),
     /// A text with date and offset.
     Text,
@@ -118,7 +118,7 @@ pub(crate) struct Zoned {
 }
 
 impl Zoned {
-    /// The value that `text` says. `committed_at` is in seconds since 1970.
+    /// Converts the value that `text` shows. `committed_at` is in seconds since 1970.
     pub(super) fn convert<'a>(
         &self,
         origin: Origin,
@@ -178,8 +178,8 @@ impl Zoned {
     }
 }
 
-/// True if a number of so many units a second stands for `infinity` or `-infinity`, which have no
-/// offset.
+/// True if `number` stands for `infinity` or `-infinity`, which have no offset. `units` is the
+/// number of its units in a second.
 fn is_infinite(number: i64, units: i64) -> bool {
     match units {
         1000 => [INFINITY_MICROS / 1000, NEGATIVE_INFINITY_MICROS / 1000].contains(&number),
@@ -190,7 +190,7 @@ fn is_infinite(number: i64, units: i64) -> bool {
 
 /// A local time with its offset, as ISO 8601 has it.
 struct Local {
-    /// Since 1970, as if the local time were UTC.
+    /// Seconds since 1970, as if the local time were UTC.
     seconds: i64,
     nanos: u32,
     offset: i64,
@@ -265,7 +265,7 @@ impl Local {
     }
 }
 
-/// A number of digits alone.
+/// Reads a number that consists of digits alone.
 fn number_of(digits: &str) -> Option<i64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().ok())?

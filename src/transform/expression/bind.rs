@@ -1,8 +1,8 @@
-//! Binds an expression to the shape of one kind of record: its names become fields, its types are
-//! checked, and what is the same in each record of the kind is worked out.
+//! Binds an expression to the shape of one kind of record. Names become fields, types are checked,
+//! and parts that are equal in every record of the kind are computed.
 //!
-//! So `op == 'd' || after.id == 2` is no work for a delete, and the row that a delete does not have
-//! is not asked for.
+//! So `op == 'd' || after.id == 2` is computed once for all deletes. The row `after`, which a
+//! delete does not have, is never read.
 
 use super::compare::{Order, Type, Value};
 use super::names::{Found, found};
@@ -10,14 +10,14 @@ use super::run::{Absent, Bound, Program, RunFault};
 use super::{Compute, Expression, Fixed, Named, Op, To, Tree};
 use crate::transform::shape::{Base, Literal, Node, Part, Schema, Shape};
 
-/// The schema of a decimal with a scale of its own.
+/// Name of the schema of a decimal whose values each have a scale of their own.
 pub(crate) const VARIABLE: &str = "io.debezium.data.VariableScaleDecimal";
 
 /// An expression that is ready for the records of a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ready {
     pub program: Program,
-    /// What the program is worth.
+    /// The type of the program's result.
     pub of: Type,
     /// The fields that the program names.
     pub operands: Vec<Operand>,
@@ -39,7 +39,7 @@ type Step = Result<(Program, Type), Fault>;
 pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Fault> {
     let mut binder = Binder { shape, operands: Vec::new() };
     let (mut program, of) = binder.bind(&expression.tree)?;
-    // What was worked out names no field any more.
+    // A part that was computed names no field any more.
     let mut operands: Vec<Operand> = Vec::new();
     program.for_each(&mut |leaf| {
         if let Bound::Field(place) = leaf {
@@ -59,7 +59,7 @@ pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Faul
 }
 
 impl Ready {
-    /// The value, if it is the same in each record.
+    /// The result of the expression, if it is the same in every record.
     pub(crate) fn fixed(&self) -> Option<&Fixed> {
         match &self.program {
             Op::Leaf(Bound::Value(value)) => Some(value),
@@ -67,7 +67,7 @@ impl Ready {
         }
     }
 
-    /// The first thing that it asks for and that no record of the kind has.
+    /// The first field of the expression that no record of the kind has.
     pub(crate) fn absent(&self) -> Option<&Absent> {
         self.program.absent()
     }
@@ -175,7 +175,7 @@ impl Binder<'_> {
             }
             Op::In(value, items) => {
                 let mut bound = Vec::new();
-                // Once, since each of the two can hold an `in` of its own.
+                // Bound once: `value` may hold an `in` itself, and repeats would multiply.
                 let mut found = self.side(value)?;
                 for item in items {
                     let item = comparable(Order::Equal, &mut found, self.side(item)?)?;
@@ -336,8 +336,8 @@ struct Side<'t> {
     of: Type,
 }
 
-/// The right side of a comparison, if it may be compared with the left one. A fixed number beside a
-/// decimal becomes one.
+/// The right side of a comparison, if it may be compared with the left side. A fixed number that is
+/// compared with a decimal becomes a decimal.
 fn comparable(order: Order, left: &mut Side<'_>, mut right: Side<'_>) -> Result<Program, Fault> {
     let (one, other) = (left.of, right.of);
     let mismatch = |more: &str| {
@@ -363,7 +363,7 @@ fn comparable(order: Order, left: &mut Side<'_>, mut right: Side<'_>) -> Result<
         }
         (Type::Decimal, Type::Double) => decimal(&mut right, left.tree)?,
         (Type::Double, Type::Decimal) => decimal(left, right.tree)?,
-        // Written once, and not for each row.
+        // Converted here once, and not again for each row.
         (Type::Decimal, Type::Int) => {
             if let Op::Leaf(Bound::Value(fixed)) = &mut right.program
                 && let Fixed::Int(value) = fixed
@@ -393,7 +393,7 @@ fn comparable(order: Order, left: &mut Side<'_>, mut right: Side<'_>) -> Result<
     Ok(right.program)
 }
 
-/// `&&` or `||` of two sides, if one of them does not decide it in each record.
+/// Joins two sides by `&&` or `||`, unless a fixed side already decides the result.
 fn decided(deciding: bool, sides: [Program; 2], made: fn(Box<[Program; 2]>) -> Program) -> Program {
     let is = |side: &Program, value| side.fixed() == Some(&Fixed::Bool(value));
     if sides.iter().any(|side| is(side, deciding)) {
@@ -407,7 +407,7 @@ fn decided(deciding: bool, sides: [Program; 2], made: fn(Box<[Program; 2]>) -> P
     }
 }
 
-/// The value in place of a program that has no field.
+/// Computes a program that reads no field, and returns the value in its place.
 fn worked_out(program: Program, tree: &Tree) -> Result<Program, Fault> {
     let children = program.children();
     if children.is_empty() || !children.iter().all(|child| child.fixed().is_some()) {
@@ -420,8 +420,8 @@ fn worked_out(program: Program, tree: &Tree) -> Result<Program, Fault> {
     }
 }
 
-/// A number that stands in the expression becomes a decimal, since a decimal is compared with it. A
-/// number that was worked out is rounded, so it does not.
+/// Makes a number that is written in the expression a decimal, to compare it with one. A number
+/// that was computed is refused, because it is rounded.
 fn decimal(number: &mut Side<'_>, decimal: &Tree) -> Result<(), Fault> {
     if let (Some(value), Op::Leaf(Bound::Value(fixed))) =
         (number.tree.written(), &mut number.program)
@@ -438,7 +438,7 @@ fn decimal(number: &mut Side<'_>, decimal: &Tree) -> Result<(), Fault> {
 }
 
 impl Tree {
-    /// The double that is written there, with its sign.
+    /// The double that is written in the expression, with its sign.
     fn written(&self) -> Option<f64> {
         match self {
             Op::Leaf(Named::Value(Fixed::Double(value))) if value.is_finite() => Some(*value),
@@ -464,7 +464,7 @@ fn type_of_fixed(value: &Fixed) -> Type {
     }
 }
 
-/// What values of a schema are in an expression.
+/// The type that values of a schema have in an expression.
 fn type_of(schema: &Schema) -> Type {
     let name = schema.name.as_deref().unwrap_or("");
     match &schema.base {

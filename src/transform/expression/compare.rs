@@ -7,7 +7,7 @@ use super::Fixed;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-/// What an expression is worth.
+/// The value of an expression, or of a part of one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
     Null,
@@ -17,11 +17,11 @@ pub(crate) enum Value<'a> {
     /// A number in plain notation.
     Decimal(Cow<'a, str>),
     Text(Cow<'a, str>),
-    /// A value that is there, and whose bytes nobody needs.
+    /// A value that is not null, and whose content no operator reads.
     Opaque,
 }
 
-/// What a field or a part of an expression is.
+/// The type of a field, or of a part of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Type {
     Null,
@@ -30,16 +30,16 @@ pub(crate) enum Type {
     Double,
     Decimal,
     Text,
-    /// A time in the form of a text. Its order is none of texts.
+    /// A time in the form of a text. The order of such texts is not the order of the times.
     TimeText,
     /// A list, map, struct or bytes: only whether it is null can be asked.
     Opaque,
-    /// A field of a record without value, whose type is not known.
+    /// A field of a record without a value. The type of the field is not known.
     Any,
 }
 
 impl Type {
-    /// What a fault calls it.
+    /// The name of the type in the message of a fault.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Type::Null => "null",
@@ -90,8 +90,8 @@ impl Order {
         matches!(self, Order::Equal | Order::NotEqual)
     }
 
-    /// Whether it holds. `found` is none where a number is no number (NaN), which has no order and
-    /// is equal to nothing.
+    /// Whether this order holds for a comparison. `found` is `None` if a number is NaN, which has
+    /// no order and is equal to nothing.
     pub(crate) fn holds(self, found: Option<Ordering>) -> bool {
         match self {
             Order::Equal => found == Some(Ordering::Equal),
@@ -146,14 +146,14 @@ pub(crate) fn compared(left: &Value<'_>, right: &Value<'_>) -> Option<Ordering> 
         (Value::Decimal(left), Value::Decimal(right)) => Some(decimals(left, right)),
         (Value::Decimal(left), Value::Int(right)) => Some(decimals(left, &right.to_string())),
         (Value::Int(left), Value::Decimal(right)) => Some(decimals(&left.to_string(), right)),
-        // Binding lets no other types meet.
+        // Binding refuses comparisons of other types.
         _ => None,
     }
 }
 
-/// Compares exactly: a number above 2^53 is not rounded.
+/// Compares exactly: a whole number above 2^53 is not rounded to a double.
 fn int_with_double(left: i64, right: f64) -> Option<Ordering> {
-    /// The first double that no `i64` reaches.
+    /// The first double that is too large for an `i64`.
     const ABOVE: f64 = 9_223_372_036_854_775_808.0;
     if right.is_nan() {
         return None;
@@ -167,7 +167,7 @@ fn int_with_double(left: i64, right: f64) -> Option<Ordering> {
     let whole = right.trunc();
     #[expect(clippy::cast_possible_truncation, reason = "it lies within the range of an i64")]
     let ordering = left.cmp(&(whole as i64));
-    // A fraction decides where the whole parts are equal.
+    // If the whole parts are equal, the fraction decides.
     Some(ordering.then_with(|| 0.0_f64.partial_cmp(&(right - whole)).unwrap_or(Ordering::Equal)))
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn decimals(left: &str, right: &str) -> Ordering {
     }
 }
 
-/// A number in plain notation, without zeros that say nothing.
+/// A number in plain notation, without zeros at its beginning and at the end of its fraction.
 struct Digits<'a> {
     is_negative: bool,
     whole: &'a str,
@@ -210,7 +210,7 @@ impl<'a> Digits<'a> {
     fn size(&self, other: &Self) -> Ordering {
         let whole = self.whole.len().cmp(&other.whole.len());
         whole.then_with(|| self.whole.cmp(other.whole)).then_with(|| {
-            // A text that is the beginning of another one is less, as the number is.
+            // If one fraction begins with the other one, the shorter fraction is less.
             self.fraction.cmp(other.fraction)
         })
     }

@@ -1,15 +1,15 @@
 //! Expressions over a record, in the Common Expression Language: conditions, and names of topics.
 //!
 //! An expression is read with the configuration ([`Expression::read`]). It is bound to the shape of
-//! each kind of record when a table is planned ([`bind`]): there its fields are found, its types
-//! are checked, and what is the same in each record is worked out. What is left of it ([`run`]) is
-//! run for each row over the values of the fields that it names. The crate `cel` only parses: its
-//! interpreter builds a tree of values for each run and knows no types before it.
+//! each kind of record when a table is planned ([`bind`]). Binding finds its fields, checks its
+//! types, and computes the parts that are equal in every record. What remains is evaluated for each
+//! row over the values of the named fields ([`run`]). The crate `cel` only parses, because its
+//! interpreter builds a tree of values for each run and does not check types before a run.
 //!
 //! Laws:
-//! - A run ends, since an expression has no loop, and its steps are at most [`TOKENS_MAX`].
-//! - The same record gives the same result, since no expression reads the clock.
-//! - An error is a fault and never a false.
+//! - A run ends, because an expression has no loop, and it has at most [`TOKENS_MAX`] steps.
+//! - The same record gives the same result, because no expression reads the clock.
+//! - An error is a fault. It never counts as false.
 
 pub(crate) mod bind;
 pub(crate) mod compare;
@@ -22,8 +22,8 @@ mod tests;
 use compare::Order;
 use std::fmt;
 
-/// The most tokens of an expression. Each is one step of a run at most, and the depth of the tree
-/// is bounded with their number.
+/// The most tokens of an expression. A run takes at most one step for each token, and the tree is
+/// at most this deep.
 pub const TOKENS_MAX: usize = 400;
 
 /// The most bytes of an expression.
@@ -33,7 +33,8 @@ const BYTES_MAX: usize = 16 * 1024;
 /// of them, and a thread has 2 MiB.
 const BRACKETS_MAX: usize = 8;
 
-/// The most choices (`? :`) of an expression, since one can stand within another.
+/// The most choices (`? :`) of an expression. Choices can be nested, so their number bounds the
+/// depth.
 const CHOICES_MAX: usize = 16;
 
 /// The most digits of a number with a point. A double holds so many exactly.
@@ -44,7 +45,7 @@ const DIGITS_MAX: usize = 15;
 #[error("{0}")]
 pub struct ExpressionFault(pub(super) String);
 
-/// A condition or a name of a topic, as it was written.
+/// A condition, or an expression that gives the name of a topic.
 #[derive(Clone, Debug)]
 pub struct Expression {
     text: String,
@@ -63,14 +64,14 @@ impl Expression {
     /// Reads an expression as it is written in the configuration.
     ///
     /// # Errors
-    /// The text is no expression of the language, it is too large, or it uses what records do not
-    /// have, such as a loop.
+    /// The text is no expression of the language, the text is too large, or it uses what records do
+    /// not have, such as a loop.
     pub fn read(text: &str) -> Result<Self, ExpressionFault> {
         let tree = parse::parse(text)?;
         Ok(Expression { text: text.trim().to_owned(), tree })
     }
 
-    /// Whether it names this, or a field of this.
+    /// Whether the expression names `root`, or a field of `root`.
     #[must_use]
     pub fn names(&self, root: &str) -> bool {
         self.tree.leaves().into_iter().any(|leaf| match leaf {
@@ -86,8 +87,8 @@ impl Expression {
     }
 }
 
-/// An operator with its operands, over leaves that are names before an expression is bound, and
-/// fields after it.
+/// An operator with its operands. Leaves are names before an expression is bound, and fields after
+/// it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op<L> {
     Leaf(L),
@@ -95,10 +96,10 @@ pub(crate) enum Op<L> {
     Negate(Box<Op<L>>),
     And(Box<[Op<L>; 2]>),
     Or(Box<[Op<L>; 2]>),
-    /// A condition, and the values where it holds and where it does not.
+    /// A condition, the value if it holds, and the value if it does not.
     If(Box<[Op<L>; 3]>),
     Compare(Order, Box<[Op<L>; 2]>),
-    /// Whether the first is one of the others.
+    /// Whether the first operand is equal to one of the others.
     In(Box<Op<L>>, Vec<Op<L>>),
     Compute(Compute, Box<[Op<L>; 2]>),
     Test(Test, Box<[Op<L>; 2]>),
@@ -115,13 +116,13 @@ pub(crate) type Tree = Op<Named>;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Named {
     Value(Fixed),
-    /// A name, and the fields that lead from it to a value.
+    /// A name, and the names of the fields that lead from it to a value.
     Path(Vec<String>),
-    /// Whether there is such a value.
+    /// Whether the value at this path is there.
     Has(Vec<String>),
 }
 
-/// A value that stands in an expression.
+/// A value that is written in an expression, or computed from such values.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fixed {
     Null,
@@ -131,11 +132,11 @@ pub(crate) enum Fixed {
     /// A number in plain notation.
     Decimal(String),
     Text(String),
-    /// A value that is there, and that no operator but `==` and `!=` takes.
+    /// A value that is not null, and that only `==` and `!=` take.
     Opaque,
 }
 
-/// Operators of numbers. `Add` is one of texts too.
+/// Operators of numbers. `Add` also joins texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compute {
     Add,
@@ -161,7 +162,8 @@ pub(crate) enum To {
     Text,
 }
 
-/// A regular expression that is found anywhere in a text. It takes time in proportion to the text.
+/// A regular expression that may match anywhere in a text. A search takes time in proportion to the
+/// text.
 #[derive(Clone, Debug)]
 pub(crate) struct Matcher(pub(super) regex::Regex);
 
@@ -186,7 +188,7 @@ impl fmt::Display for Fixed {
 }
 
 impl fmt::Display for Tree {
-    /// What a fault calls a part of an expression.
+    /// Writes a part of an expression for the message of a fault.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::Leaf(Named::Value(value)) => write!(f, "{value}"),

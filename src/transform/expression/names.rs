@@ -1,20 +1,20 @@
-//! The names of an expression: where in a record the value of each one stands.
+//! Finds the values that the names of an expression mean in a record.
 
 use super::bind::Fault;
 use crate::transform::shape::{Base, Node, Part, Schema, Shape};
 
-/// A place in a record.
+/// What a name leads to in a record.
 pub(super) enum Found {
-    /// A value of the record. The text names the struct around the value if this struct is null in
-    /// each record of the kind.
+    /// A part of the record. If the struct around the part is null in every record of the kind, the
+    /// text names this struct.
     Part(Part, Option<String>),
-    /// Nothing, which is null.
+    /// There is no value, so the result is null.
     Nothing,
-    /// A field of nothing.
+    /// A field of a struct that is not there. The text names the struct.
     OfNothing(String),
 }
 
-/// The value at a path in a record.
+/// Finds the value at a path in a record.
 pub(super) fn found(shape: &Shape, path: &[String]) -> Result<Found, Fault> {
     let Some((root, rest)) = path.split_first() else { return Ok(Found::Nothing) };
     let value = shape.value.as_ref().filter(|part| !part.is_null());
@@ -23,7 +23,7 @@ pub(super) fn found(shape: &Shape, path: &[String]) -> Result<Found, Fault> {
         "value" => within(value, root, rest),
         "key" => within(shape.key.as_ref(), root, rest),
         "headers" => header(shape, rest),
-        // The fields of the envelope are there without `value.` too.
+        // A field of the envelope can be named without `value.` before it.
         _ => match value {
             None => Ok(Found::OfNothing("value".to_owned())),
             Some(value) if value.is_envelope() && value.schema.place(root).is_some() => {
@@ -45,7 +45,7 @@ fn header(shape: &Shape, path: &[String]) -> Result<Found, Fault> {
     let Some((name, rest)) = path.split_first() else {
         return Err("`headers` is all of them; write headers.NAME.value".to_owned());
     };
-    // Debezium keeps the last of the same name.
+    // If several headers have the same name, Debezium keeps the last one.
     let header = shape.headers.iter().rev().find(|header| header.name == *name);
     match (header, rest) {
         (None, []) => Ok(Found::Nothing),

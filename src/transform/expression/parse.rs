@@ -12,7 +12,7 @@ use cel::parser::Parser;
 /// the parser checks its own depth after it has used the stack.
 const DEPTH_MAX: u16 = 32;
 
-/// The size that a compiled regular expression may have.
+/// The most bytes of a compiled regular expression.
 const MATCHER_BYTES_MAX: usize = 256 * 1024;
 
 type Parsed = Result<Tree, ExpressionFault>;
@@ -53,23 +53,23 @@ pub(super) fn parse(text: &str) -> Parsed {
     }
 }
 
-/// How large a text is, before it is parsed.
+/// The size of a text, measured before the text is parsed.
 #[derive(Default)]
 struct Size {
-    /// All but commas and fixed texts: those do not nest.
+    /// Number of tokens. Commas and fixed texts are left out, because they do not nest.
     tokens: usize,
     /// The most brackets that are open at once.
     brackets: usize,
-    /// How often `?` stands there.
+    /// Number of `?` outside of fixed texts.
     choices: usize,
     /// The most digits of a number with a point or an exponent.
     digits: usize,
-    /// What the parser would read in another way than this.
+    /// What the text has that the parser would read in another way than this struct, if anything.
     foreign: Option<&'static str>,
 }
 
-/// What may stand after a backslash. The lexer passes over a text with another one, and reads what
-/// is in it.
+/// Characters that may follow a backslash in a fixed text. With any other character the lexer does
+/// not see the fixed text, and reads its content as a part of the expression.
 const ESCAPES: &str = "\\'\"`?abfnrtv";
 
 impl Size {
@@ -181,7 +181,7 @@ fn literal_of(literal: &LiteralValue) -> Result<Fixed, ExpressionFault> {
     })
 }
 
-/// The names that lead to a value.
+/// The names that lead to a value. `None` if the expression is no path of names.
 fn path(expr: &Expr) -> Option<Vec<String>> {
     match expr {
         Expr::Ident(name) => Some(vec![name.clone()]),

@@ -1,23 +1,23 @@
 //! Runs a bound expression over the fields of one record.
 //!
 //! A null is equal to null alone. Every other operator with a null gives null, and a condition that
-//! is null does not hold, as in SQL. `&&` and `||` give an answer where one side decides it,
-//! whatever the other one is, as CEL says.
+//! is null does not hold, as in SQL. `&&` and `||` have a result if one side decides it, even if
+//! the other side is null or fails, as CEL says.
 
 use super::compare::{Order, Value, compared};
 use super::{Compute, Fixed, Op, Test, To};
 use std::borrow::Cow;
 
-/// An expression over fields, which are counted.
+/// A bound expression, which names its fields by number.
 pub(crate) type Program = Op<Bound>;
 
 /// A leaf of an expression after it was bound.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Bound {
     Value(Fixed),
-    /// The field at this place.
+    /// The field with this number.
     Field(usize),
-    /// What no record of the kind has.
+    /// A field that no record of the kind has.
     Absent(Absent),
 }
 
@@ -30,16 +30,16 @@ pub(crate) struct Absent {
     pub within: String,
 }
 
-/// Why a run gives no value. Holds nothing of the record.
+/// Why an expression gives no value for a record. It contains no part of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RunFault {
-    /// A number is beyond its type.
+    /// A number is too large or too small for its type.
     #[error("a number is out of the range of its type")]
     Range,
     /// A whole number is divided by zero.
     #[error("a number is divided by zero")]
     Zero,
-    /// A text that should be a number is none.
+    /// A text that should be a number is not one.
     #[error("a text is no number")]
     NoNumber,
     /// The server did not send a value.
@@ -48,10 +48,10 @@ pub enum RunFault {
          the server send it"
     )]
     Unsent,
-    /// A part of the record is null that holds a field.
+    /// The struct that holds a named field is null in the record.
     #[error("the row before the change is not known")]
     Absent,
-    /// The encoder wrote something else than the schema says.
+    /// The encoder wrote a value that does not fit the schema.
     #[error("a value is not of the type of its schema")]
     Foreign,
 }
@@ -63,7 +63,7 @@ pub(crate) trait Fields<'a> {
     /// The value of a field.
     ///
     /// # Errors
-    /// The server did not send it, or it is not of its type.
+    /// The server did not send the value, or the value is not of the field's type.
     fn field(&self, place: usize) -> Ran<'a>;
 }
 
@@ -74,7 +74,7 @@ impl<'a, F: Fn(usize) -> Ran<'a>> Fields<'a> for F {
 }
 
 impl Program {
-    /// The value of the expression.
+    /// Evaluates the expression for one record.
     pub(crate) fn run<'a>(&'a self, fields: &impl Fields<'a>) -> Ran<'a> {
         Ok(match self {
             Op::Leaf(Bound::Value(value)) => value.into(),
@@ -133,7 +133,7 @@ impl Program {
     }
 }
 
-/// `&&` or `||`: a side that is `deciding` decides, though the other one fails.
+/// Evaluates `&&` or `||`. A side whose value is `deciding` decides, even if the other side fails.
 fn decided<'a>(deciding: bool, sides: &'a [Program; 2], fields: &impl Fields<'a>) -> Ran<'a> {
     let decides = |ran: &Ran<'_>| *ran == Ok(Value::Bool(deciding));
     let left = sides[0].run(fields);
@@ -230,7 +230,7 @@ fn converted<'a>(to: To, value: Value<'a>) -> Ran<'a> {
 
 /// The whole part of a number.
 fn whole(value: f64) -> Result<i64, RunFault> {
-    // The bounds are doubles: the lower one is the least `i64`, and no `i64` reaches the upper one.
+    // The lower bound is the least `i64`. The upper bound is the first double above every `i64`.
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value) {
         #[expect(clippy::cast_possible_truncation, reason = "it lies within the range of an i64")]
         let whole = value as i64;
