@@ -11,7 +11,7 @@ pub(super) struct Chunks {
     pub began: Moment,
     /// True if the chunk under way is a new range of keys, false if it reads moved rows again.
     pub goes_forward: bool,
-    /// Number of delivered chunks in the newest record of the copy that is acknowledged.
+    /// Number of delivered chunks by the copy's newest state record that Kafka has acknowledged.
     pub recorded: u64,
     /// Number of chunks that were begun and dropped.
     pub dropped: u64,

@@ -113,7 +113,7 @@ async fn rows(sql: &Sql, table: &Table, arguments: &Arguments) -> Result<Vec<Vec
     if statements.is_empty() {
         let key = table.key.iter().filter_map(|place| table.columns.get(*place));
         let order: Vec<String> = key.map(|column| named(&column.name) + " DESC").collect();
-        // Without a key the server would have to sort the whole table.
+        // Without a key no ORDER BY is written, because the server would sort the whole table.
         let order = match order.is_empty() {
             true => String::new(),
             false => format!(" ORDER BY {}", order.join(", ")),

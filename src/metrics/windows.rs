@@ -101,7 +101,8 @@ impl WindowMetrics {
     }
 
     /// Raises the counters to `totals`, and sets the gauges. `states` has the state of each
-    /// unfinished copy, and `open` is the number of open chunks.
+    /// unfinished copy. `open` is the number of chunks whose position the stream has not passed
+    /// yet.
     pub fn tell<'a>(
         &self,
         totals: WindowTotals,

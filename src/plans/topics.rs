@@ -33,8 +33,9 @@ fn kept(recorded: Option<i32>, there: i32) -> String {
 }
 
 impl TooFewPartitions {
-    /// Compares the number that transforms name with that of the topic, and with the recorded one.
-    /// The topic of a route is left to its rows, each of which is checked.
+    /// Compares the number of partitions that transforms ask for with the topic's number and with
+    /// the recorded number. A topic that rows name by a value is not checked here, because each of
+    /// its rows is checked.
     #[must_use]
     pub fn find(draft: &Draft, there: i32, recorded: Option<i32>) -> Option<Self> {
         let wanted = draft.partitions().filter(|_| !draft.is_routed)?;

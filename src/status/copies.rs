@@ -50,15 +50,15 @@ pub struct WindowStatus {
     pub chunks: u64,
     /// Chunks that are read and whose position the stream has not passed yet.
     pub open_chunks: usize,
-    /// Position of the first of these chunks; `None` if there is none.
+    /// Position of the first chunk that the stream has not passed yet; `None` if there is none.
     pub waits_for_lsn: Option<Lsn>,
-    /// Number of rows that an update moved to another key without sending an unchanged TOAST value.
-    /// They must be read again.
+    /// Number of rows that must be read again. An update gave each of these rows another key, and
+    /// the server did not send a TOAST value that the update left unchanged.
     pub moved_rows: usize,
     /// Chunks dropped since start. Their rows are read again. Some drops are normal for a table
     /// that is written to.
     pub dropped_chunks: u64,
-    /// Reason for the newest drop; empty if there was none.
+    /// Reason why the newest dropped chunk was dropped; empty if no chunk was dropped.
     pub dropped_why: String,
     /// The operator's condition on the rows.
     pub filter: Option<String>,
