@@ -1,8 +1,8 @@
 //! What a default expression says about a schema.
 //!
-//! Debezium reads literals, takes the empty value of the type for functions, and gives up on the
-//! rest; this is the same reading (3.6.3), oddities included, because the schema's text depends on
-//! it. No expression is evaluated.
+//! Debezium reads literals, takes the empty value of the type for functions, and gives up on any
+//! other expression. This file reads as Debezium 3.6.3 does, oddities included, because the
+//! schema's text depends on the result. No expression is evaluated.
 
 use super::ColumnKind;
 use std::borrow::Cow;
@@ -12,12 +12,12 @@ use std::borrow::Cow;
 pub enum DefaultText<'a> {
     /// The text of a literal, for the type's own parser.
     Literal(Cow<'a, str>),
-    /// A function call, whose result is not known: the empty value of the type.
+    /// A function call, whose result is not known. It counts as the empty value of the type.
     Computed,
 }
 
-/// Reads a default expression, as `pg_get_expr` prints it; none if the column counts as one without
-/// default.
+/// Reads a default expression, as `pg_get_expr` prints it. `None` if the column counts as a column
+/// without a default.
 #[must_use]
 pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<DefaultText<'a>> {
     let expression = match kind {
@@ -40,7 +40,7 @@ pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<Defaul
         | ColumnKind::Timestamp { .. }
         | ColumnKind::TimestampTz { .. }
         | ColumnKind::Interval => expression.trim(),
-        // Structs, lists and the types Debezium has no reader for.
+        // Debezium reads no default for structs, lists and these types.
         ColumnKind::Money
         | ColumnKind::Oid
         | ColumnKind::Verbatim
@@ -78,7 +78,8 @@ pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<Defaul
     }
 }
 
-/// A literal up to its closing quote, and what follows; a doubled quote stands for one.
+/// Reads a literal up to its closing quote. Returns the literal and the text after it. A doubled
+/// quote stands for one quote.
 fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let mut from = 0;
     loop {
@@ -95,8 +96,8 @@ fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     }
 }
 
-/// An unquoted name and an opening parenthesis at the start, perhaps in one parenthesis, closed on
-/// the same line.
+/// True if the expression begins with an unquoted name and an opening parenthesis, which is closed
+/// on the same line. One parenthesis may stand before the name.
 fn is_function(expression: &str) -> bool {
     let inner = expression.strip_prefix('(').unwrap_or(expression);
     let rest =

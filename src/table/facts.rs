@@ -1,28 +1,28 @@
-//! What the catalog knows of a table and its types, and a Relation message does not carry.
+//! What the catalog knows about a table and its types, and a Relation message does not say.
 //!
-//! Filled by `postgres::catalog`, combined with the wire's Relation by `change`. The catalog may be
-//! newer than the change being decoded, so the Relation decides which columns exist and facts are
-//! joined to it by column name.
+//! `postgres::catalog` reads the facts, and `change` combines them with the Relation. The catalog
+//! may be newer than the change that is decoded. So the Relation decides which columns exist, and
+//! the facts are joined to them by column name.
 
 use crate::lsn::Oid;
 use std::collections::BTreeMap;
 
-/// Facts of one table, as of the moment they were asked for.
+/// Facts of one table at the moment at which the catalog was asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableFacts {
-    /// By column name; a column the catalog no longer knows is missing and counts as nullable
-    /// without default.
+    /// Facts of the columns, by name. A column that the catalog no longer has is missing here. It
+    /// counts as nullable and without a default.
     pub columns: BTreeMap<String, ColumnFacts>,
     /// Names of the primary key's columns in index order; empty if there is none.
     pub primary_key: Vec<String>,
-    /// Names of the columns of the first unique index without expressions or predicate, by index
-    /// name, in index order; empty if there is none. Debezium's choice of key for a table without
-    /// primary key.
+    /// Names of the columns of a unique index in index order; empty if there is none. It is the
+    /// first index by name that has no expressions and no predicate. Debezium takes it as the key
+    /// of a table without a primary key.
     pub unique_index: Vec<String>,
-    /// Columns of the replica identity index (identity `i`), in index order.
+    /// Names of the replica identity index's columns (identity `i`), in index order.
     pub identity_index: Vec<String>,
-    /// Every type that a column refers to, by oid, with the types those lead to (domain base, array
-    /// element).
+    /// Every type to which a column refers, by oid. The base types of domains and the element types
+    /// of arrays are here too.
     pub types: BTreeMap<Oid, TypeFacts>,
 }
 
@@ -31,9 +31,9 @@ pub struct TableFacts {
 pub struct ColumnFacts {
     /// `pg_attribute.attnotnull`, or the domain's NOT NULL.
     pub not_null: bool,
-    /// `pg_get_expr(adbin, 0)`; none for generated columns.
+    /// `pg_get_expr(adbin, 0)`; `None` for generated columns.
     pub default: Option<String>,
-    /// Owned sequence or identity column.
+    /// True for a column with an owned sequence and for an identity column.
     pub serial: bool,
     /// `pg_attribute.atttypid` in the catalog now.
     pub type_oid: Oid,
@@ -46,13 +46,13 @@ pub struct ColumnFacts {
 pub struct TypeFacts {
     /// `pg_type.typname`: `int4`, not `integer`.
     pub name: String,
-    /// Its schema; extension types can be installed anywhere.
+    /// The type's namespace. Types of extensions can be in any namespace.
     pub namespace: String,
-    /// What it is, with what it refers to.
+    /// The class of the type, with the types to which it refers.
     pub class: TypeClass,
 }
 
-/// The classes of `pg_type` that matter to us.
+/// The classes of `pg_type` that are told apart here.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TypeClass {
     /// A base, pseudo or other type known by its name.
@@ -62,16 +62,16 @@ pub enum TypeClass {
         /// `pg_type.typelem`, the type of the elements.
         element: Oid,
     },
-    /// A domain: its base type and the typmod it applies to that (`typbasetype`, `typtypmod`).
+    /// A domain, with its base type and the typmod that it applies to that type.
     Domain {
-        /// `pg_type.typbasetype`, itself possibly a domain.
+        /// `pg_type.typbasetype`, which may be a domain too.
         base: Oid,
         /// `pg_type.typtypmod`, -1 for none.
         typmod: i32,
     },
     /// An enum with its labels by `enumsortorder`.
     Enum {
-        /// By `enumsortorder`, in which a label added later can stand in the middle.
+        /// The labels, by `enumsortorder`. A label that was added later can be in the middle.
         labels: Vec<String>,
     },
     /// A row type (`typtype` is `c`), of a table or of CREATE TYPE.

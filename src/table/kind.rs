@@ -1,22 +1,21 @@
 //! How a column's values read: its kind, and which kind a Postgres type has.
 //!
-//! The line between kinds is Debezium's (3.6.3): what it leaves out of its events by default has
-//! the kind [`ColumnKind::Unknown`] here. In which form a kind's values are written is `encode`'s,
-//! nothing here reads one.
+//! The kinds are divided as Debezium 3.6.3 divides types. A type that Debezium leaves out of its
+//! events by default has the kind [`ColumnKind::Unknown`]. `encode` decides the form in which the
+//! values of a kind are written. Nothing here reads a value.
 
 use super::facts::{TypeClass, TypeFacts};
 use crate::lsn::Oid;
 use std::collections::BTreeMap;
 
-/// Domains over domains, at most: Postgres has no limit, a cycle in the facts we were given must
-/// end somewhere.
+/// The most domains over domains. Postgres has no limit, but a cycle in the given facts must end.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
-/// The length of a bit string without one of its own, as Debezium writes it.
+/// The length that Debezium writes for a bit string without a declared length.
 const BITS_UNLIMITED: u32 = 2_147_483_647;
 
-/// The kind of a column: its base type with the parameters that shape its value on the wire and in
-/// a schema.
+/// The kind of a column: its base type, with the parameters that decide the form of its values on
+/// the wire and in a schema.
 ///
 /// A domain has the kind of its base type.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,12 +34,12 @@ pub enum ColumnKind {
     Float4,
     /// `double precision`: 64 bits of IEEE 754, infinities and NaN included.
     Float8,
-    /// `numeric(p,s)`. A negative scale is folded into the precision: `numeric(3,-2)` is (5,0),
-    /// which holds each value.
+    /// `numeric(p,s)`. A negative scale is added to the precision. So `numeric(3,-2)` becomes
+    /// (5,0), which holds each of its values.
     Numeric {
         /// Digits before and after the point together.
         precision: u16,
-        /// Digits after the point; can exceed the precision.
+        /// Digits after the point. This number can exceed the precision.
         scale: u16,
     },
     /// `numeric` without precision: each value has a scale of its own.
@@ -49,7 +48,7 @@ pub enum ColumnKind {
     Money,
     /// `text`, `varchar`, `char(n)`: a plain string.
     Text,
-    /// A plain string of the type's text form whose default expression Debezium does not read:
+    /// A type whose values are plain strings, and whose default expression Debezium does not read:
     /// `name`, `"char"`, `citext`, network addresses, ranges.
     Verbatim,
     /// `isbn`, the one type of its family that Debezium knows.
@@ -66,7 +65,7 @@ pub enum ColumnKind {
     Tsvector,
     /// `hstore`: pairs of quoted texts, of which a value can be NULL.
     Hstore,
-    /// A type made by CREATE TYPE ... AS ENUM; values are labels.
+    /// A type that CREATE TYPE ... AS ENUM has made. Its values are labels.
     Enum {
         /// Its labels in sort order, joined by commas.
         allowed: Box<str>,
@@ -117,7 +116,8 @@ pub enum ColumnKind {
     Int2Vector,
     /// `oidvector`: unsigned numbers with spaces between them.
     OidVector,
-    /// An array; its element is none of `Array`, `Unknown`, `Int2Vector` and `OidVector`.
+    /// An array. Its elements are not of the kinds `Array`, `Unknown`, `Int2Vector` and
+    /// `OidVector`.
     Array(Box<ColumnKind>),
     /// Any type without a mapping of its own.
     Unknown {
@@ -128,7 +128,7 @@ pub enum ColumnKind {
     },
 }
 
-/// What Debezium writes of a type that it does not know, where it is told to write their bytes.
+/// What Debezium writes for a type that it does not know, if it is told to write such bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsBytes {
     /// The bytes of the text that Postgres prints.
@@ -145,14 +145,14 @@ pub enum AsBytes {
     Position,
     /// An array of `pg_lsn`: a list of its elements, printed in the same way.
     PositionList,
-    /// Nothing: Debezium leaves a few array types out in every mode.
+    /// Debezium leaves these few array types out in every mode.
     Nothing,
 }
 
 /// The kind of a column of type `type_oid` with the modifier `typmod` (-1 for none).
 ///
-/// `types` holds the facts of every type that is not built in, with the types those lead to. A type
-/// that is missing there is `Unknown` by its oid: its text arrives all the same.
+/// `types` has the facts of every type that is not built in, with the types to which those refer. A
+/// type that is missing there becomes `Unknown` under its oid. Its text arrives all the same.
 #[must_use]
 pub fn resolve(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
     let (mut oid, mut typmod) = (type_oid, typmod);
@@ -184,7 +184,8 @@ pub fn resolve(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> 
     }
 }
 
-/// Whether a type is a domain: Debezium does not read the default of a column of a domain.
+/// Whether a type is a domain. Debezium does not read the default of a column whose type is a
+/// domain.
 #[must_use]
 pub fn is_domain(type_oid: Oid, types: &BTreeMap<Oid, TypeFacts>) -> bool {
     matches!(types.get(&type_oid), Some(TypeFacts { class: TypeClass::Domain { .. }, .. }))
@@ -194,7 +195,7 @@ fn unknown(type_name: &str, as_bytes: AsBytes) -> ColumnKind {
     ColumnKind::Unknown { type_name: type_name.into(), as_bytes }
 }
 
-/// Types of extensions, which have no fixed oid and may be installed in any schema.
+/// The kind of an extension's type. Such types have no fixed oid, and can be in any namespace.
 fn named(type_name: &str) -> ColumnKind {
     match type_name {
         "citext" => ColumnKind::Verbatim,
@@ -210,8 +211,8 @@ fn named(type_name: &str) -> ColumnKind {
     }
 }
 
-/// Arrays of types without a fixed oid: of enums and of extension types; of domains and rows they
-/// are unknown.
+/// The kind of an array whose element has no fixed oid. Arrays of enums and of extension types are
+/// known. Arrays of domains and of row types are `Unknown`.
 fn array_of_named(element: Oid, array_name: &str, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
     let kind = match types.get(&element).map(|facts| (&facts.class, facts.name.as_str())) {
         Some((TypeClass::Enum { labels }, _)) => {
@@ -226,7 +227,7 @@ fn array_of_named(element: Oid, array_name: &str, types: &BTreeMap<Oid, TypeFact
     }
 }
 
-/// Types whose oids are fixed for ever (`pg_type.dat`), arrays included.
+/// The kind of a type with a fixed oid (`pg_type.dat`), arrays included.
 fn built_in(oid: u32, typmod: i32) -> Option<ColumnKind> {
     if let Some(element) = element_of(oid) {
         return scalar(element, typmod).map(|kind| ColumnKind::Array(Box::new(kind)));
@@ -269,8 +270,8 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
     })
 }
 
-/// Names of built-in types that Debezium does not know; of other arrays the catalog's facts tell
-/// the same.
+/// Name of a built-in type that Debezium does not know, with the form of its bytes. The catalog's
+/// facts tell the same about other arrays.
 fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
     let (name, as_bytes) = match oid {
         143 => ("_xml", AsBytes::Nothing),
@@ -317,7 +318,7 @@ fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
     Some((name, as_bytes))
 }
 
-/// The element of a built-in array type that has a mapping.
+/// The element type of a built-in array type, if the element has a kind of its own.
 fn element_of(array: u32) -> Option<u32> {
     Some(match array {
         199 => 114,
@@ -357,7 +358,8 @@ fn element_of(array: u32) -> Option<u32> {
     })
 }
 
-/// `time(p)` and the like: the modifier is the precision itself, 6 without one.
+/// Precision of `time(p)` and similar types. The modifier is the precision, and no modifier means
+/// 6.
 fn fraction(typmod: i32) -> u8 {
     u8::try_from(typmod).ok().filter(|digits| *digits <= 6).unwrap_or(6)
 }
@@ -370,8 +372,8 @@ fn bits(typmod: i32) -> ColumnKind {
     }
 }
 
-/// `numeric`'s modifier: precision in the upper half of what exceeds 4, an 11-bit signed scale in
-/// the lower.
+/// The kind of a `numeric`. The modifier minus 4 has the precision in its upper half, and a signed
+/// scale of 11 bits in its lower half.
 fn numeric(typmod: i32) -> ColumnKind {
     let Some(packed) = typmod.checked_sub(4).filter(|packed| *packed >= 0) else {
         return ColumnKind::NumericAny;

@@ -1,7 +1,7 @@
-//! What a captured Postgres table looks like, and how its values read.
+//! The shape of a captured Postgres table, and how its values are read.
 //!
-//! Pure: shapes come from `postgres::catalog` (facts) and `change` (relations); nothing here asks a
-//! server.
+//! This room is pure. Facts come from `postgres::catalog`, and relations come from `change`.
+//! Nothing here asks a server.
 
 mod default;
 mod facts;
@@ -21,8 +21,8 @@ pub use source_type::SourceType;
 use crate::lsn::Oid;
 use std::fmt;
 
-/// A table's name in two parts. Prints as `namespace.name`, unquoted, as topics and messages use
-/// it.
+/// A table's name in two parts. It prints as `namespace.name` without quotes, as topics and
+/// messages use it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
     /// `pg_namespace.nspname`, which Postgres calls a schema.
@@ -41,7 +41,7 @@ impl TableName {
     /// The name that Display has written. The first dot ends the namespace.
     ///
     /// # Panics
-    /// The text has no dot, so that Display has not written it.
+    /// The text has no dot, so Display cannot have written it.
     #[must_use]
     pub fn of_shown(text: &str) -> Self {
         match text.split_once('.') {
@@ -57,12 +57,12 @@ impl fmt::Display for TableName {
     }
 }
 
-/// What Postgres logs of an old row.
+/// Which part of an old row Postgres logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplicaIdentity {
-    /// The primary key (`d`); nothing where there is none.
+    /// The primary key (`d`); nothing if the table has no primary key.
     Default,
-    /// Nothing (`n`): UPDATE and DELETE of a published table fail.
+    /// Nothing (`n`). UPDATE and DELETE of a published table then fail.
     Nothing,
     /// The whole old row (`f`).
     Full,
@@ -70,39 +70,39 @@ pub enum ReplicaIdentity {
     Index,
 }
 
-/// One version of a captured table: what its rows look like from one Relation message to the next.
+/// One version of a captured table: the shape of its rows between two Relation messages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// `pg_class.oid`; of the root where the publication publishes by root.
+    /// `pg_class.oid`. It is the oid of the root if the publication publishes by root.
     pub oid: Oid,
     /// Namespace and name in this version; a rename makes another version.
     pub name: TableName,
-    /// What old rows carry.
+    /// Which columns old rows have.
     pub identity: ReplicaIdentity,
-    /// In the order of the tuples on the wire.
+    /// Columns, in the order of the tuples on the wire.
     pub columns: Vec<Column>,
-    /// Indices into `columns` in the order of the key: the primary key, else the first usable
-    /// unique index, else empty.
+    /// Indices into `columns` in the order of the key. The key is the primary key, or else the
+    /// first usable unique index, or else empty.
     pub key: Vec<usize>,
 }
 
 /// One column of a [`Table`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
-    /// As Postgres names it.
+    /// Name of the column, as Postgres has it.
     pub name: Box<str>,
-    /// How its values read, through domains down to the base type.
+    /// How values are read. A domain has the kind of its base type.
     pub kind: ColumnKind,
-    /// NOT NULL, by the column or by its domain.
+    /// True if the column or its domain is NOT NULL.
     pub not_null: bool,
-    /// The default's SQL text (`pg_get_expr`), where there is one and it is not a generated
-    /// column's.
+    /// SQL text of the default (`pg_get_expr`); `None` if there is no default, or if the column is
+    /// generated.
     pub default: Option<Box<str>>,
     /// The type as it was declared.
     pub source_type: SourceType,
-    /// Filled from a sequence (serial, identity).
+    /// True if the column is filled from a sequence (serial or identity).
     pub serial: bool,
-    /// Whether old tuples of kind `K` carry it.
+    /// Whether old tuples of kind `K` have this column.
     pub in_identity: bool,
 }
 

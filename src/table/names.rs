@@ -1,35 +1,36 @@
 //! Patterns over the names of namespaces, tables and columns.
 //!
-//! A pattern has as many parts as the name it is for, between dots: `namespace.table` for a table,
-//! `namespace.table.column` for a column. A part may be quoted as in SQL (`"my.schema".orders`, a
-//! quote doubled), which takes it literally; an unquoted part may hold `*`, `?`, `[a-z]` and
-//! `{a,b}`. Nothing is folded to lower case: names are compared as the catalog holds them.
+//! A pattern has as many parts as the name that it is for, with dots between them:
+//! `namespace.table` for a table, and `namespace.table.column` for a column. A part may be quoted
+//! as in SQL (`"my.schema".orders`, a quote is doubled). A quoted part is taken literally. An
+//! unquoted part may have `*`, `?`, `[a-z]` and `{a,b}`. Names are compared as the catalog has
+//! them, and nothing is folded to lower case.
 //!
-//! `regex:` begins a regular expression over the whole name, its parts joined by dots, whatever the
-//! case of letters: Debezium's own rule, so that its lists can be taken over. Look-around is
-//! understood. An expression that takes too many steps on a name cannot tell: each list says what
-//! that counts as.
+//! `regex:` begins a regular expression for the whole name, whose parts are joined by dots. It
+//! ignores the case of letters. This is Debezium's own rule, so that Debezium's lists can be taken
+//! over. Look-around is supported. An expression that needs too many steps for a name gives no
+//! answer, and each list says what no answer means.
 
 use fancy_regex::{Regex, RegexBuilder};
 use globset::{GlobBuilder, GlobMatcher};
 
-/// What a regular expression begins with.
+/// Text with which a regular expression begins.
 pub const REGEX: &str = "regex:";
 
-/// The most patterns of one list; each costs a comparison per name at start, and a list this long
-/// wants a glob.
+/// The most patterns of one list. Each pattern costs a comparison for each name at start, and a
+/// glob can replace a list of this length.
 const PATTERNS_MAX: usize = 1_000;
 
-/// Steps of one expression on one name. A name has 191 bytes at most, an expression that needs more
-/// than this for it backtracks without end; it takes a tenth of a second to get here.
+/// The most steps of one expression on one name. A name has at most 191 bytes, so an expression
+/// that needs more steps backtracks without end. These steps take a tenth of a second.
 const REGEX_STEPS_MAX: usize = 1_000_000;
 
-/// What a name is of: how many parts it has.
+/// What has the name. This decides the number of the name's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameOf {
     /// `namespace`, or another name without parts.
     Namespace,
-    /// A topic: its dots are letters like any other, and nothing is quoted.
+    /// A topic. Its dots are letters like any other, and nothing is quoted.
     Topic,
     /// `namespace.table`: two parts, each of which can be quoted.
     Table,
@@ -47,14 +48,14 @@ impl NameOf {
     }
 }
 
-/// A pattern that cannot be read. Names its place in its list, from 0.
+/// A pattern that cannot be read, with its place in its list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{pattern}`: {fault}")]
 pub struct BadPattern {
-    /// Its place in the list, from 0.
+    /// Place of the pattern in the list, counted from 0.
     pub index: usize,
     pub(crate) pattern: String,
-    /// What is wrong with it.
+    /// What is wrong with the pattern.
     pub fault: PatternFault,
 }
 
@@ -62,24 +63,24 @@ pub struct BadPattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PatternFault {
-    /// One part only, where a table has two.
+    /// The pattern has one part, and a table's name has two.
     #[error("a table is `namespace.name`, such as public.{0}")]
     NoNamespace(String),
-    /// Fewer than three parts, where a column has them.
+    /// The pattern has fewer than three parts, and a column's name has three.
     #[error("a column is `namespace.table.column`, such as public.{0}")]
     NoColumn(String),
-    /// More parts than the name has.
+    /// The pattern has more parts than the name has.
     #[error("has too many dots; quote a name that holds one: \"my.schema\".orders")]
     TooManyParts,
-    /// A part is empty.
+    /// A part of the pattern is empty.
     #[error("a part is empty")]
     EmptyPart,
-    /// A quote that does not close, or text beside a quoted part.
+    /// A quote is not closed, or there is text beside a quoted part.
     #[error("a quoted name ends with its quote, and a quote inside is doubled")]
     Quote,
     #[error("not a glob: {0}")]
     Glob(String),
-    /// Not a regular expression.
+    /// The text is not a regular expression.
     #[error("not a regular expression: {0}")]
     Regex(String),
     /// The list is too long.
@@ -87,7 +88,7 @@ pub enum PatternFault {
     TooMany,
 }
 
-/// One pattern. Two are equal if they are written the same.
+/// One pattern. Two patterns are equal if their texts are equal.
 #[derive(Clone, Debug)]
 pub struct NamePattern {
     text: String,
@@ -118,7 +119,7 @@ impl NamePattern {
     /// Reads one pattern of a list.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault of the pattern, if it cannot be read.
     pub fn read(text: &str, of: NameOf) -> Result<Self, PatternFault> {
         let form = match text.trim().strip_prefix(REGEX) {
             Some(expression) => Form::Regex(Box::new(regex(expression)?)),
@@ -128,14 +129,14 @@ impl NamePattern {
         Ok(NamePattern { text: text.to_owned(), form })
     }
 
-    /// As it was written.
+    /// The pattern as it was written.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether a name matches, its parts given apart; none if the expression cannot tell within its
-    /// steps.
+    /// Whether a name matches. Its parts are given separately. `None` if the regular expression
+    /// needs too many steps.
     #[must_use]
     pub fn tells(&self, name: &[&str]) -> Option<bool> {
         match &self.form {
@@ -147,7 +148,7 @@ impl NamePattern {
         }
     }
 
-    /// The parts of a pattern that is an exact name.
+    /// The parts of a pattern that is an exact name; `None` for any other pattern.
     #[must_use]
     pub fn exact(&self) -> Option<Vec<&str>> {
         let Form::Parts(parts) = &self.form else { return None };
@@ -167,7 +168,7 @@ impl Part {
     }
 }
 
-/// A list of patterns: a name is in it if one of them matches.
+/// A list of patterns. A name is in the list if one of the patterns matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NameList {
     patterns: Vec<NamePattern>,
@@ -177,7 +178,7 @@ impl NameList {
     /// Reads a list of patterns.
     ///
     /// # Errors
-    /// Every bad pattern.
+    /// All patterns of the list that cannot be read.
     pub fn read(list: &[String], of: NameOf) -> Result<Self, Vec<BadPattern>> {
         let bad =
             |index: usize, text: &str, fault| BadPattern { index, pattern: text.to_owned(), fault };
@@ -200,21 +201,21 @@ impl NameList {
         self.patterns.is_empty()
     }
 
-    /// Whether a name is listed for something it gets: an expression that cannot tell does not list
-    /// it.
+    /// Whether the list has a name, where the list grants something. An expression that gives no
+    /// answer does not count as a match.
     #[must_use]
     pub fn lists(&self, name: &[&str]) -> bool {
         self.patterns.iter().any(|pattern| pattern.tells(name).unwrap_or(false))
     }
 
-    /// Whether a name is listed for something that is kept back: an expression that cannot tell
-    /// lists it.
+    /// Whether the list has a name, where the list withholds something. An expression that gives no
+    /// answer counts as a match.
     #[must_use]
     pub fn guards(&self, name: &[&str]) -> bool {
         self.guard(name).is_some()
     }
 
-    /// The first pattern that lists a name as [`NameList::guards`] has it.
+    /// The first pattern that makes [`NameList::guards`] true for a name.
     #[must_use]
     pub fn guard(&self, name: &[&str]) -> Option<&NamePattern> {
         self.patterns.iter().find(|pattern| pattern.tells(name).unwrap_or(true))
@@ -232,13 +233,13 @@ fn regex(expression: &str) -> Result<Regex, PatternFault> {
     };
     let fault = |error: fancy_regex::Error| {
         let text = error.to_string();
-        // The library draws some faults over several lines; the last one says what is wrong.
+        // The library draws some faults over several lines. The last line says what is wrong.
         PatternFault::Regex(
             text.lines().last().unwrap_or("").trim().trim_start_matches("error: ").to_owned(),
         )
     };
-    // Alone first: what stands around it would shift the place that a fault names, and could mend a
-    // bracket.
+    // The expression is first compiled alone. The text around it would shift the place that a fault
+    // names, and could close a bracket that the expression leaves open.
     built(expression).map_err(fault)?;
     built(&format!(r"\A(?:{expression})\z")).map_err(fault)
 }
@@ -259,7 +260,8 @@ fn parts(text: &str, of: NameOf) -> Result<Vec<Part>, PatternFault> {
     }
 }
 
-/// Reads one part and returns what follows it: nothing, or the dot.
+/// Reads one part of a pattern. Returns the part and the text after it, which is empty or begins
+/// with the dot.
 fn part(text: &str) -> Result<(Part, &str), PatternFault> {
     let Some(mut quoted) = text.strip_prefix('"') else {
         let (plain, rest) = text.split_at(text.find('.').unwrap_or(text.len()));

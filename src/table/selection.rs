@@ -1,29 +1,29 @@
 //! Which tables are captured: include and exclude lists over tables and over their namespaces.
 //!
-//! How a pattern is written is `names`' business. A table is captured if the namespaces' lists and
-//! the tables' lists both take it; exclusion wins. Pure: it is told the tables, it does not ask for
-//! them.
+//! `names` decides how a pattern is written. A table is captured if the lists of namespaces and the
+//! lists of tables both include it, and if no list excludes it. This file is pure: the tables are
+//! arguments.
 
 use super::TableName;
 use super::names::{BadPattern, NameList, NameOf};
 
-/// Under whose name the changes of a partition travel, in a publication of ours.
+/// Under which table's name a publication of ours publishes the changes of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Partitions {
-    /// The root's: partitions are no tables of their own.
+    /// Changes have the name of the root, and partitions do not count as tables.
     #[default]
     Root,
-    /// Their own, and the root has none.
+    /// Changes have the name of the partition, and the root has no changes.
     Leaves,
 }
 
-/// What becomes of a published table that the lists take and that was not there at the start.
+/// What happens to a published table that the lists include and that did not exist at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Later {
-    /// It waits for a reload, which copies what it holds by then.
+    /// The table waits for a reload, which copies the rows that the table has by then.
     #[default]
     Reload,
-    /// Its changes are captured as they come; what it held before is not copied.
+    /// The changes of the table are captured at once. Its earlier rows are not copied.
     Capture,
 }
 
@@ -36,7 +36,7 @@ pub struct Selection {
     exclude_namespaces: NameList,
     partitions: Partitions,
     later: Later,
-    /// Captured whatever the lists say, as `namespace.name`.
+    /// A table, as `namespace.name`, that is captured whatever the lists say.
     always: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl Selection {
     /// Reads both lists of tables.
     ///
     /// # Errors
-    /// Every bad pattern of the include list, then of the exclude list.
+    /// Every bad pattern of the include list, and every bad pattern of the exclude list.
     pub fn new(
         include: &[String],
         exclude: &[String],
@@ -69,19 +69,20 @@ impl Selection {
         }
     }
 
-    /// The same, of these namespaces only: an empty include list takes all of them.
+    /// The same selection, limited to these namespaces. An empty include list includes all
+    /// namespaces.
     #[must_use]
     pub fn within(self, namespaces: NameList, exclude_namespaces: NameList) -> Self {
         Selection { namespaces, exclude_namespaces, ..self }
     }
 
-    /// The same, with partitions and later tables by these rules.
+    /// The same selection, with these rules for partitions and for later tables.
     #[must_use]
     pub fn by(self, partitions: Partitions, later: Later) -> Self {
         Selection { partitions, later, ..self }
     }
 
-    /// The same, with this table, as `namespace.name`, whatever the lists say.
+    /// The same selection, which always has this table (`namespace.name`), whatever the lists say.
     #[must_use]
     pub fn with(self, always: Option<String>) -> Self {
         Selection { always, ..self }
@@ -91,13 +92,13 @@ impl Selection {
         self.always.as_ref().is_some_and(|always| *always == table.to_string())
     }
 
-    /// Whether a table that was not there at the start is captured all the same.
+    /// Whether a table that did not exist at the start is captured without a reload.
     #[must_use]
     pub fn captures_later(&self, table: &TableName) -> bool {
         self.later == Later::Capture && self.matches(table)
     }
 
-    /// Under whose name partitions travel.
+    /// Under which table's name the changes of partitions are published.
     #[must_use]
     pub fn partitions(&self) -> Partitions {
         self.partitions
@@ -109,7 +110,7 @@ impl Selection {
         self.includes(table) && !self.excludes(table)
     }
 
-    /// Whether the include lists take it, excluded or not.
+    /// Whether the include lists have the table. The exclude lists are not looked at.
     #[must_use]
     pub fn includes(&self, table: &TableName) -> bool {
         let in_namespace = self.namespaces.is_empty() || self.namespaces.lists(&[&table.namespace]);
@@ -117,7 +118,7 @@ impl Selection {
             || self.takes_always(table)
     }
 
-    /// Whether the exclude lists take it away.
+    /// Whether the exclude lists take the table away.
     #[must_use]
     pub fn excludes(&self, table: &TableName) -> bool {
         let excluded = self.exclude_namespaces.guards(&[&table.namespace])
@@ -125,7 +126,8 @@ impl Selection {
         excluded && !self.takes_always(table)
     }
 
-    /// The include patterns, as written, that match none of `tables`: misspelt, or not there yet.
+    /// The include patterns, as written, that match none of `tables`. They are misspelt, or their
+    /// tables do not exist yet.
     pub fn unmatched<'a>(&'a self, tables: &[TableName]) -> Vec<&'a str> {
         let matched = |table: &TableName, pattern: &super::names::NamePattern| {
             pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)

@@ -1,30 +1,30 @@
-//! A column's type as it was declared: name, length and scale, in the words of the driver that
+//! A column's type as it was declared: name, length and scale, in the words of the JDBC driver that
 //! Debezium uses.
 //!
-//! `column.propagate.source.type` writes them into schemas, and a hash is cut to the length. The
-//! lengths are those of the JDBC driver (`TypeInfoCache`: precision, else display size), which are
-//! not always the server's.
+//! `column.propagate.source.type` writes name, length and scale into schemas, and a hash is cut to
+//! the length. The lengths are those of the driver (`TypeInfoCache`: the precision, or else the
+//! display size). They are not always the server's.
 
 use super::facts::{TypeClass, TypeFacts};
 use crate::lsn::Oid;
 use std::collections::BTreeMap;
 
-/// The length of a type without one.
+/// The length of a type that has no length.
 pub const LENGTH_UNKNOWN: i32 = i32::MAX;
 
-/// Domains over domains, at most.
+/// The most domains over domains.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
 /// The type of a column as it was declared, for schema parameters such as
 /// `__debezium.source.column.type`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceType {
-    /// `pg_type.typname`, a domain's own; in a copy of a column filled from a sequence `serial` and
-    /// its kin.
+    /// `pg_type.typname`; for a domain the domain's own name. In a copy it is `serial` or a similar
+    /// name if a sequence fills the column.
     pub name: Box<str>,
-    /// Characters, digits or bits; [`LENGTH_UNKNOWN`] where the type has none.
+    /// Number of characters, digits or bits; [`LENGTH_UNKNOWN`] if the type has no length.
     pub length: i32,
-    /// Digits after the point; none in a copy of a numeric without any.
+    /// Digits after the point; `None` in a copy of a `numeric` without declared digits.
     pub scale: Option<i32>,
 }
 
@@ -51,12 +51,12 @@ impl SourceType {
         }
     }
 
-    /// The same as rows of the first copy have it.
+    /// The declared type as rows of the first copy have it.
     ///
-    /// Debezium asks the driver about a table's columns before it copies, and the stream's Relation
-    /// afterwards: where the two differ another schema is registered when the stream begins. An
-    /// integer whose default takes from a sequence is a serial to the driver (an identity column is
-    /// not), and a numeric without digits has no length and no scale.
+    /// Debezium asks the driver about a table's columns before the copy, and reads the stream's
+    /// Relation afterwards. If the two differ, another schema is registered when the stream begins.
+    /// The driver calls an integer a serial if its default takes from a sequence; an identity
+    /// column is no serial. For the driver a `numeric` without digits has no length and no scale.
     #[must_use]
     pub fn copied(
         type_oid: Oid,
@@ -76,7 +76,7 @@ impl SourceType {
     }
 }
 
-/// Digits of a second's fraction as the driver counts their characters, the point included.
+/// Number of characters of a second's fraction, with the point, as the driver counts them.
 fn second_size(typmod: i32) -> i32 {
     match typmod {
         -1 => 7,

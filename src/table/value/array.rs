@@ -2,12 +2,12 @@
 
 use super::{ValueError, around};
 
-/// Nesting, at most: Postgres allows six dimensions.
+/// The most nested dimensions. Postgres allows six.
 const DIMENSIONS_MAX: usize = 6;
 
 /// An array literal: `{1,NULL,"a \"b\""}`, `[2:3]={1,2}`, `{{1,2},{3,4}}`.
 ///
-/// Its elements come in row-major order; [`Array::flat`] says whether a plain list of them has lost
+/// The elements come in row-major order. [`Array::flat`] says whether a plain list of them loses
 /// anything.
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'a> {
@@ -31,7 +31,7 @@ pub enum Element<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// The element's text, through `buffer` if it is escaped; none for NULL.
+    /// The element's text; `None` for NULL. An escaped text is written to `buffer`.
     pub fn text<'b>(self, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]>
     where
         'a: 'b,
@@ -57,8 +57,8 @@ impl<'a> Element<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// Checks a literal whole and counts its elements. What stands between them is a comma for most
-    /// types (`pg_type.typdelim`).
+    /// Checks a whole literal and counts its elements. For most types the delimiter between
+    /// elements is a comma (`pg_type.typdelim`).
     ///
     /// # Errors
     /// Braces, quotes or delimiters out of place, or more than six dimensions.
@@ -93,7 +93,7 @@ impl<'a> Array<'a> {
         self.count == 0
     }
 
-    /// One dimension that begins at 1: a list says all there is.
+    /// True for one dimension that begins at 1. A list of the elements then loses nothing.
     #[must_use]
     pub fn flat(&self) -> bool {
         !self.nested && !self.bounds
@@ -123,12 +123,12 @@ const fn error(why: &'static str) -> ValueError {
     ValueError::new("an array", why)
 }
 
-/// What may come next.
+/// What may come next in the literal.
 #[derive(Clone, Copy, PartialEq)]
 enum Expect {
     /// An element or an opening brace.
     Value,
-    /// As `Value`, or the closing brace of an empty array.
+    /// The same as `Value`, or the closing brace of an empty array.
     ValueOrEnd,
     /// A delimiter or a closing brace.
     Separator,

@@ -13,16 +13,17 @@ pub fn utf8(text: &[u8]) -> Result<&str, ValueError> {
 /// Appends the bytes of a `bytea` in hex form (`\x0aff`) to `out`.
 ///
 /// # Errors
-/// The escape form, an odd number of digits, or a character that is no hex digit; `out` then holds
-/// a part of it.
+/// The text has the escape form, an odd number of digits, or a character that is no hex digit.
+/// `out` then holds a part of the bytes.
 pub fn bytea(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     hex(text.strip_prefix(b"\\x").ok_or(ValueError::new("bytea", "not in hex form"))?, "bytea", out)
 }
 
-/// Appends the bytes of hex digits to `out`; `kind` is what they are, for errors.
+/// Appends the bytes of hex digits to `out`. `kind` is the name of the type, for errors.
 ///
 /// # Errors
-/// An odd number of digits, or a character that is no hex digit; `out` then holds a part of it.
+/// The text has an odd number of digits, or a character that is no hex digit. `out` then holds a
+/// part of the bytes.
 pub fn hex(digits: &[u8], kind: &'static str, out: &mut Vec<u8>) -> Result<(), ValueError> {
     let (pairs, rest) = digits.as_chunks::<2>();
     if !rest.is_empty() {
@@ -38,7 +39,8 @@ pub fn hex(digits: &[u8], kind: &'static str, out: &mut Vec<u8>) -> Result<(), V
     Ok(())
 }
 
-/// The value of each byte as a hex digit, 255 for those that are none: one look-up for a digit.
+/// The value of each byte as a hex digit, or 255 for a byte that is none. A digit costs one
+/// look-up.
 const HEX: [u8; 256] = {
     let mut table = [255; 256];
     let mut digit: u8 = 0;
@@ -52,11 +54,11 @@ const HEX: [u8; 256] = {
     table
 };
 
-/// Appends a bit string's bytes to `out`: the last bit is the lowest of the first byte; zero bytes
-/// at the end are left out.
+/// Appends the bytes of a bit string to `out`. The last bit is the lowest bit of the first byte.
+/// Zero bytes at the end are left out.
 ///
 /// # Errors
-/// A character that is neither 0 nor 1; `out` then holds a part of it.
+/// A character is neither 0 nor 1. `out` then holds a part of the bytes.
 pub fn bits(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     let start = out.len();
     for chunk in text.rchunks(8) {

@@ -57,12 +57,12 @@ impl DecimalScratch {
 
 /// Reads a `numeric`.
 ///
-/// With `scale` the value is brought to exactly that many digits after the point; without one,
-/// zeros at the end of the fraction are dropped and the rest decides.
+/// With `scale` the value gets exactly that many digits after the point. Without it, zeros at the
+/// end of the fraction are dropped, and the digits that remain decide the scale.
 ///
 /// # Errors
-/// Not a plain decimal number, more digits than Postgres can hold, or digits beyond `scale` that
-/// are not zero.
+/// The text is no plain decimal number, it has more digits than Postgres can hold, or digits beyond
+/// `scale` are not zero.
 pub fn decimal(
     text: &[u8],
     scale: Option<u16>,
@@ -79,13 +79,13 @@ pub fn decimal(
     Ok(Decimal::Finite { scale })
 }
 
-/// Appends a `numeric` in plain notation to `out`: with exactly `scale` digits after the point, or
-/// with its own.
+/// Appends a `numeric` in plain notation to `out`. It has exactly `scale` digits after the point,
+/// or its own digits.
 ///
-/// Answers with what is no number, of which nothing is appended.
+/// For NaN and the infinities it appends nothing, and returns which of them it is.
 ///
 /// # Errors
-/// As [`decimal`]; `out` then holds a part of it.
+/// The same as for [`decimal`]. `out` then holds a part of the text.
 pub fn decimal_text(
     text: &[u8],
     scale: Option<u16>,
@@ -120,7 +120,7 @@ fn special(text: &[u8]) -> Option<Special> {
     }
 }
 
-/// A number's text in its parts, which may hold other characters still.
+/// The text of a number in parts. The parts may still have characters that are no digits.
 struct Digits<'a> {
     negative: bool,
     whole: &'a [u8],
@@ -145,7 +145,8 @@ impl<'a> Digits<'a> {
         Ok(Digits { negative, whole, fraction, padding: 0 })
     }
 
-    /// With the fraction brought to the scale; without one, its zeros at the end are dropped.
+    /// Splits a number. With `scale` the fraction gets that length; without it, the zeros at its
+    /// end are dropped.
     fn split(text: &'a [u8], scale: Option<u16>) -> Result<Self, ValueError> {
         let mut digits = Digits::unscaled(text)?;
         let kept = scale.map_or(0, usize::from);
@@ -165,16 +166,16 @@ impl<'a> Digits<'a> {
 
 /// Reads a `money` as its number of hundredths.
 ///
-/// The text depends on `lc_monetary`: symbols and grouping are skipped, parentheses or a minus mean
-/// negative. The last `.` or `,` is the point if two digits follow it, and grouping if three do and
-/// nothing speaks against it.
+/// The text depends on `lc_monetary`. Symbols and grouping are skipped. Parentheses or a minus mean
+/// a negative amount. The last `.` or `,` is the point if two digits follow it. It is grouping if
+/// three digits follow it and nothing speaks against that.
 ///
 /// # Errors
-/// No digits, beyond 64 bits, or a text whose point cannot be told from grouping (locales with
-/// other than two digits after the point).
+/// There are no digits, the amount is beyond 64 bits, or the point cannot be told from grouping, as
+/// in locales without exactly two digits after the point.
 pub fn money(text: &[u8]) -> Result<i64, ValueError> {
     let negative = text.iter().any(|byte| matches!(byte, b'-' | b'('));
-    // counted downwards: the negative range is one larger
+    // The value is counted downwards, because the negative range is larger by one.
     let (mut value, mut count) = (0_i64, 0_usize);
     let (mut separators, mut since) = (0_usize, 0_usize);
     let too_large = ValueError::new("money", "beyond 64 bits");

@@ -7,14 +7,15 @@ use super::{ValueError, around};
 /// The flag of a geometry's type that says that its reference system follows.
 const HAS_SRID: u32 = 0x2000_0000;
 
-/// Appends the bytes of a `geometry` or `geography` to `out` and answers with its reference system,
-/// if it names one.
+/// Appends the bytes of a `geometry` or `geography` to `out`. Returns the reference system, if the
+/// value names one.
 ///
 /// The text is the hex form of extended well-known binary: byte order, type with flags, perhaps an
 /// SRID, the rest.
 ///
 /// # Errors
-/// No hex digits, or too short for a geometry; `out` then holds a part of it.
+/// The text has no hex digits, or is too short for a geometry. `out` then holds a part of the
+/// bytes.
 pub fn geometry(text: &[u8], out: &mut Vec<u8>) -> Result<Option<i32>, ValueError> {
     let start = out.len();
     hex(text, "geometry", out)?;
@@ -42,7 +43,7 @@ pub fn spaced(text: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     parts(text, b' ')
 }
 
-/// The parts of a text between separators; none of an empty one.
+/// The parts of a text between separators. An empty text has no parts.
 fn parts(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> + Clone {
     let count = if text.is_empty() { 0 } else { usize::MAX };
     text.split(move |byte| *byte == separator).take(count)
@@ -57,10 +58,10 @@ pub struct SparseVector<'a> {
 }
 
 impl<'a> SparseVector<'a> {
-    /// Reads what stands around the entries.
+    /// Reads the braces, the slash and the dimensions around the entries.
     ///
     /// # Errors
-    /// Braces, slash or dimensions missing.
+    /// Braces, slash or dimensions are missing.
     pub fn parse(text: &'a [u8]) -> Result<Self, ValueError> {
         let error =
             ValueError::new("sparsevec", "not entries in braces, a slash and the dimensions");

@@ -9,7 +9,7 @@ pub struct Hstore<'a> {
     rest: &'a [u8],
 }
 
-/// One pair; both texts still hold a backslash before each quote and backslash.
+/// One pair. Both texts still have a backslash before each quote and each backslash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HstorePair<'a> {
     /// The key between its quotes.
@@ -82,7 +82,7 @@ impl<'a> Hstore<'a> {
 impl<'a> Iterator for Hstore<'a> {
     type Item = Result<HstorePair<'a>, ValueError>;
 
-    /// The next pair; an error ends the walk.
+    /// Returns the next pair. An error ends the iteration.
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;

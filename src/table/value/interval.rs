@@ -8,7 +8,7 @@ const MICROS_PER_DAY: i128 = 86_400_000_000;
 const MICROS_PER_HOUR: i128 = 3_600_000_000;
 const MICROS_PER_MINUTE: i128 = 60_000_000;
 
-/// An `interval`, or one of the ends of time (Postgres 17).
+/// An `interval`, or one of the two infinite intervals (Postgres 17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interval {
     /// `-infinity`, from Postgres 17 on.
@@ -28,7 +28,7 @@ pub struct IntervalParts {
     pub months: i64,
     /// Days; Postgres does not turn them into months.
     pub days: i64,
-    /// Hours, minutes and the microseconds of the minute: all three of one sign.
+    /// Whole hours. Hours, minutes and microseconds have the same sign.
     pub hours: i64,
     /// Minutes of the hour.
     pub minutes: i64,
@@ -37,8 +37,8 @@ pub struct IntervalParts {
 }
 
 impl IntervalParts {
-    /// All of it in microseconds. No interval comes near the ends of `i128`: 2^31 months are 2^73
-    /// microseconds.
+    /// The whole interval in microseconds. No interval comes near the ends of `i128`, because 2^31
+    /// months are 2^73 microseconds.
     #[must_use]
     pub fn total_micros(&self) -> i128 {
         let months = i128::from(self.years) * 12 + i128::from(self.months);
@@ -53,12 +53,12 @@ impl IntervalParts {
 /// An `interval` in style `postgres`: `1 year 2 mons 3 days 04:05:06.78`.
 ///
 /// # Errors
-/// Another style, an unknown unit, or a number beyond what Postgres holds.
+/// The text has another style, an unknown unit, or a number beyond what Postgres holds.
 pub fn interval(text: &[u8]) -> Result<Interval, ValueError> {
     match text {
         b"infinity" => return Ok(Interval::Infinity),
         b"-infinity" => return Ok(Interval::NegativeInfinity),
-        // only in default expressions
+        // Postgres has this word only in default expressions.
         b"epoch" => return Ok(Interval::Finite(IntervalParts::default())),
         _ => {}
     }
@@ -98,7 +98,7 @@ fn number(word: &str) -> Result<i64, ValueError> {
     word.parse().map_err(|_| error("a count out of range"))
 }
 
-/// `[-+]HH:MM:SS[.ffffff]`; hours have no upper bound of their own.
+/// Reads `[-+]HH:MM:SS[.ffffff]`. Hours have no upper limit of their own.
 fn clock(word: &str) -> Result<(i64, i64, i64), ValueError> {
     let (negative, word) = match word.strip_prefix('-') {
         Some(rest) => (true, rest),

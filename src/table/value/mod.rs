@@ -1,10 +1,10 @@
 //! Text forms of Postgres values, read exactly.
 //!
-//! Pure functions from the bytes a server sends to numbers, days, microseconds and bytes; one for
-//! each kind. They expect the settings we force on every connection (`DateStyle ISO`,
-//! `IntervalStyle postgres`, `TimeZone UTC`, `bytea_output hex`, `extra_float_digits 1`) and refuse
-//! everything else; nothing is rounded or clamped here, and no input makes them panic. What a
-//! schema can hold is decided by `encode`.
+//! This room has pure functions, one for each kind. They turn the bytes that a server sends into
+//! numbers, days, microseconds and bytes. They expect the settings that we force on every
+//! connection (`DateStyle ISO`, `IntervalStyle postgres`, `TimeZone UTC`, `bytea_output hex`,
+//! `extra_float_digits 1`), and they refuse any other form. Nothing is rounded or clamped here, and
+//! no input causes a panic. `encode` decides what a schema can hold.
 
 mod array;
 mod binary;
@@ -27,7 +27,7 @@ pub use temporal::{
     timetz,
 };
 
-/// What stands before and after the byte at `at`, which was found in `text`.
+/// The bytes before and after the byte at `at`, which the caller has found in `text`.
 ///
 /// # Panics
 /// `at` lies beyond the text, which is a fault of the caller.
@@ -41,7 +41,7 @@ fn around(text: &[u8], at: usize) -> (&[u8], &[u8]) {
 
 /// A text that is not the form of its type.
 ///
-/// Names the type and what was wrong; never the text.
+/// The error names the type and the fault, and never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the text form of {kind}: {why}")]
 pub struct ValueError {

@@ -17,7 +17,7 @@ pub fn boolean(text: &[u8]) -> Result<bool, ValueError> {
 /// A decimal integer within `i64`, with an optional minus.
 ///
 /// # Errors
-/// No digits, other characters, or out of range.
+/// The text has no digits, has other characters, or is out of range.
 pub fn int(text: &[u8]) -> Result<i64, ValueError> {
     let (negative, digits) = match text.split_first() {
         Some((b'-', rest)) => (true, rest),
@@ -46,7 +46,7 @@ pub fn int(text: &[u8]) -> Result<i64, ValueError> {
 /// A `real`, NaN and infinities included.
 ///
 /// # Errors
-/// Not a number as Postgres prints it.
+/// The text is no number as Postgres prints it.
 pub fn float4(text: &[u8]) -> Result<f32, ValueError> {
     float_text(text)?.parse().map_err(|_| ValueError::new("real", "not a number"))
 }
@@ -54,7 +54,7 @@ pub fn float4(text: &[u8]) -> Result<f32, ValueError> {
 /// A `double precision`, NaN and infinities included.
 ///
 /// # Errors
-/// Not a number as Postgres prints it.
+/// The text is no number as Postgres prints it.
 pub fn float8(text: &[u8]) -> Result<f64, ValueError> {
     float_text(text)?.parse().map_err(|_| ValueError::new("double precision", "not a number"))
 }
@@ -66,7 +66,7 @@ fn float_text(text: &[u8]) -> Result<&str, ValueError> {
 /// A `point`: `(x,y)`.
 ///
 /// # Errors
-/// Parentheses or comma missing, or a coordinate that is not a number.
+/// Parentheses or the comma are missing, or a coordinate is no number.
 pub fn point(text: &[u8]) -> Result<(f64, f64), ValueError> {
     let inner = text.strip_prefix(b"(").and_then(|rest| rest.strip_suffix(b")"));
     let inner = inner.ok_or(ValueError::new("point", "not in parentheses"))?;
@@ -78,7 +78,7 @@ pub fn point(text: &[u8]) -> Result<(f64, f64), ValueError> {
 
 /// Appends a `pg_lsn`, or an array of them, without leading zeros after each slash: `0/16B3748`.
 ///
-/// From 19 on a server prints `0/016B3748`.
+/// A server prints `0/016B3748` from version 19 on.
 pub fn position(text: &[u8], out: &mut Vec<u8>) {
     let mut is_leading = false;
     for (at, byte) in text.iter().enumerate() {

@@ -37,7 +37,8 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// Microseconds since 1970; none for infinities and beyond 64 bits (from the year 294247 on).
+    /// Microseconds since 1970; `None` for infinities, and beyond 64 bits (from the year 294247
+    /// on).
     #[must_use]
     pub fn unix_micros(self) -> Option<i64> {
         match self {
@@ -54,7 +55,7 @@ impl Moment {
 pub struct ZonedTime {
     /// Microseconds of the day: 0 to below [`MICROS_PER_DAY`].
     pub micros: i64,
-    /// The time before the shift to UTC was 24:00:00, which no longer shows.
+    /// True if the time was 24:00:00 before the shift to UTC. `micros` no longer shows it.
     pub end_of_day: bool,
 }
 
@@ -139,7 +140,7 @@ fn moment(text: &[u8], kind: &'static str, zoned: bool) -> Result<Moment, ValueE
     })
 }
 
-/// What is left of a text, with the name of the type for errors.
+/// The rest of a text, with the name of the type for errors.
 struct Scan<'a> {
     rest: &'a [u8],
     kind: &'static str,
@@ -193,7 +194,7 @@ impl Scan<'_> {
         Ok((year, month, self.digits(2, 2)?))
     }
 
-    /// The astronomical year: ` BC` at the end counts backwards from year 0, which is 1 BC.
+    /// The astronomical year. With ` BC` at the end, years count backwards from 0, which is 1 BC.
     fn era(&mut self, year: i64) -> Result<i64, ValueError> {
         if self.rest == b" BC" {
             self.rest = &[];
@@ -202,8 +203,8 @@ impl Scan<'_> {
         self.end().map(|()| year)
     }
 
-    /// Hours, minutes, seconds and a fraction of up to six digits; seconds may be missing, as in a
-    /// default.
+    /// Reads hours, minutes, seconds and a fraction of up to six digits. Seconds may be missing, as
+    /// in a default.
     fn time_of_day(&mut self) -> Result<i64, ValueError> {
         let hours = self.digits(2, 2)?;
         self.need(b':', "no minutes")?;
