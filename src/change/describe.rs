@@ -1,8 +1,8 @@
 //! A Relation message and the catalog's facts become a [`Table`].
 //!
-//! The Relation is as old as the change, the facts as young as the question: the Relation decides
-//! which columns there are and what they are called, facts that do not fit it are not used. Nothing
-//! is asked here.
+//! The Relation is as old as the change, and the facts are as new as the question. So the Relation
+//! decides which columns exist and what their names are. Facts that do not fit the Relation are not
+//! used. Nothing is asked here.
 
 use super::RelationShape;
 use crate::table::{
@@ -11,11 +11,12 @@ use crate::table::{
 
 /// Describes the table that `relation` announces.
 ///
-/// The key is the primary key, else the first usable unique index (both by the facts), else empty;
-/// under identity DEFAULT the columns of the primary key are those the Relation flags, whatever the
-/// catalog says by now. Under identity INDEX a key that the index does not hold could not be known
-/// for deletes, so the index's columns are the key then. A default counts only if the column's type
-/// is still the one the catalog gave it for, and never for a domain (as Debezium has it).
+/// The key is the primary key, or else the first usable unique index, or else empty. The facts name
+/// both. Under identity DEFAULT the columns that the Relation flags are the primary key, whatever
+/// the catalog says now. Under identity INDEX a delete has only the index's columns. So if the key
+/// has a column beyond the index, the index's columns are the key. A default counts only if the
+/// column still has the type for which the catalog gave the default. A default of a domain never
+/// counts, as with Debezium.
 #[must_use]
 pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
     let columns: Vec<Column> = relation
@@ -54,7 +55,7 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
     }
 }
 
-/// Describes the table as rows of the first copy have it: declared types are those of
+/// Describes the table as rows of the first copy have it. The declared types are those of
 /// [`SourceType::copied`].
 #[must_use]
 pub fn describe_copied(relation: &RelationShape, facts: &TableFacts) -> Table {
@@ -90,14 +91,14 @@ fn key_of(identity: ReplicaIdentity, columns: &[Column], facts: &TableFacts) -> 
     }
 }
 
-/// Where the named columns stand; none if there are no names or one of them is not in the Relation.
+/// The places of the named columns. `None` if there are no names, or if the Relation lacks one.
 fn positions(names: &[String], columns: &[Column]) -> Option<Vec<usize>> {
     let found: Option<Vec<usize>> =
         names.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect();
     found.filter(|key| !key.is_empty())
 }
 
-/// Whether two keys have the same columns in whatever order.
+/// Whether two keys have the same columns, in any order.
 fn same(key: &[usize], flagged: &[usize]) -> bool {
     key.len() == flagged.len() && key.iter().all(|i| flagged.contains(i))
 }

@@ -1,8 +1,8 @@
 //! Messages become changes: which table, which transaction, at which position.
 //!
-//! Pure. Holds the cache of relations by oid and the context of the transaction being read; does
-//! not encode, does not ask the catalog (facts come in by `Changes::describe`), and skips nothing:
-//! what it cannot place is an error.
+//! This room is pure. It holds the cache of relations by oid, and the context of the open
+//! transaction. It does not encode, and it does not ask the catalog: facts come in by
+//! `Changes::describe`. It skips nothing, so a message that it cannot place is an error.
 
 mod describe;
 
@@ -11,67 +11,72 @@ pub use describe::{describe, describe_copied};
 use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::pgoutput::{OldTuple, Tuple};
 
-/// Where a change stands in the stream: the same for every replay of it within an epoch.
+/// Where a change stands in the stream. Every replay within an epoch has the same Position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
-    /// Start of the transaction's commit record (Begin's final LSN). Of a non-transactional message
-    /// the byte before its own LSN: that LSN is the end of its record, where a commit record may
-    /// begin.
+    /// Start of the transaction's commit record, which is the final LSN of Begin. For a message
+    /// outside of transactions it is the byte before the message's LSN. That LSN is the end of the
+    /// message's record, and a commit record may begin there.
     pub commit: Lsn,
-    /// Count of row messages of the transaction before this one, before any filter of ours; 0 for
-    /// such a message.
+    /// Number of rows, truncated tables and messages of the transaction before this change, before
+    /// any filter of ours. It is 0 for a message outside of transactions.
     pub ordinal: u64,
 }
 
-/// What every change of one transaction shares, and events carry in `source`.
+/// What all changes of one transaction share, and what events carry in `source`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Context<'a> {
-    /// Its place in the stream.
+    /// Place of the change in the stream.
     pub position: Position,
-    /// Start of the change's own WAL record (XLogData header). Not monotonic across transactions.
+    /// Start of the change's own WAL record (XLogData header). It does not always rise from one
+    /// transaction to the next.
     pub lsn: Lsn,
-    /// End of the last commit (or own LSN of the last non-transactional message) before this one,
-    /// of such a message its own; none until one was seen. `source.sequence[0]`.
+    /// End of the last commit before this change, or LSN of the last message outside of
+    /// transactions. For such a message it is the message's own LSN. `None` before the first of
+    /// them. It is `source.sequence[0]`.
     pub last_commit: Option<Lsn>,
-    /// None for a non-transactional logical message.
+    /// Id of the transaction; `None` for a message outside of transactions.
     pub xid: Option<Xid>,
-    /// Commit time; for a non-transactional message the time its frame was sent.
+    /// Time of the commit; for a message outside of transactions the time at which its frame was
+    /// sent.
     pub committed_at: PgMicros,
     /// Replication origin of the transaction, with its position there.
     pub origin: Option<(&'a str, Lsn)>,
-    /// The oldest transaction whose catalog rows the server keeps for the slot, as it was looked up
-    /// last; none of a copied row, and where it is not looked up. `source.xmin`.
+    /// The oldest transaction whose catalog rows the server keeps for the slot, by the last look.
+    /// `None` for a copied row, and if nothing looks it up. It is `source.xmin`.
     pub xmin: Option<Xid>,
-    /// Whether the row was streamed or copied; `source.snapshot`.
+    /// Whether the row was streamed or copied. It is `source.snapshot`.
     pub marker: Marker,
 }
 
-/// Where a row comes from, and a copied one's place in its copy: `source.snapshot`.
+/// Whether a row was streamed or copied, and the place of a copied row in its copy. It is
+/// `source.snapshot`.
 ///
-/// A row of the first copy has as `lsn` the consistent point, as `xid` the newest one its snapshot
-/// knows of, and no `last_commit`. A row of a later copy has neither an LSN nor an xid of its own:
-/// `xid` is none, `lsn` is where the stream stood and shows in `source.sequence` only.
+/// A row of the first copy has the consistent point as `lsn`, the newest transaction id that its
+/// snapshot knows of as `xid`, and no `last_commit`. A row of a later copy has no LSN and no
+/// transaction id of its own. Its `xid` is `None`, and its `lsn` is where the stream stood. This
+/// `lsn` shows only in `source.sequence`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Marker {
-    /// From the write-ahead log.
+    /// The row comes from the write-ahead log.
     #[default]
     Streamed,
     /// The first row of the first table of the first copy.
     First,
     /// The first row of another table.
     FirstInTable,
-    /// Neither first nor last.
+    /// A copied row that is neither first nor last.
     Inside,
     /// The last row of a table.
     LastInTable,
     /// The last row of the first copy.
     Last,
-    /// Of a copy made while streaming.
+    /// A row of a copy that runs while the stream runs.
     Incremental,
 }
 
 impl Marker {
-    /// Debezium's word for it.
+    /// Debezium's word for the marker.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -96,23 +101,23 @@ pub enum Row<'a> {
     },
     /// The row existed before; its key can have changed too.
     Update {
-        /// What the identity logs of the old row, if anything.
+        /// The part of the old row that the replica identity logs, if any.
         old: Option<OldTuple<'a>>,
         /// The new row; cells may be `Unchanged`.
         new: Tuple<'a>,
     },
     /// The row exists no longer.
     Delete {
-        /// What the identity logs of the old row.
+        /// The part of the old row that the replica identity logs.
         old: OldTuple<'a>,
     },
-    /// A row that was there before: copied, not streamed.
+    /// A row that existed before, which was copied and not streamed.
     Read {
         /// The row; no cell is `Unchanged`.
         new: Tuple<'a>,
     },
-    /// TRUNCATE of this table; a statement over several tables is one of these for each, at
-    /// ordinals of their own.
+    /// TRUNCATE of this table. A statement over several tables makes one such change for each
+    /// table, and each has its own ordinal.
     Truncate,
 }
 

@@ -13,22 +13,22 @@ use crate::pgoutput::{Message, OldTuple, Relation};
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// Index of a relation in the order of first appearance on this connection; stands for it on the
-/// row path.
+/// Index of a relation in the order of first appearance on this connection. The row path uses it in
+/// place of the relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelationSlot(pub usize);
 
-/// An owned Relation message: what the wire says of a table.
+/// An owned Relation message: what the wire says about a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelationShape {
-    /// `pg_class.oid`; of the root where the publication publishes by root.
+    /// `pg_class.oid`. It is the oid of the root if the publication publishes by root.
     pub oid: Oid,
-    /// Its schema; `pg_catalog` where the wire leaves it empty.
+    /// Namespace of the table; `pg_catalog` where the wire leaves it empty.
     pub namespace: String,
     pub(crate) name: String,
     /// `d`, `n`, `f` or `i`.
     pub identity: u8,
-    /// In the order of the tuples on the wire.
+    /// Columns, in the order of the tuples on the wire.
     pub columns: Vec<ShapeColumn>,
 }
 
@@ -36,11 +36,11 @@ pub struct RelationShape {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeColumn {
     pub(crate) name: String,
-    /// Of a domain the domain's own oid.
+    /// Oid of the type. A domain has its own oid here, not that of its base type.
     pub type_oid: Oid,
     /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
     pub typmod: i32,
-    /// Part of the replica identity.
+    /// True if the column is part of the replica identity.
     pub in_identity: bool,
 }
 
@@ -66,17 +66,17 @@ impl From<Relation<'_>> for RelationShape {
     }
 }
 
-/// A commit, as the ledger and the confirm record know it.
+/// A commit, as the ledger and the checkpoint know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Committed {
-    /// One past the commit record.
+    /// The position after the commit record.
     pub end: Lsn,
     pub(crate) xid: Xid,
     /// Time of the commit by the server's clock.
     pub at: PgMicros,
 }
 
-/// What one message means.
+/// What one message means at its place in the stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step<'a> {
     /// A transaction is open from here.
@@ -92,16 +92,16 @@ pub enum Step<'a> {
     Commit(Committed),
     /// A row of a relation.
     Row(RelationSlot, Context<'a>, Row<'a>),
-    /// Tables truncated by one statement; the first stands at the context's ordinal, the next one
-    /// after it, and so on.
+    /// Tables that one statement has truncated. The first table has the context's ordinal, and each
+    /// further table has the next ordinal.
     Truncate(Vec<RelationSlot>, Context<'a>),
     /// A `pg_logical_emit_message` call, in a transaction or outside of any.
     Logical {
-        /// Its Position, with the transaction's facts where it has one.
+        /// Position of the message, with the facts of its transaction if it has one.
         context: Context<'a>,
-        /// Chosen by the sender.
+        /// The prefix that the sender chose.
         prefix: &'a str,
-        /// Arbitrary bytes, also where the sender passed a text.
+        /// The content. It is arbitrary bytes, even if the sender passed a text.
         content: &'a [u8],
     },
     /// The shape of a relation from here on, with the Position of the next change of the open
@@ -111,26 +111,26 @@ pub enum Step<'a> {
     Nothing,
 }
 
-/// The stream does not make sense: the connection is ended and read again from the confirmed
-/// position.
+/// The messages do not fit together. The connection is ended, and the stream is read again from the
+/// confirmed position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ChangeError {
-    /// A message that belongs into a transaction came outside of one.
+    /// A message that belongs in a transaction came outside of one.
     #[error("{message} outside a transaction")]
     OutsideTransaction { message: &'static str },
-    /// Begin while a transaction is open.
+    /// Begin came while a transaction was open.
     #[error("Begin of the transaction ending at {next} inside the one ending at {open}")]
     Nested {
-        /// The open one's final LSN.
+        /// The final LSN of the open transaction.
         open: Lsn,
-        /// The new one's final LSN.
+        /// The final LSN of the new transaction.
         next: Lsn,
     },
-    /// Commit of another transaction than the open one.
+    /// The commit belongs to another transaction than the open one.
     #[error("Commit at {commit} for the transaction begun with {begun}")]
     OtherCommit { begun: Lsn, commit: Lsn },
-    /// A row of a relation the server never announced on this connection.
+    /// The server never announced the row's relation on this connection.
     #[error("row of relation {oid}, which no Relation message has described")]
     UnknownRelation { oid: Oid },
 }
@@ -158,26 +158,26 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// A new connection's memory. `last_commit` is what events carry as `sequence[0]` until the
-    /// first commit, from the confirm record.
+    /// The memory of a new connection. `last_commit` comes from the checkpoint. Events carry it as
+    /// `sequence[0]` until the first commit.
     #[must_use]
     pub fn resume(last_commit: Option<Lsn>) -> Self {
         Changes { last_commit, ..Changes::default() }
     }
 
-    /// Whether a transaction is open: between Begin and Commit.
+    /// Whether a transaction is open, which is so between Begin and Commit.
     #[must_use]
     pub fn in_transaction(&self) -> bool {
         self.open.is_some()
     }
 
-    /// End of the last commit seen; `sequence[0]` of the next event.
+    /// End of the last commit that was seen. The next event carries it as `sequence[0]`.
     #[must_use]
     pub fn last_commit(&self) -> Option<Lsn> {
         self.last_commit
     }
 
-    /// The slot's xmin was looked up: events carry it from now on.
+    /// Notes the slot's xmin that was looked up. Events carry it from now on.
     pub fn set_xmin(&mut self, xmin: Option<Xid>) {
         self.xmin = xmin;
     }
@@ -185,7 +185,7 @@ impl Changes {
     /// The slot of a relation that was announced.
     ///
     /// # Errors
-    /// `UnknownRelation` where none was.
+    /// `UnknownRelation` if the relation was not announced.
     fn slot(&self, oid: Oid) -> Result<RelationSlot, ChangeError> {
         if let Some((latest, slot)) = self.latest.get()
             && latest == oid
@@ -201,7 +201,7 @@ impl Changes {
     /// on only when the message is taken. `lsn` and `sent_at` are those of the frame.
     ///
     /// # Errors
-    /// The message cannot follow those before it.
+    /// The message cannot follow the messages before it.
     #[inline]
     pub fn look<'a>(
         &'a self,

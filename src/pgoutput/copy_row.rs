@@ -1,18 +1,18 @@
-//! A row of COPY's text format as the tuple that pgoutput would send of it, so that copied and
-//! streamed rows go through the same plans.
+//! Turns a row of COPY's text format into the tuple that pgoutput would send for the row. So copied
+//! and streamed rows go through the same plans.
 //!
-//! Both carry the output function's text; COPY escapes it and ends it by tabs, pgoutput counts it.
-//! Source of the format: Postgres documentation, COPY, "Text Format". Laws, tested below: what a
-//! server writes comes back byte for byte, and any other bytes are read or refused, never out of
-//! bounds.
+//! Both forms have the text of the type's output function. COPY escapes the text and ends it with a
+//! tab, and pgoutput writes its length before it. Source of the format: Postgres documentation,
+//! COPY, "Text Format". Laws, tested below: what a server writes comes back byte for byte. Any
+//! other bytes are read or refused, and nothing is read out of bounds.
 
 use super::tuple::Tuple;
 
-/// What the buffer keeps from one row to the next: most rows fit, and one huge row does not cost
-/// its size for ever.
+/// The most bytes that the buffer keeps from one row to the next. Most rows fit, and one huge row
+/// does not cost its size for ever.
 const KEEP_BYTES: usize = 1024 * 1024;
 
-/// A line that is no row of the table. Names no value.
+/// A line that is no row of the table. The error names no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum CopyRowError {
@@ -29,7 +29,7 @@ pub enum CopyRowError {
         /// Index of the column, counted from 0.
         column: usize,
     },
-    /// A value longer than the wire form can say.
+    /// A value is longer than the wire form allows.
     #[error("column {column} of a copied row is longer than 4 GiB")]
     TooLong {
         /// Index of the column, counted from 0.
@@ -67,7 +67,7 @@ impl CopyRow {
         }
     }
 
-    /// Reads one field; what follows its tab, and whether there was one.
+    /// Reads one field. Returns the line after its tab, and whether there was a tab.
     #[inline]
     fn field<'l>(
         &mut self,
@@ -120,7 +120,7 @@ impl CopyRow {
     }
 }
 
-/// How many bytes come before the first tab or backslash; all if there is none.
+/// Number of bytes before the first tab or backslash; all bytes if there is none.
 #[inline]
 fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -140,7 +140,7 @@ fn plain_length(bytes: &[u8]) -> usize {
     at + tail.iter().position(|byte| matches!(byte, b'\t' | b'\\')).unwrap_or(tail.len())
 }
 
-/// The byte that follows a backslash, and what comes after that; none at the end of the line.
+/// The byte that follows a backslash, and the line after it. `None` at the end of the line.
 fn unescape(escape: &[u8]) -> Option<(u8, &[u8])> {
     let (&first, rest) = escape.split_first()?;
     let digits = |bytes: &[u8], radix: u32, most: usize| {

@@ -1,18 +1,18 @@
-//! One message at a time.
+//! Decodes one message at a time.
 
 use super::reader::{DecodeError, Reader};
 use super::{Message, OldTuple, Relation, RelationColumn, Truncate, Tuple};
 use crate::lsn::{Lsn, Oid, PgMicros, Xid};
 
-/// What a column of a Relation takes at least: flags, an empty name, type, typmod.
+/// The least bytes of a Relation's column: flags, an empty name, type and typmod.
 const COLUMN_BYTES_MIN: usize = 1 + 1 + 4 + 4;
 
 /// Reads one whole message.
 ///
 /// # Errors
-/// When the bytes are not exactly one message of protocol version 1: truncated, an unknown tag,
-/// bytes left over, a name that is not UTF-8. The caller ends the connection: an unreadable message
-/// is never skipped.
+/// The bytes are not exactly one message of protocol version 1: the message is cut off, its tag is
+/// unknown, bytes are left over, or a name is not UTF-8. The caller ends the connection, because an
+/// unreadable message is never skipped.
 pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
     let mut reader = Reader::new(bytes);
     let message = read(&mut reader)?;

@@ -1,9 +1,9 @@
 //! pgoutput, protocol version 1: bytes to [`Message`], borrowing from the read buffer.
 //!
-//! Pure and bounds-checked: every length and count is held against the bytes at hand before
-//! anything is read or reserved, so a hostile or broken server costs an error and no memory. Which
-//! Relation a row belongs to is `change`'s business. Source of the format: Postgres documentation,
-//! "Logical Replication Message Formats", servers 14 to 18.
+//! This room is pure and checks bounds. It compares every length and count with the bytes at hand
+//! before it reads or reserves anything. So a hostile or broken server costs an error and no
+//! memory. `change` knows to which Relation a row belongs. Source of the format: Postgres
+//! documentation, "Logical Replication Message Formats", servers 14 to 18.
 
 mod copy_row;
 mod decode;

@@ -11,7 +11,7 @@ pub enum DecodeError {
         field: &'static str,
         at: usize,
     },
-    /// A byte that the protocol does not define there.
+    /// A byte that the protocol does not define at this place.
     #[error("byte {byte:#04x} at {at} is no {field}")]
     BadTag { field: &'static str, byte: u8, at: usize },
     /// A name that is not UTF-8; the connection asks for UTF-8.
@@ -30,7 +30,7 @@ pub enum DecodeError {
     },
 }
 
-/// Reads forward; every method either takes its field whole or fails without moving past the end.
+/// Reads forward. Every method takes its field whole, or fails without moving past the end.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],

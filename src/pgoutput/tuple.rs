@@ -12,18 +12,18 @@ pub struct Tuple<'a> {
 /// One column of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell<'a> {
-    /// NULL; in a key tuple also "not part of the identity".
+    /// NULL. In a key tuple it can also mean that the column is not part of the identity.
     Null,
-    /// A TOAST value the server did not send because it did not change. Not NULL.
+    /// A TOAST value that the server did not send, because it did not change. It is not NULL.
     Unchanged,
     /// The type's text form.
     Text(&'a [u8]),
-    /// The type's binary form; only on request, which we do not make.
+    /// The type's binary form. The server sends it only on request, and we do not request it.
     Binary(&'a [u8]),
 }
 
-/// Where a [`Cell`] lies in its [`Tuple`], so that a reused buffer can index a row without
-/// borrowing from it.
+/// The place of a [`Cell`] in its [`Tuple`]. A reused buffer can hold the places of a row without
+/// borrowing from the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellSpan {
     tag: u8,
@@ -32,7 +32,7 @@ pub struct CellSpan {
 }
 
 impl CellSpan {
-    /// Bytes of the value; 0 for NULL and for one not sent.
+    /// Bytes of the value; 0 for NULL and for a value that was not sent.
     #[must_use]
     pub fn size_bytes(self) -> usize {
         self.length as usize
@@ -47,12 +47,12 @@ impl std::fmt::Debug for Tuple<'_> {
 }
 
 impl<'a> Tuple<'a> {
-    /// Checks one tuple, leaving `reader` after its last column.
+    /// Checks one tuple, and leaves `reader` after its last column.
     ///
     /// # Errors
-    /// `Truncated` if the message ends inside a column, `BadTag` for a kind pgoutput does not
-    /// define. The count is held against the bytes at hand first, so a lying count cannot cost
-    /// time.
+    /// `Truncated` if the message ends inside a column, and `BadTag` for a kind that pgoutput does
+    /// not define. The number of columns is compared with the bytes at hand first, so that a false
+    /// number costs no time.
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let count = reader.u16("column count")?;
         if reader.remaining() < usize::from(count) {
@@ -76,7 +76,7 @@ impl<'a> Tuple<'a> {
         Ok(Tuple { count, bytes })
     }
 
-    /// A tuple whose structure its writer vouches for: `count` columns in `bytes`, none cut off.
+    /// A tuple whose writer guarantees its structure: `bytes` has `count` whole columns.
     pub(super) fn of_parts(count: u16, bytes: &'a [u8]) -> Self {
         Tuple { count, bytes }
     }
@@ -138,8 +138,8 @@ impl<'a> Tuple<'a> {
         }
     }
 
-    /// The place of the cell that begins at `at`, and where the next begins. The structure was
-    /// checked by `read`.
+    /// The place of the cell that begins at `at`, and the place of the next cell. `read` has
+    /// checked the structure.
     fn span_at(self, at: usize) -> (CellSpan, usize) {
         let Some((&tag, rest)) = self.bytes.get(at..).and_then(<[u8]>::split_first) else {
             unreachable!("a tuple of {} columns ends before one of them", self.count)
