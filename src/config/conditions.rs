@@ -9,7 +9,7 @@ use crate::transform::fields::Edit;
 use crate::transform::filter::{Filter, Nulls};
 use crate::transform::{Condition, Link, Transform};
 
-/// `filter`: with a condition, or of every record that it applies to.
+/// Reads `filter`, which has a condition or drops every record that it applies to.
 pub(super) fn filter(at: &mut At<'_, '_>) -> Option<Transform> {
     let text = at.maybe("condition")?;
     let Some(text) = text else {
@@ -23,7 +23,7 @@ pub(super) fn filter(at: &mut At<'_, '_>) -> Option<Transform> {
     Some(Transform::FilterBy(Box::new(Filter { condition: condition?, nulls: nulls? })))
 }
 
-/// `content-router`: an expression is the topic of a row.
+/// Reads `content-router`, whose expression names the topic of a row.
 pub(super) fn content_router(at: &mut At<'_, '_>) -> Option<Transform> {
     let text = at.text("topic", "topic = \"op == 'd' ? 'deleted' : null\"");
     let topic = text.and_then(|text| expression(at, "topic", &text));
@@ -50,7 +50,7 @@ pub(super) fn is_of_rows(transform: &Transform) -> bool {
     }
 }
 
-/// Refuses what would leave open which transform names a topic.
+/// Refuses transforms that leave open which of them names a topic.
 pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
     let is_by_content = |link: &Link| matches!(link.transform, Transform::ContentRouter(_));
     let mut between = None;
@@ -64,7 +64,7 @@ pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Optio
             Transform::Regex(_) | Transform::Logical(_) | Transform::Timed(_) => (false, true),
             _ => (false, false),
         };
-        // Whether other lists name one table is seen when the table is planned.
+        // Whether two different lists have a table in common is known when the table is planned.
         let shares = |other: &Link| {
             let (one, other) = (&link.tables, &other.tables);
             one.is_empty() || other.is_empty() || one == other
@@ -118,7 +118,7 @@ fn names_topic(link: &Link) -> bool {
     }
 }
 
-/// Whether what it does depends on the topic.
+/// Whether the effect of a transform depends on the topic.
 fn sees_topic(link: &Link) -> bool {
     matches!(link.when, Some((Condition::Topic(_), _))) || names_topic(link)
 }

@@ -12,7 +12,7 @@ pub(super) fn cast(at: &mut At<'_, '_>) -> Option<Transform> {
     fields(at, edit, true)
 }
 
-/// Reads pairs of field and type, or the one type of the whole.
+/// Reads pairs of a field and its type, or the one type of the whole key or value.
 fn casts(at: &mut At<'_, '_>) -> Option<Casts> {
     let spec = at.some_list("spec", "spec = [\"total:int64\"]")?;
     let target = |word: &str| {
@@ -64,7 +64,7 @@ fn times(at: &mut At<'_, '_>) -> Option<Edit> {
     Some(Edit::Times(field, Times { to, pattern, unit: unit? }))
 }
 
-/// Reads a pattern that may be missing. The outer option is none for a faulty one.
+/// Reads a pattern that may be missing. The outer option is `None` for a faulty pattern.
 pub(super) fn pattern(at: &mut At<'_, '_>, key: &str) -> Option<Option<Pattern>> {
     let Some(text) = at.maybe(key)?.filter(|text| !text.trim().is_empty()) else {
         return Some(None);

@@ -81,13 +81,14 @@ pub(super) fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
     })))
 }
 
-/// Reads how the content of logical messages is decoded. Debezium keeps empty lists out of it.
+/// Reads how the content of logical messages is decoded. Debezium leaves empty lists out.
 pub(super) fn decode_message(at: &mut At<'_, '_>) -> Option<Transform> {
     let nulls = at.flag("null_fields", false)?;
     Some(Transform::DecodeMessage(Expand { nulls, empty_lists: false }))
 }
 
-/// Content is decoded for an outbox alone, which takes messages if it is limited to no table.
+/// Refuses to decode content if no outbox without `tables` follows. Only such an outbox takes
+/// logical messages.
 pub(super) fn decoded_for_an_outbox(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
     let mut numbered = (1..).zip(links);
     let decodes = |link: &Link| matches!(link.transform, Transform::DecodeMessage(_));
@@ -103,7 +104,8 @@ pub(super) fn decoded_for_an_outbox(links: &[Link], reader: &mut Reader<'_>) -> 
     None
 }
 
-/// A message that is an event is routed before the time of its commit is known.
+/// Refuses topics by time for logical messages that are events. Such a message is routed before the
+/// time of its commit is known.
 pub(super) fn timed_by_rows_alone(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
     if !links.iter().any(|link| matches!(link.transform, Transform::DecodeMessage(_))) {
         return Some(());

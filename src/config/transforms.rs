@@ -103,7 +103,7 @@ impl At<'_, '_> {
         self.reader.required(&key, value::text, wanted)
     }
 
-    /// A text that may be missing. The outer option is none for a faulty one.
+    /// Reads a text that may be missing. The outer option is `None` for a faulty text.
     pub(super) fn maybe(&mut self, key: &str) -> Option<Option<String>> {
         let (given, key) = (self.is_given(key), self.key(key));
         let text = self.reader.optional(&key, value::any_text);
@@ -134,7 +134,7 @@ impl At<'_, '_> {
         self.reader.or(&key, value::one_of(&[("value", Of::Value), ("key", Of::Key)]), "value")
     }
 
-    /// Pairs written as `a:b`.
+    /// Reads pairs that are written as `a:b`.
     fn pairs(&mut self, key: &str) -> Option<Vec<(String, String)>> {
         let mut pairs = Vec::new();
         for text in self.list(key)? {
@@ -151,7 +151,7 @@ impl At<'_, '_> {
         Some(pairs)
     }
 
-    /// Two lists of the same length, item by item.
+    /// Reads two lists of the same length as pairs of their items.
     fn sides(&mut self, left: &str, right: &str) -> Option<Vec<(String, String)>> {
         let (lefts, rights) = (self.some_list(left, "[\"a\"]"), self.some_list(right, "[\"b\"]"));
         let (lefts, rights) = (lefts?, rights?);
@@ -250,7 +250,7 @@ fn timestamp_router(at: &mut At<'_, '_>) -> Option<Transform> {
     let key = at.key("topic_format");
     let topic = at.reader.or(&key, value::text, "{topic}-{timestamp}");
     let pattern = conversions::pattern(at, "timestamp_format")?;
-    // Connect's default.
+    // Connect has this default pattern.
     let pattern = pattern.or_else(|| Pattern::read("yyyyMMdd").ok())?;
     let mut sample = String::new();
     let is_written = pattern.write(0, &mut sample).is_some();
@@ -333,8 +333,8 @@ fn insert_field(at: &mut At<'_, '_>) -> Option<Transform> {
     fields(at, Some(Edit::Insert { topic, fixed }), true)
 }
 
-/// A field's name, and whether it is required: `!` after it says so, `?` and nothing say the
-/// contrary.
+/// The name of a field, and whether the field is required. A `!` after the name makes the field
+/// required. With `?` or nothing after the name, it is not required.
 fn spec(text: String) -> (String, bool) {
     match (text.strip_suffix('!'), text.strip_suffix('?')) {
         (Some(name), _) => (name.to_owned(), true),

@@ -28,7 +28,7 @@ pub(super) fn unwrap(at: &mut At<'_, '_>) -> Option<Transform> {
     Some(Transform::Unwrap(Unwrap { deletes, fields, headers, route, dropped, defaults }))
 }
 
-/// Reads which column is the topic. The outer option is none for a faulty setting.
+/// Reads which column names the topic. The outer option is `None` for a faulty setting.
 fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
     let field = at.maybe("route");
     let key = at.key("route_missing");
@@ -49,7 +49,7 @@ fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
     Some(Some(RouteBy { field, missing, topics_max }))
 }
 
-/// Reads which fields are dropped. The outer option is none for a faulty setting.
+/// Reads which fields are dropped. The outer option is `None` for a faulty setting.
 fn dropped(at: &mut At<'_, '_>) -> Option<Option<Dropped>> {
     let header = at.maybe("drop_fields_header");
     let from_key = at.flag("drop_fields_from_key", false);

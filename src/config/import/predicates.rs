@@ -12,7 +12,7 @@ const PREDICATES: &[(&str, &str, &str)] = &[
 ];
 const PREDICATE_PACKAGE: &str = "org.apache.kafka.connect.transforms.predicates.";
 
-/// Predicates are read by the transforms that name them.
+/// Does nothing, because the transform that names a predicate reads it.
 pub(super) fn predicates(_: Input<'_>, _: &Given, _: &mut Target) {}
 
 /// The predicate of a transform, if it names one. `has_regex` says whether its own option limits it.

@@ -1,7 +1,7 @@
 //! Imports `transforms` and `predicates`: each Java class with its options becomes a
 //! `[[transform]]`.
 //!
-//! An option that has no counterpart is refused by its name, unless it says what ours does anyway.
+//! An option without a counterpart is refused by its name, unless our transform does what it says.
 
 use super::capture::expressions;
 use super::source::Given;
@@ -14,19 +14,20 @@ enum As {
     Text,
     Flag,
     List,
-    /// One of these words, each with ours.
+    /// One of these words of Debezium, each with our word.
     Words(&'static [(&'static str, &'static str)]),
-    /// The column that is the topic. A row without a topic keeps that of its table, as theirs does.
+    /// The column that names the topic. A row without a topic keeps its table's topic, as in
+    /// Debezium.
     Route,
     /// The language of a script.
     Language,
-    /// A condition or a topic's name in that language.
+    /// A condition, or an expression for a topic's name, in that language.
     Script,
     /// A number, which stands without quotes.
     Number,
-    /// The fields of a partition. What an old row lacks counts as it does for Debezium.
+    /// The fields of a partition. A column that an old row lacks counts as it does for Debezium.
     Fields,
-    /// The rules of a time zone. A rule without prefix has that of the rule before it.
+    /// The rules of a time zone. A rule without a prefix gets the prefix of the rule before it.
     Rules,
     /// An option that Debezium does not read either.
     Idle,
@@ -42,7 +43,7 @@ struct Class {
     options: &'static [(&'static str, As)],
 }
 
-/// Options that have another name here: of which type, theirs, ours.
+/// Options with another name here: our type of transform, the Java name, and our name.
 const NAMED: &[(&str, &str, &str)] = &[
     ("", "replace.null.with.default", "null_becomes_default"),
     ("unwrap", "delete.tombstone.handling.mode", "deletes"),
@@ -94,10 +95,10 @@ const POSTGRES: &str = "io.debezium.connector.postgresql.transforms.";
 const DEBEZIUM: &str = "io.debezium.transforms.";
 const DEFAULTS: (&str, As) = ("replace.null.with.default", As::Flag);
 
-/// What is done with an update of an outbox row. Ours tells it as a warning in both first cases.
+/// What happens to an update of an outbox row. In the first two cases the log has a warning.
 const UPDATES: &[(&str, &str)] = &[("warn", "warn"), ("error", "warn"), ("fatal", "halt")];
 
-/// Debezium takes every other word as `java` in silence.
+/// Debezium takes any other word as `java`, without a message.
 const HASHES: &[(&str, &str)] = &[("java", "java"), ("murmur", "murmur")];
 
 const GEOMETRIES: &[(&str, &str)] = &[("wkb", "wkb"), ("ewkb", "ewkb")];
@@ -445,8 +446,8 @@ fn one(input: Input<'_>, name: &str, number: usize, target: &mut Target) {
     predicates::of_transform(input, name, (&section, has_regex), target);
 }
 
-/// The rules of a time zone, each with its own prefix. Debezium takes three parts in the first one
-/// alone. None if it takes no such list.
+/// The rules of a time zone, each with its own prefix. Debezium takes three parts in the first rule
+/// alone. `None` if Debezium refuses the list.
 fn rules(list: &str) -> Option<Vec<String>> {
     let (mut rules, mut common) = (Vec::new(), None::<String>);
     for (place, text) in expressions(list).into_iter().enumerate() {
@@ -459,7 +460,7 @@ fn rules(list: &str) -> Option<Vec<String>> {
         if !parts.iter().all(is_name) || !is_taken.contains(&parts.len()) {
             return None;
         }
-        // Debezium knows a prefix in every case, and heeds it in this one alone.
+        // Debezium recognises a prefix in any case of letters, but obeys it only in lower case.
         let is_prefix =
             |part: &str| ["source", "topic"].iter().any(|it| part.eq_ignore_ascii_case(it));
         let rest = match parts.as_slice() {
@@ -467,7 +468,7 @@ fn rules(list: &str) -> Option<Vec<String>> {
                 common = Some((*first).to_owned());
                 rest.join(":")
             }
-            // Without prefix the last of three parts is passed over.
+            // If three parts have no prefix, the last part is ignored.
             all => all.iter().take(2).copied().collect::<Vec<_>>().join(":"),
         };
         let heeded = common.as_deref().filter(|common| matches!(*common, "source" | "topic"));

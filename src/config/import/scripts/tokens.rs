@@ -6,7 +6,7 @@ use super::refused;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
     Name(String),
-    /// Digits, and what belongs to them.
+    /// Digits, with the letters and the point that belong to the number.
     Number(String),
     Text(String),
     Sign(&'static str),
@@ -27,7 +27,7 @@ const SIGNS: [&str; 31] = [
     ")", "[", "]", ",", ".", "<", ">", "!", "?", ":", "+", "-", "*", "%", "/", "=",
 ];
 
-/// Takes a script apart, or says what stands in it that is not translated.
+/// Splits a script into tokens, or says what in the script is not translated.
 pub(super) fn tokens(script: &str) -> Result<Vec<Token>, String> {
     let (mut found, mut rest) = (Vec::new(), script);
     while let Some(char) = rest.chars().next() {
@@ -55,12 +55,12 @@ pub(super) fn tokens(script: &str) -> Result<Vec<Token>, String> {
     Ok(found)
 }
 
-/// How many bytes of a text are of this kind, from its beginning.
+/// Number of bytes at the beginning of a text whose characters are all of this kind.
 fn length(text: &str, is_of: impl Fn(char) -> bool) -> usize {
     text.find(|c: char| !is_of(c)).unwrap_or(text.len())
 }
 
-/// A text in quotes, and what follows it.
+/// Reads a text in quotes. Returns the text and the script after it.
 fn text(rest: &str, quote: char) -> Result<(String, &str), String> {
     let mut text = String::new();
     let mut chars = rest.chars();
