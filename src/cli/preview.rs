@@ -22,8 +22,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The most rows that are shown. A person reads them.
 const ROWS_MAX: u64 = 100;
 
-/// What stands for the place of a row in the WAL, and for its transaction. No record has a null
-/// there, which a condition could ask for.
+/// Stands for the place of a row in the WAL, and for its transaction. It is not null, because a
+/// condition may read it and no record has a null there.
 const INVENTED_LSN: Lsn = Lsn::new(1);
 const INVENTED_XID: Xid = Xid(1);
 
@@ -187,8 +187,8 @@ fn shown(
     Ok(text.trim_end().to_owned())
 }
 
-/// A column that a row has to have and was not given. The old row of a delete has its key alone,
-/// unless it is whole.
+/// The name of a column that a row must have and that was not given. The old row of a delete has
+/// only its key, unless the replica identity is FULL.
 fn lacking<'t>(table: &'t Table, op: Op, tuple: Tuple<'_>) -> Option<&'t str> {
     let is_whole = op != Op::Delete || table.identity == ReplicaIdentity::Full;
     let mut cells = table.columns.iter().zip(tuple.cells());

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The agent answers from memory. What takes longer is no agent of ours, or a stuck machine.
+/// Longest wait for the agent's answer. The agent answers from memory, so a slower answer is from a
+/// stuck machine or from another program.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What an agent says in `/status`, as far as commands repeat it.

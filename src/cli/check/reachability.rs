@@ -18,8 +18,8 @@ const DATABASES_MAX: usize = 20;
 /// Where Apicurio serves the API of Confluent's registry, below its root.
 const APICURIO: &str = "apis/ccompat/v7";
 
-/// The failure of the first connection to Postgres. A missing database is told with those that the
-/// server has.
+/// The failure of the first connection to Postgres. If the database is missing, the next step names
+/// the databases that the server has.
 pub(super) async fn postgres(checked: &Checked, error: PgError) -> Failure {
     let is_missing = error.sqlstate() == Some("3D000");
     let failure = Failure::from(PipelineError::Postgres(error));
@@ -47,7 +47,7 @@ pub(super) async fn postgres(checked: &Checked, error: PgError) -> Failure {
     Failure { hint, ..failure }
 }
 
-/// The failure to reach Kafka. TLS on one side alone is told as that.
+/// The failure to reach Kafka. It says so if only one of the two sides uses TLS.
 pub(super) async fn kafka(config: &kafka::Config, error: KafkaError) -> Failure {
     let is_unreachable = matches!(error, KafkaError::Unreachable { .. });
     let failure = Failure::from(error);
@@ -79,7 +79,8 @@ pub(super) async fn kafka(config: &kafka::Config, error: KafkaError) -> Failure 
     Failure { primary, hint, ..failure }
 }
 
-/// The next step after the registry gave no usable answer. Apicurio's root is told as that.
+/// The next step after the registry gave no usable answer. It names the right URL if registry.url
+/// is the root of Apicurio.
 pub(super) async fn registry(config: &registry::Config, error: &RegistryError) -> String {
     let general = "see registry.url, its credentials and registry.ca".to_owned();
     if matches!(error, RegistryError::Unavailable { .. }) {

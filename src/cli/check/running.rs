@@ -37,7 +37,7 @@ fn foreseen(status: &SlotStatus, findings: &mut Findings) {
     }
 }
 
-/// What the agent says that needs a person, and what it only keeps trying.
+/// Reports what the agent says: what needs a person, and what the agent keeps trying.
 fn told(agent: &Running, findings: &mut Findings) {
     let before = findings.list.len();
     if agent.needs_a_person {

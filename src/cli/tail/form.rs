@@ -11,17 +11,18 @@ use std::rc::Rc;
 /// What a value means beyond its type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Nothing. It is shown as it is.
+    /// The value has no further meaning, and is shown as it is.
     Plain,
-    /// An unscaled number in two's complement, with so many digits after the point.
+    /// An unscaled number in two's complement. The argument is its number of digits after the
+    /// point.
     Decimal(u32),
     /// A record of a scale and an unscaled number.
     VariableDecimal,
     /// A date, as days since 1970-01-01.
     Date,
-    /// A time of day in units of which a second has so many.
+    /// A time of day. The argument is the number of its units in a second.
     Time(i64),
-    /// A moment since 1970 in units of which a second has so many.
+    /// A moment since 1970. The argument is the number of its units in a second.
     Moment(i64),
     List(Rc<Form>),
     Map(Rc<Form>),
@@ -70,8 +71,8 @@ impl Form {
     }
 }
 
-/// `known` has the named types that are complete. A type that contains itself is shown as plain
-/// JSON.
+/// Reads the form of an Avro schema. `known` has the named types that are complete. A type that
+/// contains itself is shown as plain JSON.
 fn avro(schema: &Value, around: &str, known: &mut HashMap<String, Form>) -> Form {
     if let Some(branches) = schema.as_array() {
         let branches = branches.iter().map(|branch| avro(branch, around, known)).collect();

@@ -177,7 +177,7 @@ fn number(value: i64, form: &Form, out: &mut String) {
     }
 }
 
-/// Years before 1 and after 9999 have a sign, as in ISO 8601.
+/// Appends a date. Years before 1 and after 9999 have a sign, as in ISO 8601.
 fn date(days: i64, out: &mut String) {
     let (year, month, day) = civil_of(days);
     let sign = match year {
@@ -188,7 +188,8 @@ fn date(days: i64, out: &mut String) {
     append(out, format_args!("{sign}{:04}-{month:02}-{day:02}", year.unsigned_abs()));
 }
 
-/// Every digit of the fraction that the unit has. 24:00:00 is a time of Postgres.
+/// Appends a time of day with every digit of the fraction that the unit has. 24:00:00 is a time of
+/// Postgres.
 fn clock(value: i64, per_second: i64, out: &mut String) {
     let (seconds, fraction) = (value / per_second, value % per_second);
     let digits = per_second.to_string().len() - 1;
