@@ -1,7 +1,7 @@
 //! The ledger: what has been sent to Kafka and not yet delivered.
 //!
-//! It answers one question: up to which LSN may Postgres forget? It does no IO, reads no clock and
-//! never skips a failed ticket. Only `core` feeds it and acts on its answer.
+//! It answers one question: before which LSN may Postgres discard WAL? It does no IO, reads no
+//! clock and never skips a failed ticket. Only `core` feeds it and acts on its answer.
 //!
 //! Laws, asserted here and property-tested below:
 //! - Tickets are issued in WAL order and crossed off in any order. No ticket is issued twice in a
@@ -63,8 +63,8 @@ pub struct Ledger {
     /// Payload and overhead, in bytes, of the records that are not delivered.
     in_flight_bytes: usize,
     undelivered: usize,
-    /// Positions with deliveries outstanding, oldest first; every `end` and every `upto` is at
-    /// least the one before.
+    /// Positions that wait for deliveries, oldest first. Every `end` and every `upto` is at least
+    /// that of the entry before.
     entries: VecDeque<Entry>,
     confirmed: Lsn,
     last_commit: Option<Committed>,
@@ -214,8 +214,8 @@ impl Ledger {
         );
     }
 
-    /// End of the newest entry that, with everything before it, is delivered: Postgres may forget
-    /// up to here.
+    /// End of the newest entry that, with everything before it, is delivered. Postgres may discard
+    /// the WAL before this position.
     #[must_use]
     pub fn confirmed(&self) -> Lsn {
         self.confirmed

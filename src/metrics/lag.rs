@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub struct OldestOpen {
     /// The commit's time in Unix microseconds, or [`OldestOpen::NONE`].
     at: Arc<AtomicI64>,
-    /// Up to this time it is known that there is no such commit, in Unix microseconds.
+    /// Time, in Unix microseconds, up to which there is no such commit for sure.
     caught_up_until: Arc<AtomicI64>,
 }
 

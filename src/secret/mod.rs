@@ -3,8 +3,7 @@
 //! `Secret` has no Debug of its content, no Display and no Serialize, so no log line, error, status
 //! page or panic can show one. `postgres`, `encode::registry`, `kafka` and `admin` read a `Source`
 //! again each time they need it. So a rotated file is picked up, and a token of a cloud is fresh.
-//! Only `read`, `key` and
-//! `authorities` of this room do IO.
+//! Only `read`, `key` and `authorities` of this room do IO.
 
 mod authorities;
 mod key;

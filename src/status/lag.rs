@@ -31,9 +31,9 @@ struct Mark {
 /// The age of the oldest commit that is not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// It cannot be known.
+    /// The age of that commit cannot be known.
     Unknown,
-    /// There is no such commit, as far as this time in Unix microseconds.
+    /// There is no such commit up to this time, in Unix microseconds.
     CaughtUp(i64),
     /// The time of the commit, in Unix microseconds.
     At(i64),
