@@ -19,7 +19,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use openssl::sha::sha256;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -192,11 +192,16 @@ pub(super) fn told_why(refused: &Refused) -> Response {
 }
 
 fn json(code: StatusCode, name: &str, text: &str) -> Response {
+    json_of(code, serde_json::json!({ name: text }))
+}
+
+/// An answer that no cache keeps and no browser takes for anything but JSON.
+pub(super) fn json_of(code: StatusCode, body: impl Serialize) -> Response {
     let headers: [(HeaderName, HeaderValue); 2] = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    (code, headers, Json(serde_json::json!({ name: text }))).into_response()
+    (code, headers, Json(body)).into_response()
 }
 
 /// Why a client may not use an action.

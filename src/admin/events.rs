@@ -3,18 +3,19 @@
 //! The events come from Kafka, as consumers get them, so that masks and transforms are applied.
 //! Neither the agent nor this server keeps an event: it is read on request, answered, and dropped.
 
-use super::action::{Actions, authorise, handed_over, told_why};
+use super::action::{Actions, authorise, handed_over, json_of, told_why};
 use crate::continuity::Refused;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Longest wait for an answer. The reader ends sooner by its own deadlines.
+/// Longest wait for an answer. The reader takes one request after another, and drops those that
+/// nobody waits for any more.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The newest events of a table's topic.
@@ -59,13 +60,7 @@ pub(super) async fn events(
         ))),
     };
     match answer {
-        Ok(events) => {
-            let headers = [
-                (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-                (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            ];
-            (headers, Json(events)).into_response()
-        }
+        Ok(events) => json_of(StatusCode::OK, events),
         Err(refused) => told_why(&refused),
     }
 }
@@ -78,7 +73,7 @@ async fn ask(reader: &mpsc::Sender<EventsRequest>, table: String) -> Result<Even
         Ok(Err(_)) => Err(Refused::Stopping),
         Err(_) => {
             let seconds = ANSWER_PATIENCE.as_secs();
-            Err(Refused::NotAvailable(format!("Kafka has not answered for {seconds} s")))
+            Err(Refused::NotAvailable(format!("the events were not read within {seconds} s")))
         }
     }
 }

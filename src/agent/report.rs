@@ -201,6 +201,7 @@ impl Reporter {
         self.tables.insert(ready.name.clone(), self.metrics.table(&ready.name));
         let table = self.status.tables.entry(ready.name.clone()).or_default();
         table.topic = ready.plan.topic().to_owned();
+        table.routed = ready.plan.router().is_some();
         table.state = "streaming".to_owned();
         (table.reason, table.detail, table.next) = (String::new(), String::new(), String::new());
         table.schema_ids.clone_from(&ready.ids);

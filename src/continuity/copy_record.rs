@@ -79,6 +79,12 @@ impl Window {
         }
     }
 
+    /// True if a signal requested the backfill.
+    #[must_use]
+    pub fn is_signalled(&self) -> bool {
+        self.signal.is_some() || self.signal_offset.is_some()
+    }
+
     /// Key of this record in the state topic.
     #[must_use]
     pub fn key(slot: &str, table: &str) -> String {

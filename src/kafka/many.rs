@@ -79,7 +79,7 @@ impl Asker {
             std::thread::sleep(SPREAD_PAUSE); // on the blocking pool
             infos = self.shapes(&consumer, names())?;
         }
-        self.await_leaders(&consumer, infos.iter().flatten())?;
+        Self::await_leaders(&consumer, infos.iter().flatten());
         self.add_settings(&consumer, &mut infos)?;
         Ok(infos)
     }

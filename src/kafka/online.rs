@@ -5,7 +5,6 @@
 //! accepted: rule 3 of `docs/internals/producers.md` says what follows.
 
 use super::context::Asking;
-use super::error::KafkaError;
 use super::partitions::time_left;
 use super::topics::{Asker, SPREAD_TIMEOUT, TopicInfo, spread};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -13,32 +12,36 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::time::Instant;
 
 impl Asker {
-    /// Waits until the leader of each partition of new topics answers where the partition ends. One
-    /// request asks for all partitions that a broker leads.
+    /// Waits until the leader of each partition of new topics answers where the partition ends, for
+    /// 15 s at most. One request asks for all partitions that a broker leads.
     ///
-    /// # Errors
-    /// `Timeout` if a partition has not answered in time.
+    /// A leader that does not answer is no error. The topic is used all the same, and a refused
+    /// request then costs a reading of the stream from the confirmed position.
     pub(super) fn await_leaders<'t>(
-        &self,
         consumer: &BaseConsumer<Asking>,
         created: impl Iterator<Item = &'t TopicInfo>,
-    ) -> Result<(), KafkaError> {
+    ) {
         let mut first = None;
-        let mut ends = TopicPartitionList::new();
+        let mut asked = TopicPartitionList::new();
         for topic in created {
             first.get_or_insert(topic.name.as_str());
             for partition in 0..topic.partitions {
                 // In the place of a time, the end of the partition is asked for.
-                let _ = ends.add_partition_offset(&topic.name, partition, Offset::End);
+                let _ = asked.add_partition_offset(&topic.name, partition, Offset::End);
             }
         }
-        let Some(first) = first else { return Ok(()) };
+        let Some(first) = first else { return };
         let deadline = Instant::now() + SPREAD_TIMEOUT;
-        spread("see the leaders of the created topic", first, deadline, || {
-            let answered = consumer.offsets_for_times(ends.clone(), time_left(deadline));
-            let is_online =
-                answered.is_ok_and(|ends| ends.elements().iter().all(|end| end.error().is_ok()));
-            Ok(is_online.then_some(()))
-        })
+        let mut why = String::new();
+        let look = || {
+            let ends = consumer.offsets_for_times(asked.clone(), time_left(deadline));
+            let refused =
+                ends.and_then(|ends| ends.elements().iter().try_for_each(|end| end.error()));
+            why = refused.as_ref().err().map_or_else(String::new, ToString::to_string);
+            Ok(refused.ok())
+        };
+        if spread("see the leaders of the created topic", first, deadline, look).is_err() {
+            tracing::warn!(topic = first, why, "a leader of new topics does not answer");
+        }
     }
 }

@@ -368,7 +368,7 @@ impl Asker {
                 *shape = Some(self.await_topic(&consumer, &spec.name, deadline)?);
             }
             let created = |info: &&TopicInfo| missing.iter().any(|spec| spec.name == info.name);
-            self.await_leaders(&consumer, shapes.iter().flatten().filter(created))?;
+            Self::await_leaders(&consumer, shapes.iter().flatten().filter(created));
         }
         self.add_settings(&consumer, &mut shapes)?;
         Ok(shapes.into_iter().flatten().collect())

@@ -8,7 +8,6 @@
 //! still lie in the log. The registry would then get the versions in the wrong order.
 
 use super::described::Described;
-use super::topics::TooFewPartitions;
 use super::{Origin, PlanMaker, SchemaIds};
 use crate::change::{Position, RelationShape, describe, describe_copied};
 use crate::continuity::Chain;
@@ -192,8 +191,7 @@ impl PlanMaker {
         let mut ready = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let Some(info) = self.ahead.topics.peek(&draft.topic) else { continue };
-            let recorded = self.recorded.partitions.get(&draft.topic).copied();
-            let refused = TooFewPartitions::find(&draft, info.partitions, recorded).is_some();
+            let refused = self.too_few_partitions(&draft, info).is_some();
             if refused || (draft.key.is_none() && info.is_compacted()) {
                 continue;
             }

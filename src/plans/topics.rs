@@ -23,6 +23,12 @@ pub struct TooFewPartitions {
     pub recorded: Option<i32>,
 }
 
+/// The number of partitions that records use: the one that the topic had at its first use, or the
+/// present one where that is lower or nothing is recorded.
+fn usable(recorded: Option<i32>, there: i32) -> i32 {
+    recorded.map_or(there, |recorded| recorded.min(there))
+}
+
 fn kept(recorded: Option<i32>, there: i32) -> String {
     match recorded {
         Some(recorded) if recorded < there => {
@@ -40,7 +46,7 @@ impl TooFewPartitions {
     pub fn find(draft: &Draft, there: i32, recorded: Option<i32>) -> Option<Self> {
         let wanted = draft.partitions().filter(|_| !draft.is_routed)?;
         let topic = draft.topic.clone();
-        (wanted > recorded.unwrap_or(there).min(there)).then_some(TooFewPartitions {
+        (wanted > usable(recorded, there)).then_some(TooFewPartitions {
             topic,
             wanted,
             there,
@@ -55,7 +61,7 @@ impl TooFewPartitions {
         match recorded {
             Some(recorded) if recorded < wanted => format!(
                 "write partitions = {} in the transform, or give the records another topic",
-                recorded.min(there)
+                usable(Some(*recorded), *there)
             ),
             _ => format!(
                 "write partitions = {there} in the transform, or run kafka-topics --alter --topic \
@@ -131,9 +137,7 @@ impl PlanMaker {
         draft: &Draft,
         info: Option<&TopicInfo>,
     ) -> Result<(), Failure> {
-        let Some(info) = info else { return Ok(()) };
-        let recorded = self.recorded.partitions.get(&draft.topic).copied();
-        match TooFewPartitions::find(draft, info.partitions, recorded) {
+        match info.and_then(|info| self.too_few_partitions(draft, info)) {
             Some(error) => {
                 let what = format!("table {table}");
                 let trouble = Trouble::new(TroubleReason::TableRefused, what, &error);
@@ -141,6 +145,15 @@ impl PlanMaker {
             }
             None => Ok(()),
         }
+    }
+
+    pub(super) fn too_few_partitions(
+        &self,
+        draft: &Draft,
+        info: &TopicInfo,
+    ) -> Option<TooFewPartitions> {
+        let recorded = self.recorded.partitions.get(&draft.topic).copied();
+        TooFewPartitions::find(draft, info.partitions, recorded)
     }
 
     /// The number of partitions recorded at the first use of the topic. If it has changed since, a
@@ -161,7 +174,7 @@ impl PlanMaker {
                     info.partitions
                 ));
             }
-            return Ok(recorded.min(info.partitions));
+            return Ok(usable(Some(recorded), info.partitions));
         }
         self.remember(&format!("topic/{topic}"), info.partitions.to_string()).await?;
         self.recorded.partitions.insert(topic.to_owned(), info.partitions);

@@ -39,7 +39,9 @@ pub struct Delays {
 impl Delays {
     /// Takes a reading of the histogram, and drops those that the window does not need.
     pub fn read(&mut self, now_ms: i64, buckets: Buckets) {
-        let is_due = |(at_ms, _): &(i64, Buckets)| (now_ms - at_ms).abs() >= SPACING_MS;
+        // After the clock has gone back, readings of a later time say nothing.
+        self.readings.retain(|(at_ms, _)| *at_ms <= now_ms);
+        let is_due = |(at_ms, _): &(i64, Buckets)| now_ms - at_ms >= SPACING_MS;
         if self.readings.back().is_none_or(is_due) {
             self.readings.push_back((now_ms, buckets.clone()));
         }

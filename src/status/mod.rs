@@ -124,6 +124,9 @@ pub struct Positions {
 pub struct TableStatus {
     /// Name of the table's topic.
     pub topic: String,
+    /// True if a transform names the topics of the rows. `topic` is then the topic of the rows
+    /// that name none.
+    pub routed: bool,
     /// `streaming`, `incomplete`, `refused`, `detached`, `repairing`, `waiting` or `excluded`. A
     /// table streams only in the phase `streaming`; in another phase it waits, with the reason of
     /// the phase. An `incomplete` table streams, and its topic lacks rows that no copy brought.

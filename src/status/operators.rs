@@ -77,8 +77,7 @@ impl OperatorAction {
     fn of_copy(table: &str, window: &Window) -> Self {
         let filter =
             window.filter.as_ref().map_or_else(String::new, |filter| format!(" where {filter}"));
-        let is_signalled = window.signal.is_some() || window.signal_offset.is_some();
-        let by = if is_signalled { ", asked for by a signal" } else { "" };
+        let by = if window.is_signalled() { ", asked for by a signal" } else { "" };
         let detail = format!("copy of {table}{filter}{by}");
         OperatorAction { recorded: true, ..Self::carried_out(window.asked_ms, "snapshot", &detail) }
     }
@@ -99,10 +98,9 @@ impl OperatorActions {
         let consents = state.record.iter().flat_map(|record| &record.accepted);
         let owed = state.copy.owed();
         let is_told = |table: &str, window: &Window| {
-            let is_signalled = window.signal.is_some() || window.signal_offset.is_some();
             // The agent itself asks for a copy without which rows are missing.
             let is_ours = window.needed || owed.contains(&table);
-            !is_ours && (is_signalled || window.asked_ms < started_ms)
+            !is_ours && (window.is_signalled() || window.asked_ms < started_ms)
         };
         let copies = state.windows.iter().filter(|(table, window)| is_told(table, window));
         self.recorded = consents

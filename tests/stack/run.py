@@ -5,7 +5,7 @@
 
 Short by default (loads of seconds, five kills); --full, or FULL=1, takes the lengths of the claims in README.md. With
 --lanes, or LANES, N scenarios run at the same time, each lane with a Kafka and a registry of its own; the scenarios of
-ALONE run before them, one after another. A failure prints what the scenario said, the agent's log and status, and the
+ALONE run after them, one after another. A failure prints what the scenario said, the agent's log and status, and the
 slots. Exit status 0 only if all passed.
 """
 import argparse
@@ -99,7 +99,7 @@ def main():
     servers.stop_leftovers()
     began = time.monotonic()
     if options.lanes > 1:
-        # What must be alone comes last, because other stages of CI run beside the lanes.
+        # What must be alone comes last, because other stages of CI run beside the first minutes of this one.
         alone = [name for name in chosen if name.startswith(ALONE)]
         passed = run_lanes(chosen, [name for name in chosen if name not in alone], options)
         passed += run_lane(chosen, alone, options)

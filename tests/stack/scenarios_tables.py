@@ -58,12 +58,12 @@ def many_tables(world):
     cpu, at, since = agent.cpu_seconds(), time.monotonic(), os.path.getsize(pg.log)
     time.sleep(world.length(20, 60))
     took = looks(pg, since)
-    if took:
-        world.say("a look takes the server %.0f ms (%d in %d s)", statistics.median(took), len(took), world.length(20, 60))
+    assert took, "the server's log shows no look"
+    world.say("a look takes the server %.0f ms (%d in %d s)", statistics.median(took), len(took), world.length(20, 60))
     world.say("idle %.2f %% of a core", 100 * (agent.cpu_seconds() - cpu) / (time.monotonic() - at))
     world.say("memory %d MiB, %d at most", agent.memory_kib() // 1024, agent.memory_kib("VmHWM") // 1024)
     world.say("largest state record %d bytes", largest_state(world))
-    agent.stop()
+    assert agent.stop() == 0, "a clean stop ends with 0"
     began = time.monotonic()
     agent.start(seconds=300)
     world.say("streaming again after %.1f s", time.monotonic() - began)

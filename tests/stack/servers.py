@@ -7,6 +7,7 @@ Each server is an object with `start`, `stop` (a signal, then waiting) and `kill
 directory of its own below target/stack/run. Nothing here is installed, nothing outlives the process that started it.
 """
 import atexit
+import contextlib
 import fcntl
 import itertools
 import json
@@ -507,7 +508,7 @@ def stop_leftovers():
         try:
             with open(path, encoding="utf-8") as f:
                 pid, owner = map(int, f.read().split())
-        except (FileNotFoundError, ValueError):  # none, or just being written
+        except (FileNotFoundError, ValueError):  # none, or being written just now
             continue
         if os.path.exists("/proc/%d" % owner):
             continue
@@ -517,7 +518,8 @@ def stop_leftovers():
                 print("stopped", name, pid)
         except ProcessLookupError:
             pass
-        os.remove(path)
+        with contextlib.suppress(FileNotFoundError):  # another run may clear away as well
+            os.remove(path)
 
 
 if __name__ == "__main__":

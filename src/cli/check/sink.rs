@@ -138,8 +138,9 @@ fn spread(
     recorded: Option<i32>,
     findings: &mut Findings,
 ) {
-    let by_rules = TopicSpec::by(&config.topics, topic).partitions;
-    let there = info.map_or(by_rules, |info| info.partitions);
+    let by_rules = || TopicSpec::by(&config.topics, topic).partitions;
+    let created = || if config.topics.create { by_rules() } else { 0 };
+    let there = info.map_or_else(created, |info| info.partitions);
     let Some(draft) = schemas::drafted(&seen.drafted, &table.name) else { return };
     if there > 0
         && let Some(few) = TooFewPartitions::find(draft, there, recorded)

@@ -12,7 +12,7 @@ use crate::encode::Format;
 use crate::encode::registry::Registry;
 use crate::kafka::{self, KafkaError, Start, Tail, Tailed};
 use crate::plans::SinkConfig;
-use crate::status::Status;
+use crate::status::{Status, TableStatus};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
@@ -56,34 +56,46 @@ pub(in crate::cli) fn start(
         while let Some(EventsRequest { table, reply }) = asked.blocking_recv() {
             // The settings may have changed by a reload.
             let checked = loaded.borrow().checked.clone();
-            let topic = status.borrow().tables.get(&table).map(|table| table.topic.clone());
+            if reply.is_closed() {
+                continue; // the client has gone away
+            }
+            let topic = topic_of(&table, status.borrow().tables.get(&table));
             tracing::info!(table, "the newest events of a table are read for a person");
-            // Nobody waits any more if the client has gone away.
-            let _ = reply.send(recent(&runtime, &checked, &table, topic));
+            let _ = reply.send(topic.and_then(|topic| recent(&runtime, &checked, topic)));
         }
     })?;
     Ok(ask)
+}
+
+/// The one topic of a table's events.
+fn topic_of(name: &str, table: Option<&TableStatus>) -> Result<String, Refused> {
+    let Some(TableStatus { topic, routed, .. }) = table else {
+        return Err(Refused::Faulty(format!("table {name} is not captured")));
+    };
+    if *routed {
+        return Err(Refused::NotAvailable(format!(
+            "the rows of {name} name their topics; `wellspring tail TOPIC` shows one of these"
+        )));
+    }
+    if topic.is_empty() {
+        return Err(Refused::NotAvailable(format!(
+            "no change of {name} has come yet, so that its topic is not known"
+        )));
+    }
+    Ok(topic.clone())
 }
 
 /// Reads and decodes the newest events of a topic.
 fn recent(
     runtime: &tokio::runtime::Runtime,
     checked: &Checked,
-    table: &str,
-    topic: Option<String>,
+    topic: String,
 ) -> Result<Events, Refused> {
     let failed = |error: &dyn std::error::Error| Refused::NotAvailable(Chain(error).to_string());
-    let Some(topic) = topic else {
-        return Err(Refused::Faulty(format!("table {table} is not captured")));
-    };
     let SinkConfig::Kafka(config) = &checked.sink else {
         let why = "sink is \"stdout\": there is no topic to read";
         return Err(Refused::NotAvailable(why.to_owned()));
     };
-    if topic.is_empty() {
-        let why = format!("no change of {table} has come yet, so that its topic is not known");
-        return Err(Refused::NotAvailable(why));
-    }
     let registry = match (&checked.registry, checked.encode.format) {
         (Some(registry), Format::Avro) => {
             Some(Registry::new(registry).map_err(|error| failed(&error))?)
@@ -119,7 +131,8 @@ fn newest(config: &kafka::Config, topic: &str) -> Result<Vec<Tailed>, KafkaError
     tail.read(&[(topic.to_owned(), partitions)].into(), from)?;
     let began = Instant::now();
     let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
-    while began.elapsed() < DEADLINE && records.len() < each * count && bytes < BYTES_MAX {
+    let wanted = RECORDS_MAX.min(each * count);
+    while began.elapsed() < DEADLINE && records.len() < wanted && bytes < BYTES_MAX {
         match tail.poll(POLL)? {
             Some(record) => {
                 let sizes =
@@ -148,5 +161,27 @@ fn cut(line: String) -> String {
     match line.char_indices().nth(LINE_CHARS_MAX) {
         None => line,
         Some((at, _)) => format!("{} … ({} bytes in all)", &line[..at], line.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_table_with_one_topic_has_newest_events() {
+        let table = |topic: &str, routed| TableStatus {
+            topic: topic.to_owned(),
+            routed,
+            ..TableStatus::default()
+        };
+        let refused = |table: Option<TableStatus>| match topic_of("p.t", table.as_ref()) {
+            Ok(topic) => topic,
+            Err(refused) => refused.to_string(),
+        };
+        assert_eq!(refused(Some(table("shop.p.t", false))), "shop.p.t");
+        assert!(refused(Some(table("shop.p.t", true))).contains("wellspring tail"));
+        assert!(refused(Some(table("", false))).contains("no change"));
+        assert!(refused(None).contains("not captured"));
     }
 }
