@@ -368,8 +368,8 @@ impl Router {
         has_own && self.times.is_empty()
     }
 
-    /// Whether plans are forgotten when this many are known, because plans of a past time are not
-    /// needed again.
+    /// Whether `known` plans are so many that the plans of other times are forgotten. A plan of a
+    /// past time is not needed again.
     #[must_use]
     pub fn forgets(&self, known: usize) -> bool {
         !self.times.is_empty() && known >= TIMED_PLANS_MAX.max(self.by.column().1)

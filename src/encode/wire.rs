@@ -117,8 +117,8 @@ pub(super) enum Reprint {
     Not,
     /// The text of a geometric type is printed as the JDBC driver prints it.
     Geometric,
-    /// The text of a `pg_lsn` is printed without leading zeros, which servers print from 19 on.
-    /// With them, a key would change after an upgrade.
+    /// The text of a `pg_lsn` is printed without leading zeros. Servers print leading zeros from 19
+    /// on, so that a key with such a column would change after an upgrade.
     Position,
 }
 

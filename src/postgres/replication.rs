@@ -279,7 +279,7 @@ impl Replication {
         Ok(setting.parse().ok().filter(|&ms| ms > 0).map(Duration::from_millis))
     }
 
-    /// Starts streaming. From now on the slot is ours until the connection ends.
+    /// Starts streaming. The session holds the slot until the connection ends.
     ///
     /// # Errors
     /// `Server`: 55006 another session holds the slot, 42704 the slot does not exist, 55000 it is
@@ -308,8 +308,8 @@ impl Replication {
         ))
     }
 
-    /// Ends the connection with a goodbye message, which may take at most 1 s, so that the server
-    /// logs no error. An exported snapshot ends with the connection.
+    /// Sends a goodbye message, for 1 s at most, and ends the connection. The server logs an error
+    /// if a connection ends without the message. An exported snapshot ends with the connection.
     pub async fn close(mut self) {
         let mut goodbye = BytesMut::with_capacity(5);
         frontend::terminate(&mut goodbye);
@@ -333,7 +333,8 @@ impl Replication {
     }
 }
 
-/// The START_REPLICATION command. Start position 0/0 means the slot's own position (law 2).
+/// The START_REPLICATION command. The start position 0/0 stands for the slot's own position: law 2
+/// of ARCHITECTURE.md asks the server where to resume.
 /// Protocol version 1 sends whole transactions, at their commit.
 fn start_command(options: &StartOptions) -> String {
     // The value is a list of identifiers inside a literal, so the name is quoted twice.
@@ -365,8 +366,8 @@ fn first_row<const N: usize>(rows: &Rows) -> [Option<&str>; N] {
     columns.try_into().unwrap_or([None; N])
 }
 
-/// Reads a history file. Each line is `<timeline> <tab> <lsn> <tab> <reason>`, and `#` begins a
-/// comment.
+/// Reads a history file. Each line is `<timeline> <tab> <lsn> <tab> <reason>`. Lines that begin
+/// with `#` are comments.
 fn history_of(content: &str) -> Option<Vec<TimelineSwitch>> {
     content
         .lines()
