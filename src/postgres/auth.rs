@@ -171,8 +171,8 @@ impl Scram {
     }
 }
 
-/// The most iterations that are computed. `postgres_protocol` has no bound, so that a server could
-/// keep it computing for ever.
+/// The most iterations that are computed. `postgres_protocol` has no bound. Without this one, a
+/// server could keep the library computing for ever.
 const ITERATIONS_MAX: u64 = 100_000;
 
 /// The `i=` of a server-first message.

@@ -1,6 +1,6 @@
 //! Reads facts about tables from the catalog: nullability, defaults, keys and types.
 //!
-//! One statement reads all tables that are asked for, so that all facts are of one moment. The
+//! All facts are of one moment, because one statement reads all tables that are asked for. The
 //! facts may be newer than the change that is being decoded. `change` joins the facts to a
 //! Relation.
 
@@ -26,8 +26,9 @@ const DOMAINS_DEEP_MAX: usize = 64;
 ///
 /// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A
 /// true array is recognised by its output function, because `int2vector` counts as an array and
-/// prints in another form. `pg_get_expr` gets no relation, because a default names no columns. From
-/// 17 on, `pg_get_expr` would lock the relation, and wait for a session that alters or rewrites it.
+/// prints in another form. `pg_get_expr` gets no relation, because a default names no columns. With
+/// a relation, `pg_get_expr` would lock it from 17 on. The lock would wait for a session that
+/// alters or rewrites the relation.
 const FACTS: &str = "
 SELECT wanted.oid AS relation, facts.* FROM unnest($1::oid[]) AS wanted(oid) CROSS JOIN LATERAL (
 WITH RECURSIVE attribute AS (

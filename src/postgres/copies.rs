@@ -16,9 +16,9 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// A piece is handed out when it has this size. That is some 1000 rows of a common size, so that a
-/// hop costs next to nothing per row, and the pieces of several workers are small beside the byte
-/// budget. A single larger row makes a larger piece.
+/// A piece is handed out when it has this size. That is some 1000 rows of a common size. Handing
+/// over a piece then costs next to nothing per row. The pieces of several workers are small beside
+/// the byte budget. A single larger row makes a larger piece.
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// The longest wait for the answer to a statement. Such a statement waits only for locks, which

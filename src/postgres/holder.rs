@@ -1,8 +1,8 @@
 //! The holder of a snapshot: one transaction that imports the snapshot that a slot exported, locks
 //! the tables to be copied against rewrites, and passes the snapshot on to any number of readers.
 //!
-//! `docs/internals/copies.md`: a table that is rewritten between the snapshot and the lock is empty
-//! for the snapshot, and the stream does not show the rewrite. So the table's storage is checked
+//! A table that is rewritten between the snapshot and the lock is empty for the snapshot. The
+//! stream does not show the rewrite (`docs/internals/copies.md`). So the table's storage is checked
 //! after the lock. Catalog queries show the state of the snapshot.
 
 use crate::lsn::{Oid, PgMicros};
@@ -17,7 +17,8 @@ use std::time::Duration;
 /// The begin of every transaction of ours that reads rows. Parallel workers and compilation are
 /// off, because they would take resources from the application. Synchronized scans are off, because
 /// they begin anywhere and rows in the table's order are easier to follow. The lock timeout
-/// replaces the role's default, so that a lock that cannot be taken is reported with its table.
+/// replaces the role's default. A lock that cannot be taken in this time is reported with its
+/// table.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off;
 SET LOCAL synchronize_seqscans = off;
@@ -226,7 +227,7 @@ impl Holder {
 }
 
 /// The tables of a publication that are described. A caller that asks before every chunk names its
-/// table, so that thousands need not be measured.
+/// table. Otherwise each call could measure thousands of tables.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
     /// Every table of the publication.

@@ -2,8 +2,8 @@
 //! messages without copying them.
 //!
 //! Every message is a tag byte, a length that counts itself, and a body. The length is checked
-//! against the limit before memory is reserved, and the buffer grows with the bytes that have
-//! arrived, not with the length that a message claims.
+//! against the limit before memory is reserved. The buffer grows with the bytes that have arrived,
+//! not with the length that a message claims.
 
 use crate::postgres::error::PgError;
 use bytes::{BufMut as _, BytesMut};
@@ -12,8 +12,8 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Size of the buffer while messages are small. It holds some 600 rows of a common size, so that a
-/// paced reader needs one read for each wake-up.
+/// Size of the buffer while messages are small. The buffer holds some 600 rows of a common size. A
+/// paced reader then needs one read for each wake-up.
 pub(super) const ROOM_BYTES: usize = 256 * 1024;
 
 /// The number of reads in a row that need no more than [`ROOM_BYTES`] before a grown buffer
@@ -62,8 +62,8 @@ impl Inbox {
     /// the whole message is here.
     ///
     /// # Errors
-    /// A length below 4 or above the limit. The message is not taken, so that the error comes again
-    /// at each call.
+    /// A length below 4 or above the limit. The message is not taken. So the error comes again at
+    /// each call.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<Option<(u8, Range<usize>)>, PgError> {
         let [tag, a, b, c, d, ..] = *self.unread() else {

@@ -36,8 +36,8 @@ pub struct Facts {
     pub senders_max: u32,
     /// Walsenders that run now, of all databases.
     pub senders_used: u32,
-    /// `max_slot_wal_keep_size` in bytes. `None` for no limit, so that a stopped pipeline can fill
-    /// the disk.
+    /// `max_slot_wal_keep_size` in bytes. `None` for no limit. A stopped pipeline can then fill the
+    /// disk.
     pub slot_keep_bytes_max: Option<u64>,
     /// `wal_sender_timeout`; None for no limit.
     pub wal_sender_timeout: Option<Duration>,
@@ -75,7 +75,7 @@ impl Facts {
     /// Whether a logical slot can be created and read.
     #[must_use]
     pub fn decoding(&self) -> Decoding {
-        // A standby decodes what its primary writes, so that a slot of its own changes nothing.
+        // A slot on a standby changes nothing, because a standby decodes what its primary writes.
         let turns_on =
             self.server_version >= 190_000 && self.wal_level_set == "replica" && !self.in_recovery;
         match self.wal_level.as_str() {

@@ -64,7 +64,7 @@ impl PublicationRow {
         published.iter().filter(|(_, is, wanted)| *wanted && !is).map(|(what, ..)| *what).collect()
     }
 
-    /// True if the publication publishes sequences only, so that no table can be added to it.
+    /// True for a publication of sequences only. No table can be added to such a publication.
     #[must_use]
     pub fn is_of_sequences(&self) -> bool {
         self.all_sequences && !self.all_tables

@@ -156,17 +156,17 @@ impl Replication {
         let object = timeline.to_string();
         let rows = self.command(CALL, &object, &format!("TIMELINE_HISTORY {timeline}")).await?;
         let answer = |field| PgError::Answer { call: CALL, object: object.clone(), field };
-        // The content column has raw bytes. A history file is ASCII except for its reasons, which
-        // are not read.
+        // The content column has raw bytes. A history file is ASCII except for its reasons. The
+        // reasons are not read.
         let [_, Some(content)] = first_row(&rows) else { return Err(answer("content")) };
         history_of(content).ok_or_else(|| answer("content"))
     }
 
     /// Creates a logical slot for pgoutput and exports its snapshot.
     ///
-    /// The call waits for every transaction that is writing at that moment, each up to
-    /// `lock_timeout` (`slot::blockers` lists them), and has no other limit. A dropped future does
-    /// not end the wait on the server, but `Sql::cancel_backend` ends it.
+    /// The call waits for every transaction that is writing at that moment, up to `lock_timeout`
+    /// for each. `slot::blockers` lists these transactions. The call has no other limit. A dropped
+    /// future does not end the wait on the server, but `Sql::cancel_backend` ends it.
     ///
     /// # Errors
     /// `Server`: 42710 the slot exists, 55P03 a transaction outlasted `lock_timeout`, 53400 no free

@@ -46,8 +46,8 @@ pub(super) struct Session {
     pub(super) version: u32,
     /// Warnings of the greeting, such as the one about an md5 password (19 on).
     pub(super) warnings: Vec<ServerError>,
-    /// True if a call was given up before its answer ended, so that the next bytes do not answer
-    /// the next query.
+    /// True if a call was given up before its answer ended. The next bytes then do not answer the
+    /// next query.
     pub(super) abandoned: bool,
 }
 
@@ -119,8 +119,8 @@ impl Session {
         };
         let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
         if let Err(error) = session.send(&greeting, "begin the session").await {
-            // A server that has closed the connection may have sent the reason before, which is
-            // still to be read.
+            // A server that has closed the connection may have sent the reason before. The reason
+            // is still to be read.
             let last = session
                 .fill("begin the session")
                 .await
@@ -283,7 +283,7 @@ impl Session {
                     let error = self.server_error(call, object, &body);
                     if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR")
                     {
-                        // after FATAL the connection ends, so that ReadyForQuery never comes
+                        // ReadyForQuery never comes, because the connection ends after FATAL
                         return Err(error);
                     }
                     failure = Some(error);
@@ -323,8 +323,8 @@ impl Session {
         }
     }
 
-    /// Sets `abandoned` until the answer of the call is complete, so that a call that is given up
-    /// half-way makes the connection unusable.
+    /// Sets `abandoned` until the answer of the call is complete. A call that is given up half-way
+    /// thus makes the connection unusable.
     pub(super) fn begin(&mut self, call: &'static str) -> Result<(), PgError> {
         if std::mem::replace(&mut self.abandoned, true) {
             let what = "an earlier call on this connection was given up half-way; connect again"
@@ -421,8 +421,8 @@ fn refused_login(config: &Config, host: &Host, refusal: Refusal) -> PgError {
 }
 
 /// The configuration with the output of the password's command. The command runs once for all
-/// hosts, before the first is asked, so that its time counts neither for `connect_timeout` nor for
-/// the server's limit of a login.
+/// hosts, before the first host is asked. The time of the command thus counts neither for
+/// `connect_timeout` nor for the server's limit of a login.
 async fn with_printed_password(config: &Config) -> Result<Config, PgError> {
     let mut config = config.clone();
     if let Some(source @ Source::Command(_)) = &config.password {

@@ -17,29 +17,29 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 
 /// A replication stream's receive buffer when it connects, in bytes. Linux uses twice this size,
-/// its own records included. It is the longest window that needs no scale, and the scale is
+/// its own records included. This is the longest window that needs no scale. The scale is
 /// negotiated only once (RFC 7323).
 ///
-/// A scaled window is rounded up at each acknowledgement, so that a sender of small messages, as
-/// the walsender is, never reaches the end of the window: unread bytes fill the memory instead.
+/// A scaled window is rounded up at each acknowledgement. A sender of small messages, as the
+/// walsender is, thus never reaches the end of the window. Unread bytes fill the memory instead.
 /// Linux then takes the window back (6.14, `tcp: correct handling of extreme memory squeeze`; from
 /// 6.17 far sooner, `tcp: stronger sk_rcvbuf checks`) and refuses the server's acknowledgements as
-/// outside of it. Our status updates then wait behind one that is repeated ever more seldom, and
-/// the walsender ends after `wal_sender_timeout`. On 6.18 this was measured for every second stream
-/// with 256 KiB, and for about one stream in twenty with the present size. `Stream::flush_unread`
-/// helps these.
+/// outside of the window. Our status updates then wait behind an update that is repeated ever more
+/// seldom. The walsender ends after `wal_sender_timeout`. On 6.18 this was measured for every
+/// second stream with 256 KiB, and for about one stream in twenty with the present size.
+/// `Stream::flush_unread` helps these.
 ///
 /// The small buffer also lets messages gather in the walsender's own kernel. In drain_small of
 /// `make bench`, the rate is 2.3 to 3.1 times that of pg_recvlogical, and 1.1 to 1.3 times with the
 /// kernel's own tuning.
 const UNSCALED_BYTES: u32 = 65_535;
 
-/// The receive buffer after the connect. The window stays the same, and the kernel has room for the
+/// The receive buffer after the connect. The window stays the same. The kernel has room for the
 /// overhead of small messages.
 const UNREAD_BYTES: usize = 96 * 1024;
 
-/// A server that takes longer than this to answer counts as far. 64 KiB for each round trip would
-/// be too slow for it (13 MB/s at 5 ms), so that the kernel tunes the window.
+/// A server that takes longer than this to answer counts as far. For a far server the kernel tunes
+/// the window, because 64 KiB for each round trip would be too slow (13 MB/s at 5 ms).
 const NEAR: Duration = Duration::from_millis(5);
 
 /// How often a server on another machine is asked before it counts as far. Our own machine may be
@@ -104,7 +104,7 @@ impl Socket {
     /// can still be read.
     ///
     /// Interest in urgent data includes interest in the end of the stream, and excludes ordinary
-    /// unread bytes. Postgres sends no urgent data, so that urgent data is ignored.
+    /// unread bytes. Urgent data is ignored, because Postgres sends none.
     pub(super) async fn hung_up(&self) -> io::Result<()> {
         let ready = match self {
             Socket::Tcp(stream) => stream.ready(Interest::PRIORITY).await,

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
 
-/// The longest wait for an answer. It is longer than the server's own limit of 30 s, so that a
-/// timeout means a dead connection.
+/// The longest wait for an answer. This wait is longer than the server's own limit of 30 s. A
+/// timeout therefore means a dead connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// An open connection. Dropping it ends the session.
@@ -36,7 +36,7 @@ pub struct Ended {
     pub error: Option<ServerError>,
 }
 
-/// A parameter with its type, so that no statement has to be prepared.
+/// A parameter with its type. With the type, no statement has to be prepared.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// The call and the object of a query, for errors.

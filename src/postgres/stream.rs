@@ -28,18 +28,18 @@ const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Bytes that are read with a status update while nobody reads. If Linux has taken a window back
 /// (`socket::UNSCALED_BYTES`), it keeps the window shut until a sixteenth of the receive buffer is
-/// free. This is more, so that the server's acknowledgement of the update is accepted and the next
-/// update need not wait.
+/// free. `PARTIAL_BYTES` is more than that. The server's acknowledgement of the update is then
+/// accepted, and the next update need not wait.
 const PARTIAL_BYTES: usize = 32 * 1024;
 
-/// With this many unread bytes, no more partial reads are made. There is one read for each update,
-/// so that the bound is reached after ten minutes with a `wal_sender_timeout` of 60 s. From then
-/// on, a window that is taken back leads to a reconnect. This happens about once in twenty times
-/// that nobody reads.
+/// With this many unread bytes, no more partial reads are made. There is one read for each update.
+/// With a `wal_sender_timeout` of 60 s, the bound is reached after ten minutes. From then on, a
+/// window that is taken back leads to a reconnect. This happens about once in twenty times that
+/// nobody reads.
 const UNREAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The most notices that wait for [`Stream::take_notices`]. A server repeats itself while a cause
-/// lasts, and the first ones name it.
+/// The most notices that wait for [`Stream::take_notices`]. The first notices name the cause. A
+/// server repeats its notices while the cause lasts.
 const NOTICES_MAX: usize = 8;
 
 const CALL: &str = "read the replication stream";

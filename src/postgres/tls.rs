@@ -1,9 +1,9 @@
-//! TLS by OpenSSL. It is requested before anything else is sent, or begun at once, and it is
+//! TLS by OpenSSL. TLS is requested before anything else is sent, or begun at once. The server is
 //! checked as `sslmode` says.
 //!
 //! The version is at least TLS 1.2. If TLS is required and the server has none, the connection ends
 //! before user, database or password are sent. Our own certificate and its key (`secret`) are read
-//! for each connection, so that a renewed certificate counts.
+//! for each connection. A renewed certificate therefore counts.
 
 use crate::postgres::config::{Config, Host, SslMode, SslNegotiation};
 use crate::postgres::error::PgError;
@@ -132,8 +132,7 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     }
     if let Some(path) = &config.tls.sslrootcert {
         let name = format!("sslrootcert {}", path.display());
-        // The store is new, so that only the configured authorities count, and not those of the
-        // system.
+        // The store is new. Only the configured authorities count, and not those of the system.
         let store = X509StoreBuilder::new().map_err(setup(&name))?;
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;
