@@ -135,8 +135,8 @@ fn transaction_fields() -> Vec<Field> {
     ]
 }
 
-/// Debezium's transaction id `txId:lsn`. The LSN is that of the present record, so that no two
-/// records have the same id.
+/// Debezium's transaction id `txId:lsn`. No two records have the same id, because the LSN is that
+/// of the present record.
 pub(super) fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
     let mut id = Short::new(); // two numbers of 20 digits at most, and a colon
     id.push_digits(u64::from(xid.0), 1);

@@ -1,7 +1,7 @@
 //! Schemas as Avro, in the text that Confluent's converter registers.
 //!
-//! The registry compares texts, so that the order of attributes, the spelling of numbers and the
-//! reuse of named types must be those of the converter (`AvroData`, default settings). No name is
+//! The registry compares texts. So the order of attributes, the spelling of numbers and the reuse
+//! of named types must be those of the converter (`AvroData`, default settings). No name is
 //! adjusted here. `plan` refuses names that Avro does not allow.
 
 use super::java::{push_float, push_int, push_json_text};

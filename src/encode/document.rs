@@ -11,8 +11,8 @@ use crate::transform::outline::Outline;
 use crate::transform::shape::{Base, Schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// From this value on, a floating point number has no digits after the point, and may be a rounded
-/// integer of the JSON text.
+/// From this value on, a floating point number has no digits after the point. Such a number may be
+/// a rounded integer of the JSON text.
 const WHOLE_FLOATS_FROM: f64 = 9_007_199_254_740_992.0; // 2^53
 
 /// The error for a document whose value does not fit the outline that was made of it.

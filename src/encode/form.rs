@@ -68,7 +68,7 @@ pub(super) fn avro_long(value: i64, out: &mut Vec<u8>) {
         return out.push(low_seven_bits(rest));
     }
     let length = (64 - rest.leading_zeros()).div_ceil(7) as usize;
-    // All ten bytes are computed, which needs no branches, and the bytes that count are kept.
+    // All ten bytes are computed, because this needs no branches. The bytes that count are kept.
     let mut bytes = [0_u8; 10];
     for byte in &mut bytes {
         *byte = low_seven_bits(rest) | 0x80;
@@ -269,7 +269,8 @@ impl Form for Json {
 }
 
 impl Json {
-    /// JSON has no number for NaN and the infinities, so that their names are written in quotes.
+    /// JSON has no number for NaN and the infinities. The names of these values are written in
+    /// quotes.
     fn float8_or_name(finite: bool, out: &mut Vec<u8>, push: impl Fn(&mut Vec<u8>)) {
         if !finite {
             out.push(b'"');

@@ -195,14 +195,14 @@ impl Literal {
     }
 
     /// The placeholder for a value that the server did not send because it did not change. `None`
-    /// for types that cannot hold a placeholder, which are booleans, numbers and moments. Only
-    /// lists of these are ever stored out of line.
+    /// for booleans, numbers and moments, because these types cannot hold a placeholder. Only lists
+    /// of these are ever stored out of line.
     ///
     /// For a text it is the placeholder's text, in which invalid `bytes` are replaced. For bytes it
     /// is the placeholder's bytes. A list holds one such element, or the placeholder's bytes as
-    /// signed numbers. Debezium has no placeholder for decimals, several lists, geometries and
-    /// vectors, and writes null. Ours are the placeholder's bytes as unscaled value or well-known
-    /// binary, and the same rules for lists.
+    /// signed numbers. For decimals, several lists, geometries and vectors, Debezium has no
+    /// placeholder and writes null. We write the placeholder's bytes as unscaled value or
+    /// well-known binary. Lists have the same rules.
     pub(super) fn unavailable(wire: &Wire, bytes: &[u8]) -> Option<Self> {
         let placeholder = &*String::from_utf8_lossy(bytes);
         let numbers = || bytes.iter().map(|byte| byte.cast_signed());
@@ -300,7 +300,7 @@ impl Literal {
 }
 
 /// The placeholder for bytes that are written as text. In hex Debezium writes the placeholder as it
-/// is. In base64 Debezium writes null, or stops at a required field, and we write the encoded
+/// is. In base64 Debezium writes null, or stops at a required field. We write the encoded
 /// placeholder.
 fn coded(code: Code, placeholder: &[u8]) -> String {
     let mut out = Vec::new();

@@ -1,8 +1,8 @@
 //! Applies masks: computes the text in place of a value, and in place of null.
 //!
 //! A mask is made once for each column. The row path hands in a value's text and a buffer that is
-//! used again. A hash takes in its salt when the mask is made, so that a row only costs the hashing
-//! of its own value.
+//! used again. A hash takes in its salt when the mask is made. A row then only costs the hashing of
+//! its own value.
 
 use super::literal::Literal;
 use super::rules::{Algorithm, HashRule, Method, Payload};

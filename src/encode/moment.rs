@@ -7,9 +7,9 @@ use super::transcode::{Fault, Tools};
 use crate::table::value::{Days, Interval, IntervalParts, MICROS_PER_DAY, Moment, civil_of};
 use crate::transform::times::{INFINITY_MICROS, NEGATIVE_INFINITY_MICROS};
 
-/// A date as a number of days. Infinite dates are the ends of 32 bits, which sort after and before
-/// every date of Postgres. (Debezium's numbers for them differ between snapshot and stream, and
-/// both lie in the past.)
+/// A date as a number of days. Infinite dates are the ends of 32 bits. These ends sort after and
+/// before every date of Postgres. (Debezium's numbers for infinite dates differ between snapshot
+/// and stream, and both lie in the past.)
 pub(super) fn date_number(days: Days) -> i64 {
     i64::from(match days {
         Days::Finite(days) => days,

@@ -16,8 +16,8 @@ pub struct Note {
 /// The ways in which a field can say less than its column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loss {
-    /// A `numeric` NaN or infinity. A decimal has no such value, so that the field (or the list's
-    /// element) is null.
+    /// A `numeric` NaN or infinity. A decimal has no such value. The field (or the list's element)
+    /// is null.
     NotANumber,
     /// A `timestamp` beyond 64 bits of the field's unit. Microseconds end in the year 294247, and
     /// nanoseconds reach from 1677 to 2262. The field is null.

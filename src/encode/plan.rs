@@ -459,8 +459,8 @@ impl Config {
     }
 
     /// The field that names a table in its keys, and the content of the field. `None` if keys of
-    /// several tables never meet, and for a table without key, whose rows would all have the same
-    /// key.
+    /// several tables never meet. Also `None` for a table without key, because all its rows would
+    /// have the same key.
     fn key_field(&self, table: &Table) -> Option<(String, String)> {
         let reroute = self.rules.reroute.as_ref().filter(|_| !table.key.is_empty())?;
         let own = self.own_topic(&table.name);

@@ -7,8 +7,8 @@ use crate::transform::TransformError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PlanError {
-    /// A part of the topic is not an Avro name, so that the schemas cannot have it in their
-    /// namespace.
+    /// A part of the topic is not an Avro name. The namespace of the schemas cannot hold such a
+    /// part.
     #[error(
         "table {table}: `{part}` cannot be part of an Avro namespace (letters, digits and _, not \
          first a digit); rename it, exclude the table, adjust it by events.schema_names = \
@@ -38,7 +38,7 @@ pub enum PlanError {
         /// The first key column that old rows lack.
         column: String,
     },
-    /// A mode leaves a column of the key out, so that the keys of rows would lack it.
+    /// A mode leaves a column of the key out. The keys of rows would lack this column.
     #[error(
         "table {table}: its key column `{column}` is of type {type_name}, which \
          events.unknown_types = \"{mode}\" leaves out, so rows could not be told apart; write \

@@ -129,7 +129,7 @@ impl Asking<'_> {
                     _ => None,
                 })?;
                 if let Some(named) = answer {
-                    // An empty name would stand for the table's own topic, and a control character
+                    // An empty name would stand for the table's own topic. A control character
                     // would end the route.
                     if named.is_empty() || named.contains(char::is_control) {
                         let (table, column) = (self.table(), BY_EXPRESSION.to_owned());
@@ -139,8 +139,8 @@ impl Asking<'_> {
                 }
             }
             match &self.found {
-                // A row has one topic. The records of the old key would need another topic, so that
-                // the change is refused.
+                // A row has one topic. The change is refused, because the records of the old key
+                // would need another topic.
                 Some(found) if *found != topic => {
                     return Err(EncodeError::RouteDivided { table: self.table() });
                 }

@@ -80,8 +80,8 @@ impl Quarantine {
         &self.table
     }
 
-    /// The key of all of the table's records: its name as a JSON text, so that they lie in one
-    /// partition, in their order.
+    /// The key of all of the table's records: the table's name as a JSON text. With one key, the
+    /// records lie in one partition, in their order.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.key

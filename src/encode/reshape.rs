@@ -81,7 +81,7 @@ impl Planner {
         let key = schema(|shape| &shape.key).map_err(|()| divided("key schemas"))?.cloned();
         let value = schema(|shape| &shape.value).map_err(|()| divided("value schemas"))?.cloned();
         self.checked(&name.to_string(), &topic, key.iter().chain(&value))?;
-        // An error in a script shows in every form, so that any form serves for the check.
+        // Any form serves for the check, because an error in a script shows in every form.
         let frame = Frame::default();
         Compiler { config, table: Some(&original.table) }
             .shaped::<Json>(&shapes, &frame, &frame)?;
@@ -261,7 +261,8 @@ const TOMBSTONES: [(Kind, Kind); 2] =
     [(Kind::Delete, Kind::Tombstone), (Kind::MovedDelete, Kind::MovedTombstone)];
 
 /// Lets a tombstone follow the conditions of its delete. A tombstone has no row that could name its
-/// topic, so that it would otherwise be in a topic that has nothing for it to delete.
+/// topic. Without these conditions, a tombstone would be in a topic that has nothing for it to
+/// delete.
 fn go_with_deletes<T>(
     kinds: &mut [Option<T>],
     deletes: &[Option<Vec<Guard>>],

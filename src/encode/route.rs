@@ -1,8 +1,8 @@
 //! Finds the partition of a record, which is the same each time the record is replayed.
 //!
 //! A key goes to the partition that Java producers and Kafka Connect choose (murmur2 of the key
-//! bytes). Records without a key have a fixed partition for each table, so that they keep their
-//! order. The caller passes the number of partitions that was recorded when the topic was first
+//! bytes). Records without a key keep their order, because each table has a fixed partition for
+//! them. The caller passes the number of partitions that was recorded when the topic was first
 //! used.
 
 /// murmur2 as Kafka's Java client computes it (seed 0x9747b28c, 32 bits, little-endian words).
@@ -11,7 +11,7 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;
-    // Java's length is an int. A key is far below 2 GiB, so that the low 32 bits are the length
+    // Java's length is an int. A key is far below 2 GiB. The low 32 bits are therefore the length
     // that Java uses.
     let mut hash = SEED ^ (bytes.len() as u32);
     let (words, tail) = bytes.as_chunks::<4>();

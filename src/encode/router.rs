@@ -29,8 +29,8 @@ use std::collections::BTreeSet;
 /// come again only in a replay.
 const TIMED_PLANS_MAX: usize = 100;
 
-/// The most plans that the rows of a table may have. A plan takes some kilobytes, and each outline
-/// of a payload has one and a version in the registry.
+/// The most plans that the rows of a table may have. A plan takes some kilobytes. Each outline of a
+/// payload has a plan, and a version in the registry.
 const PLANS_MAX: usize = 10_000;
 
 /// How the rows of one version of a table are routed.
@@ -288,8 +288,8 @@ impl Router {
                     Some(Cell::Unchanged) => before.flatten(),
                     after => after,
                 };
-                // A row has one topic. The records of the old key would need another topic, so that
-                // the change is refused.
+                // A row has one topic. The change is refused, because the records of the old key
+                // would need another topic.
                 if let Some(old) = old
                     && before.is_some_and(|before| before != found)
                     && is_moved(table, old.tuple(), *new)
@@ -361,7 +361,7 @@ impl Router {
         route.strip_suffix(rest).unwrap_or(route)
     }
 
-    /// Whether some rows have the plan of their table, so that this plan has to be complete.
+    /// Whether some rows have the plan of their table. This plan then has to be complete.
     #[must_use]
     pub fn has_own(&self) -> bool {
         let has_own = matches!(self.by, RoutedBy::Content(_) | RoutedBy::Dropped(_));

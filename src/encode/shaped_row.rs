@@ -297,7 +297,7 @@ impl<F: Form> Writer<'_, F> {
     }
 
     /// Writes the names of the fields whose values differ, or of those whose values are the same.
-    /// Values are compared as they are written, so that a masked value differs only if its mask
+    /// Values are compared as they are written. A masked value therefore differs only if its mask
     /// differs.
     fn compared<G: Form>(
         &mut self,

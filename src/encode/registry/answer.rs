@@ -85,7 +85,7 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the error passes by itself, so that the call is repeated with backoff, for ever. Any
+    /// Whether the error passes by itself. The call is then repeated with backoff, for ever. Any
     /// other error waits for a person, and the call is repeated rarely.
     #[must_use]
     pub fn is_passing(&self) -> bool {

@@ -34,8 +34,8 @@ impl Credentials {
         })
     }
 
-    /// Forgets the kept output of a command. Returns true if the secret comes from a command, so
-    /// that the next reading runs the command.
+    /// Forgets the kept output of a command. Returns true if the secret comes from a command. The
+    /// next reading then runs the command.
     pub(super) async fn forget(&self) -> bool {
         match self {
             Credentials::Basic(_, kept) | Credentials::Bearer(kept) if kept.is_kept() => {

@@ -1,20 +1,20 @@
 //! The schema registry's client: from a schema's text to its id, and what a refusal says.
 //!
-//! This is the only part of `encode` that does IO. It knows subjects, schema texts and ids, and it
-//! does not know events, plans or caches. It does not repeat a call, because the caller keeps a
+//! This is the only part of `encode` that does IO. The client knows subjects, schema texts and ids,
+//! but no events, plans or caches. The client does not repeat a call, because the caller keeps a
 //! connection to Postgres alive and decides when to ask again. The variant of an error says what is
 //! needed: `Unavailable` needs another call later, `Refused` a person for this subject, and
 //! `Denied` other credentials or rights. `Broken` says that something answers that is not a
 //! registry, or not as a registry does.
 //!
-//! HTTP is `reqwest`'s. `schema_registry_converter` has a REST layer too, and the demo's consumer
-//! fetches schemas by it. But its errors are sentences without status, error code and the
-//! registry's message, which are needed here. After a refusal (409) or a missing right (401) at one
-//! URL it asks the next one. It treats only 502 and 503 as passing, and it escapes only `/` in a
-//! subject.
+//! HTTP is `reqwest`'s. `schema_registry_converter` has a REST layer too. The demo's consumer
+//! fetches schemas by this layer. But the errors of the layer are sentences without status, error
+//! code and the registry's message. These three are needed here. After a refusal (409) or a missing
+//! right (401) at one URL, the layer asks the next URL. The layer treats only 502 and 503 as
+//! passing. In a subject, the layer escapes only `/`.
 //!
-//! No log line and no error holds a secret. Credentials are read from their source at each call,
-//! and user names and passwords are cut out of URLs at the start.
+//! No log line and no error holds a secret. Credentials are read from their source at each call.
+//! User names and passwords are cut out of URLs at the start.
 
 mod answer;
 mod credentials;
@@ -89,8 +89,8 @@ impl Config {
     }
 }
 
-/// The credentials for the registry. Secrets are read from their source at each call, so a rotated
-/// file is picked up.
+/// The credentials for the registry. Secrets are read from their source at each call. A rotated
+/// file is therefore picked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// There are no credentials, except for those in a URL, which count as `Basic`.
@@ -351,8 +351,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Asks one URL after the other until one answers. A refusal is an answer, too, so that no
-    /// other URL is asked after it.
+    /// Asks one URL after the other until one answers. A refusal is an answer, too. After a refusal
+    /// no other URL is asked.
     ///
     /// If the registry denies access with the output of a command, the command runs once more.
     async fn ask(&self, call: Call<'_>) -> Result<Answer, RegistryError> {
