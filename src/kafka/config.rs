@@ -1,10 +1,10 @@
 //! The configuration of this room, and the librdkafka properties that follow from it.
 //!
 //! The properties come in three layers: our defaults, then the operator's properties under
-//! `[kafka.client]`, then the properties that are pinned because a guarantee rests on them. A
-//! pinned property in the file is refused by [`refuse_pinned`] with a reason, and never overridden
-//! in silence. A password is read from its source (`login`) when a client is made, and only
-//! librdkafka gets it.
+//! `[kafka.client]`, then the properties that are pinned because a guarantee rests on them.
+//! [`refuse_pinned`] refuses a pinned property in the file with a reason. Such a property is never
+//! overridden in silence. A password is read from its source (`login`) when a client is made. Only
+//! librdkafka gets the password.
 
 use crate::table::names::NameList;
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ use crate::secret::system_authorities;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-/// librdkafka's own limits of its queue. They are far above any `limits.memory`, so that the byte
-/// budget alone holds the stream back. A 32-bit number limits the records, and librdkafka's own
-/// maximum limits the KiB.
+/// librdkafka's own limits of its queue. These limits are far above any `limits.memory`. So the
+/// byte budget alone holds the stream back. A 32-bit number limits the records, and librdkafka's
+/// own maximum limits the KiB.
 pub const QUEUE_RECORDS_MAX: usize = 2_147_483_647;
 const QUEUE_KIB_MAX: usize = 2_147_483_647;
 
@@ -27,9 +27,9 @@ const QUEUE_KIB_MAX: usize = 2_147_483_647;
 /// one change can bring its whole chunk of copied rows with it.
 const DELIVERIES_SLACK: usize = 65_536;
 
-/// The largest record that librdkafka accepts, framing included. It equals the Java producer's
-/// `max.request.size`, so that each record that Debezium delivers with its defaults is delivered
-/// here too.
+/// The largest record that librdkafka accepts, framing included. This size equals the Java
+/// producer's `max.request.size`. Each record that Debezium delivers with its defaults is thus
+/// delivered here too.
 const MESSAGE_BYTES_MAX: usize = 1_048_576;
 
 /// The largest batch. It is below a broker's default `max.message.bytes` (1,048,588), which limits
@@ -42,8 +42,8 @@ const BATCH_BYTES_MAX: usize = 1_000_000;
 pub struct Config {
     /// `host:port` of each bootstrap broker; at least one.
     pub brokers: Vec<String>,
-    /// librdkafka properties from the operator, without pinned ones. They may hold passwords, so
-    /// that they are never printed.
+    /// librdkafka properties from the operator, without pinned ones. The properties are never
+    /// printed, because they may hold passwords.
     pub client: BTreeMap<String, String>,
     /// The password or token that a client logs in with, if the properties do not hold it.
     pub login: Login,
@@ -302,9 +302,9 @@ impl Config {
 
     /// Capacity for the channel of delivery reports.
     ///
-    /// It is never less than the number of records that can be unreported at once. So while the
-    /// receiver is not read, the poll thread of one producer fills the channel without waiting, and
-    /// a slow reader cannot hold up librdkafka.
+    /// It is never less than the number of records that can be unreported at once. So the poll
+    /// thread of one producer fills the channel without waiting while the receiver is not read. A
+    /// slow reader cannot hold up librdkafka.
     #[must_use]
     pub fn delivery_capacity(&self) -> usize {
         (self.budget_bytes / RECORD_OVERHEAD_BYTES).min(QUEUE_RECORDS_MAX) + DELIVERIES_SLACK
@@ -324,8 +324,8 @@ impl Config {
     }
 
     /// Keeps batches within a topic's `max.message.bytes`, because the broker refuses a larger
-    /// batch as a whole, and librdkafka does not split a batch. This never raises the limit, and it
-    /// takes effect for the next producer.
+    /// batch as a whole, and librdkafka does not split a batch. The limit is never raised here. A
+    /// lower limit takes effect for the next producer.
     pub fn lower_batch_bytes(&mut self, bytes: usize) {
         if bytes < self.batch_bytes_max() {
             self.client.insert("batch.size".to_owned(), bytes.max(1).to_string());
@@ -357,8 +357,8 @@ impl Config {
     pub(crate) fn for_producer(&self) -> Result<ClientConfig, KafkaError> {
         let mut config = self.base();
         config
-            // One setting serves rate and latency. In 2 ms a few bursts gather, which spares
-            // librdkafka and the broker a third of their requests compared with 1 ms. The goal for
+            // One setting serves rate and latency. In 2 ms a few bursts gather. Compared with 1 ms,
+            // this wait spares librdkafka and the broker a third of their requests. The goal for
             // the latency is 3 ms (p50).
             .set("linger.ms", "2")
             // The metrics read the statistics. They cost librdkafka well below a millisecond.
@@ -403,7 +403,7 @@ impl Config {
     }
 
     /// The error for a client that librdkafka did not make. librdkafka's own words name a property
-    /// only, so that a file that cannot be read is named here by its path.
+    /// only. A file that cannot be read is therefore named here by its path.
     pub(crate) fn no_client(&self, source: rdkafka::error::KafkaError) -> KafkaError {
         let unreadable = FILE_PROPERTIES.into_iter().find_map(|property| {
             let path = self.client.get(property).filter(|path| *path != "probe")?;

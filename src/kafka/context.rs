@@ -129,8 +129,8 @@ impl Asking {
         let asking = Asking { token: config.login.token(), ..Asking::default() };
         let consumer: BaseConsumer<Asking> =
             properties.create_with_context(asking).map_err(|source| config.no_client(source))?;
-        // Metadata requests do not poll, and librdkafka gets the token that it waits for only while
-        // the client is polled.
+        // Metadata requests do not poll. librdkafka gets the token that it waits for only while the
+        // client is polled.
         let deadline = Instant::now() + COMMAND_TIME_MAX + TOKEN_POLL;
         while consumer.context().token.is_some() && Instant::now() < deadline {
             match consumer.context().token_read.lock().ok().and_then(|mut read| read.take()) {
@@ -164,8 +164,8 @@ impl ClientContext for Asking {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, detail: &str) {
-        // The failed call reports the connection failure, so that a log line at level debug is
-        // enough here.
+        // A log line at level debug is enough here, because the failed call reports the connection
+        // failure.
         if facility == "FAIL" {
             if let Ok(mut words) = self.last_words.lock() {
                 *words = Some(in_short(detail).to_owned());
@@ -255,7 +255,7 @@ impl Reporting {
     }
 
     /// Counts a record as sent. This comes before the sending, because the report could otherwise
-    /// be counted first. Only one thread sends, so that plain stores are enough.
+    /// be counted first. Plain stores are enough, because only one thread sends.
     ///
     /// Returns the newest ticket before this one, for [`Reporting::take_back`].
     pub(crate) fn count_sent(&self, ticket: u64) -> u64 {
@@ -335,8 +335,8 @@ impl Reporting {
     /// A record that librdkafka takes for delivered although no broker has said so.
     ///
     /// If a request is refused and the next one of its partition is accepted, librdkafka concludes
-    /// that the broker has the records of both. A broker accepts any sequence number from a
-    /// producer that it does not know in the partition, so that the conclusion can be wrong.
+    /// that the broker has the records of both. The conclusion can be wrong, because a broker
+    /// accepts any sequence number from a producer that it does not know in the partition.
     fn unanswered(&self, ticket: u64) -> Failed {
         if !self.ended.swap(true, Ordering::SeqCst) {
             tracing::warn!(
@@ -377,8 +377,8 @@ impl ClientContext for Reporting {
         if matches!(facility, "FAIL" | "REQTMOUT") {
             self.note_failure();
         }
-        // librdkafka calls it fatal if a producer is closed with requests in flight. A producer
-        // that is being settled sends nothing more, so that this is no error.
+        // librdkafka calls it fatal if a producer is closed with requests in flight. This is no
+        // error, because a producer that is being settled sends nothing more.
         if facility == "FATAL" && self.settling.load(Ordering::SeqCst) {
             tracing::debug!(facility, detail, "librdkafka");
         } else {

@@ -80,14 +80,14 @@ pub enum KafkaError {
         /// The policy that the broker reports.
         found: String,
     },
-    /// The state topic has more than one partition, so that its records have no order.
+    /// The state topic has more than one partition. Its records therefore have no order.
     #[error("state topic `{topic}` has {found} partitions, it must have exactly one")]
     StatePartitions {
         topic: String,
         /// The number of partitions that the broker reports.
         found: i32,
     },
-    /// A record in the state topic is not UTF-8, so that somebody else has written it.
+    /// A record in the state topic is not UTF-8. Somebody else has written this record.
     #[error("state topic `{topic}` holds a record at offset {offset} whose {part} is not text")]
     StateText { topic: String, offset: i64, part: &'static str },
     /// A call did not finish in time. Its effect may still happen.

@@ -25,8 +25,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// How long a question about the topic may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause before another consumer is tried. It is short enough for a person who waits for a
-/// signal, and doubles up to a maximum that burdens no broker and no token endpoint.
+/// The pause before another consumer is tried. The pause is short enough for a person who waits for
+/// a signal. It doubles up to a maximum that burdens no broker and no token endpoint.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 

@@ -2,15 +2,15 @@
 //!
 //! After an unclean stop, the next process starts to read where everything was delivered. A record
 //! of an even earlier process may have landed while nobody watched, because its bytes were held up
-//! in the network. Such a record is newer in the log than the value that replaced it, and a
-//! consumer ends on the old value. Offsets do not show it to a process that has not written yet.
-//! The producer's time stamp does: the record was produced before the last process began, and it
-//! lies after records that the last process wrote.
+//! in the network. Such a record is newer in the log than the value that replaced it. A consumer
+//! then ends on the old value. Offsets do not show such a record to a process that has not written
+//! yet. The producer's time stamp does: the record was produced before the last process began, and
+//! it lies after records that the last process wrote.
 //!
-//! The search reads each partition from the first record of that last process to the end. It is
-//! bounded in records, bytes and time, and it says `Unknown` where it cannot tell. It compares the
-//! clocks of the machines that produced the records, so the caller has to allow for the difference
-//! between them.
+//! The search reads each partition from the first record of that last process to the end. The
+//! search is bounded in records, bytes and time. Where the search cannot tell, it says `Unknown`.
+//! The search compares the clocks of the machines that produced the records. So the caller has to
+//! allow for the difference between these clocks.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Finds out whether a broker's listener speaks TLS or plain text.
 //!
-//! If the configuration names the wrong one, librdkafka only sees a connection that ends, and
-//! cannot say why. `wellspring check` asks here after it could not reach Kafka.
+//! If the configuration names the wrong one of the two, librdkafka only sees a connection that
+//! ends. librdkafka cannot say why. `wellspring check` asks here after it could not reach Kafka.
 
 use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslVerifyMode};
 use std::net::{TcpStream, ToSocketAddrs as _};

@@ -91,8 +91,8 @@ pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
     })
 }
 
-/// The answer to librdkafka if there is no token. librdkafka repeats the answer in its log, so that
-/// no part of it is secret.
+/// The answer to librdkafka if there is no token. No part of the answer is secret, because
+/// librdkafka repeats the answer in its log.
 pub(super) fn no_token(error: &SourceError) -> String {
     let cause =
         std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));

@@ -32,8 +32,8 @@ use crate::ledger::{Generation, Ticket};
 
 /// How long one poll waits. This bounds how late the thread notices that it should stop.
 ///
-/// rdkafka spins through the last millisecond of each poll, so that short polls cost CPU: idle
-/// polls of 50 ms took 1.6 % of a core.
+/// rdkafka spins through the last millisecond of each poll. So short polls cost CPU: idle polls of
+/// 50 ms took 1.6 % of a core.
 const POLL: Duration = Duration::from_millis(500);
 
 // A ticket travels through librdkafka as a pointer-sized number.
@@ -78,11 +78,11 @@ pub enum SendError {
     /// The queue of the sink is full. The record can be sent again after a delivery.
     #[error("the queue is full")]
     QueueFull,
-    /// The record is larger than `message.max.bytes`. The caller measures each record before, so
-    /// that this is only a second check.
+    /// The record is larger than `message.max.bytes`. The caller measures each record before. This
+    /// is only a second check.
     #[error("the record is larger than message.max.bytes")]
     TooLarge,
-    /// A delivery of this producer failed, so that the producer has to be settled and replaced.
+    /// A delivery of this producer failed. The producer has to be settled and replaced.
     #[error("the producer has ended after a failed delivery")]
     Ended,
     /// librdkafka refuses the record or is in its fatal state.
@@ -306,8 +306,8 @@ impl Producer {
                     });
                     return false;
                 }
-                // The row path has already handed this record over, so that the error is reported
-                // as a failed delivery. The producer then accepts nothing more.
+                // The error is reported as a failed delivery, because this record was already
+                // handed over. The producer then accepts nothing more.
                 Err((error, _)) => {
                     self.context().refuse(ticket, error.code());
                     return false;
@@ -452,13 +452,13 @@ impl Drop for Producer {
 }
 
 /// Copies headers into librdkafka's form, and keeps the headers of the last record. Most records
-/// carry the same headers, and librdkafka copies a finished list with half the allocations that
+/// carry the same headers. librdkafka copies a finished list with half the allocations that
 /// building the list takes. Without headers nothing is allocated.
 #[derive(Default)]
 struct LastHeaders {
     parts: Vec<(String, Option<Vec<u8>>)>,
     owned: Option<OwnedHeaders>,
-    /// The token of these headers. The token is kept, so that no other headers get its address.
+    /// The token of these headers. No other headers get the token's address while it is kept.
     token: Option<Arc<()>>,
 }
 

@@ -1,8 +1,9 @@
 //! Reads the newest records of topics, which a process sent after its newest record of progress.
 //!
-//! A process that was killed has sent more than its newest checkpoint says. Both carry the time of
-//! the same clock, so that the time of the checkpoint shows where to begin. The meaning of the
-//! records is not known here. The time of the reading is bounded, and no record is kept.
+//! A process that was killed has sent more than its newest checkpoint says. Records and checkpoint
+//! carry the time of the same clock. The time of the checkpoint therefore shows where to begin. The
+//! meaning of the records is not known here. The time of the reading is bounded, and no record is
+//! kept.
 
 use std::time::{Duration, Instant};
 

@@ -2,8 +2,8 @@
 //!
 //! The meaning of the texts is not known here. A write returns when it is acknowledged. After a
 //! restart the newest value of each key is read back. The file serves sinks that have no topics.
-//! Each write makes a new file beside the old one and renames it, so that a crash leaves the old
-//! file or the new one.
+//! Each write makes a new file beside the old one and renames the new file. A crash thus leaves the
+//! old file or the new one.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -54,8 +54,8 @@ const PARTITION: i32 = 0;
 /// a few kilobytes.
 const QUEUE_KBYTES_MAX: &str = "4096";
 
-/// Segment size of a state topic that we create. Compaction leaves the newest segment alone, so
-/// that each start reads all of that segment.
+/// Segment size of a state topic that we create. Compaction leaves the newest segment alone. Each
+/// start therefore reads all of that segment.
 const SEGMENT_BYTES: &str = "16777216";
 
 type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
@@ -148,7 +148,7 @@ impl StateTopic {
     }
 
     /// Writes several keys in this order, as [`StateTopic::write`] does. Returns when every in-sync
-    /// replica holds all of them. The records are sent together, so that they take one round trip
+    /// replica holds all of them. The records are sent together. All of them take one round trip,
     /// and not one each.
     ///
     /// # Errors

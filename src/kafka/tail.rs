@@ -1,8 +1,8 @@
 //! Reads topics that a person looks at: every partition, from a place that the person names, as the
 //! topic grows.
 //!
-//! No group is joined and nothing is committed, so that a reading leaves no trace and needs no
-//! right on a group. The meaning of the records is not known here. Every call blocks.
+//! A reading leaves no trace and needs no right on a group, because no group is joined and nothing
+//! is committed. The meaning of the records is not known here. Every call blocks.
 
 use super::config::Config;
 use super::context::Asking;
