@@ -107,8 +107,8 @@ pub(super) async fn first_start(
 }
 
 /// Begins again by the standing consent of `always` and `when_needed`: with a new slot and a new
-/// epoch. The checkpoint names the range that was left out. Every table is copied, so that only the
-/// single events of the range are missing.
+/// epoch. The checkpoint names the range that was left out. Only the single events of the range are
+/// missing, because every table is copied.
 pub(super) async fn anew(
     start: &mut Start<'_>,
     server: &SystemIdentity,
@@ -127,7 +127,7 @@ pub(super) async fn anew(
     if seen.state.record.is_none() {
         start.forget_copies(&seen).await?;
     }
-    // Every table is copied, so that none stays detached until it is refused again.
+    // Every table is copied. No table stays detached, unless it is refused again.
     for table in seen.state.detached.keys() {
         start.keeper.write(&Detached::key(&config.slot, table), None).await?;
     }

@@ -267,7 +267,7 @@ pub async fn accept(
     copies: Copies,
 ) -> Result<Option<Repaired>, ConsentError> {
     let CommandContext { sql, mut replication, keeper, mut seen } = connect(config).await?;
-    // Without a halt nothing is changed, so that another process may go on streaming from the slot.
+    // Without a halt nothing is changed. Another process may then go on streaming from the slot.
     let Some(halt) = acceptable(&seen)? else { return Ok(None) };
     idle(config, &seen)?;
     let found = halt.range.unwrap_or(LsnRange { from: Lsn::ZERO, to: Lsn::ZERO });

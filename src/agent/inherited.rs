@@ -5,8 +5,8 @@
 //! opened the hold watches the partitions. If that process is killed too, its successor begins
 //! where everything was delivered. The successor first has to know whether such a record landed
 //! while no process watched. It also has to know where each partition ends now, so that it notices
-//! later arrivals. If either is unknown, the stream is read again from the slot's own position,
-//! which repeats more and misses nothing.
+//! later arrivals. If one of these facts is unknown, the stream is read again from the slot's own
+//! position. Such a reading repeats more and misses nothing.
 
 use super::Config;
 use super::supervise::PipelineError;
@@ -58,8 +58,8 @@ pub(super) async fn look(
         .iter()
         .flat_map(|(topic, count)| (0..*count).map(move |p| (topic.as_str(), p)))
         .collect();
-    // The ends are read first. A record that lands during the search lies after an end, so that
-    // the next process or this one notices it.
+    // The ends are read first. A record that lands during the search then lies after an end. This
+    // process or the next one notices such a record.
     let at_ms = super::runner::unix_nanos() / 1_000_000;
     let mut watched = Watched { format: FORMAT, run: run.to_owned(), at_ms, ends: BTreeMap::new() };
     for ((topic, partition), end) in places.iter().zip(topics.end_offsets(&places).await?) {

@@ -80,7 +80,7 @@ pub struct Carried {
     pub first: bool,
     /// The consistent point of the first copy under way, if its snapshot is still held.
     pub copying_at: Option<Lsn>,
-    /// Late records were found, so that the stream is read again from the slot's own position.
+    /// Late records were found. The stream is read again from the slot's own position.
     pub rewind: bool,
     /// The last stream failed at WAL after this position, because the publication did not exist
     /// when that WAL was written. The next connect judges this failure.

@@ -217,9 +217,9 @@ pub const FILE_NEXT: &str = "check that the file or command that the message nam
 /// Decides what it means that a client of Kafka or the registry cannot be made. The cause is a
 /// file, a password or a setting.
 ///
-/// At the first connection of a process the configuration is most likely wrong, so that the process
-/// ends. Later the same configuration has worked. A file was then most likely being replaced, and
-/// that passes by itself.
+/// At the first connection of a process the configuration is most likely wrong. The process then
+/// ends. Later the same configuration has worked. A file was then most likely being replaced. Such
+/// a failure passes by itself.
 #[must_use]
 pub fn without_client(trouble: Trouble, has_streamed: bool) -> Disposition {
     if has_streamed {

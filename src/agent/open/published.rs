@@ -148,8 +148,8 @@ impl Reading {
     }
 }
 
-/// True if the server has no commit of one of these transactions. The changes of these transactions
-/// are in the server's WAL, so that the ids are those of this server.
+/// True if the server has no commit of one of these transactions. The ids are those of this server,
+/// because the changes of these transactions are in its WAL.
 async fn is_any_undone(sql: &Sql, xids: &BTreeSet<u32>) -> Result<bool, PipelineError> {
     if xids.is_empty() {
         return Ok(false);

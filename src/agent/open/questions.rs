@@ -143,9 +143,9 @@ pub(super) fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
     }
 }
 
-/// Reads publication and tables before continuity is judged. The next look compares with this one,
-/// so that a change after the verdict is found. The error of a failed look is not returned, because
-/// the next look fails in the same way.
+/// Reads publication and tables before continuity is judged. The next look compares with this one.
+/// A change after the verdict is therefore found. The error of a failed look is not returned,
+/// because the next look fails in the same way.
 pub(super) async fn first_look(config: &Config, sql: &Sql) -> Option<Fingerprint> {
     watch::query(sql, &config.publication, |table| config.selection.matches(table), None).await.ok()
 }

@@ -106,8 +106,8 @@ pub(super) async fn record(
         Ok(halted) => PipelineError::Halt(halted.halt()),
         // The next connect finds the halt again.
         Err(_) if proof == Proof::EachConnect => PipelineError::Halt(halt),
-        // A later connect can miss this halt, so that it must not stay in this process alone. The
-        // connect is repeated.
+        // The halt must not stay in this process alone, because a later connect can miss the halt.
+        // The connect is repeated.
         Err(error) => error,
     }
 }

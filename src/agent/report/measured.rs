@@ -62,8 +62,8 @@ impl Reporter {
         self.answers.counters = Statistics::default();
     }
 
-    /// Takes new statistics of librdkafka. Its counters begin anew with each producer, so that ours
-    /// rise by the difference to the last ones.
+    /// Takes new statistics of librdkafka. The counters of librdkafka begin anew with each
+    /// producer. So our counters rise by the difference to the last statistics.
     pub fn kafka(&mut self, now: Statistics) {
         let before = std::mem::replace(&mut self.answers.counters, now);
         let kafka = &self.metrics.kafka;

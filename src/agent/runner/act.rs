@@ -51,8 +51,8 @@ impl Runner {
 
     /// Ends the producer: purges its queue and waits for the requests that are in flight.
     fn settle(&mut self) {
-        // A producer that could not be started has sent nothing, so that there is nothing to wait
-        // for.
+        // There is nothing to wait for, because a producer that could not be started has sent
+        // nothing.
         let Some(sink) = self.outlet.sink.take() else {
             return self.tasks.settling = Some(tokio::spawn(async { Settled { unanswered: 0 } }));
         };

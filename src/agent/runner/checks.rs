@@ -10,8 +10,8 @@ use crate::postgres::Sql;
 use std::sync::Arc;
 
 impl Runner {
-    /// Checks whether the server is going away, because the sentinel's connection ended. A shutdown
-    /// waits for the stream, so that the stream has to close at once.
+    /// Checks whether the server is going away, because the sentinel's connection ended. The stream
+    /// then has to close at once, because a shutdown waits for the stream.
     pub(super) fn probe_server(&mut self) {
         let config = self.config.postgres.clone();
         self.tasks.probing = Some(tokio::spawn(async move {

@@ -136,7 +136,7 @@ impl Runner {
     ) -> PlanningTask {
         let place = Place::Relation(slot, Oid(0));
         let Some((table, shape)) = self.shape_of(slot) else {
-            // A row comes after the announcement of its relation, so that the shape is known.
+            // The shape is known, because a row comes after the announcement of its relation.
             return tokio::spawn(
                 async move { (place, (plan_maker, Ok(plans::Outcome::Unchanged))) },
             );
@@ -326,7 +326,7 @@ impl Runner {
         let Some((table, reply)) = self.tables.detaching.asked.pop_front() else { return };
         let (name, now_ms) = (table.to_string(), unix_nanos() / 1_000_000);
         let Some(detached) = self.tables.detaching.tables.repair(&name, now_ms) else {
-            // The table was repaired meanwhile, so that an ordinary copy follows.
+            // An ordinary copy follows, because the table was repaired meanwhile.
             self.backfills.copies.begin(&table, None, false, now_ms, reply);
             return;
         };
@@ -416,7 +416,7 @@ impl Runner {
     }
 
     /// Ends the repair of an outbox when its changes flow. A copy would send events a second time
-    /// that consumers have, so an operator decides about those in the quarantine.
+    /// that consumers have. So an operator decides about the events in the quarantine.
     fn outbox_repaired(&mut self, name: &str, from: Lsn) -> Granted {
         tracing::info!(
             table = name, %from,

@@ -75,7 +75,7 @@ impl Runner {
     }
 
     /// Ends the process at a halt if `--exit-on-halt` is set. The next start has to find the
-    /// record, so that the end waits for its write, for as long as a stop may take.
+    /// record. So the end waits for the write of the record, for as long as a stop may take.
     pub(super) fn exit_where_halted(&mut self) {
         let is_late = self
             .checks

@@ -1,5 +1,5 @@
-//! The parts of the runner. Each part owns the fields of one subject, so that a method shows by the
-//! part that it names what it may touch.
+//! The parts of the runner. Each part owns the fields of one subject. A method names the part, and
+//! thereby shows which fields the method may touch.
 
 use super::clock::{now, run_id};
 use super::detached::Detaching;
@@ -38,7 +38,7 @@ pub(super) struct Outlet {
     pub routes: Vec<String>,
     pub deliveries: mpsc::Sender<Delivery>,
     /// Batch size in bytes of the next producer, if a topic takes less than our batches. The broker
-    /// refuses a batch in one piece. So nothing is read until the producer is exchanged, and the
+    /// refuses a batch in one piece. So nothing is read until the producer is exchanged. The
     /// exchange waits until nothing is in flight.
     pub smaller_batches: Option<usize>,
     /// Earliest time of the next try to start a producer.

@@ -365,8 +365,8 @@ impl Runner {
         }
     }
 
-    /// Exchanges the producer for one with smaller batches. The exchange waits until nothing is in
-    /// flight, so that nothing is sent twice.
+    /// Exchanges the producer for one with smaller batches. Nothing is sent twice, because the
+    /// exchange waits until nothing is in flight.
     pub(super) fn exchange_producer(&mut self) {
         let (Some(bytes), SinkConfig::Kafka(kafka)) =
             (self.outlet.smaller_batches, &mut self.config.sink)

@@ -1,12 +1,12 @@
 //! Acts on rows of the signal table, and on records of the signal topic.
 //!
-//! A signal acts once. Its copies are recorded before the position of its row is confirmed, and
-//! their records stay until a later position is confirmed. So a replay finds the copies, or a
-//! checkpoint that has passed the row. There is one exception: a copy that was ended before its row
-//! was confirmed begins once more if a crash brings the row again.
+//! A signal acts once. The copies of a signal are recorded before the position of its row is
+//! confirmed. The records of these copies stay until a later position is confirmed. So a replay
+//! finds the copies, or a checkpoint that has passed the row. There is one exception: a copy that
+//! was ended before its row was confirmed begins once more if a crash brings the row again.
 //!
 //! The offset up to which the topic is obeyed is recorded after the copies that its records asked
-//! for. A copy knows the offset of its record, so that the record begins it once.
+//! for. A copy knows the offset of its record. So the record begins the copy once.
 
 use super::Runner;
 use super::clock::unix_nanos;

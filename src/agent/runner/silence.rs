@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The silence after which the server is asked whether our walsender lives. It is twice the longest
-/// status interval, and an update asks for an answer. Together with the probe, a frozen walsender
-/// is recognised within 60 s.
+/// The silence after which the server is asked whether our walsender lives. This silence is twice
+/// the longest status interval. A status update asks for an answer. Together with the probe, a
+/// frozen walsender is recognised within 60 s.
 const SILENCE: Duration = Duration::from_secs(20);
 
 /// The time between two readings of a silent walsender's counters. A transaction that spills shows
@@ -37,13 +37,13 @@ impl Silence {
         *self = Self::new(now);
     }
 
-    /// Notes that we are not reading now, so that the silence begins later.
+    /// Notes that we are not reading now. The silence then begins later.
     pub(super) fn not_reading(&mut self, now: Instant) {
         self.since = now;
     }
 
     /// Notes that the walsender works without sending, as in a huge transaction that spills or is
-    /// filtered. This can take minutes, so that the accepted silence doubles.
+    /// filtered. Such work can take minutes. So the accepted silence doubles.
     pub(super) fn explained(&mut self, now: Instant) {
         self.since = now;
         self.longest *= 2;

@@ -101,7 +101,7 @@ impl Runner {
                 Some(shape) => {
                     (Place::Skip(slot, shape.oid), plan_maker.quarantine(shape, None, None).await)
                 }
-                // A row comes after the announcement of its relation, so that the shape is known.
+                // The shape is known, because a row comes after the announcement of its relation.
                 None => (Place::Skip(slot, Oid(0)), (plan_maker, Ok(plans::Outcome::Unchanged))),
             }
         })

@@ -24,7 +24,7 @@ const SHARE: u32 = 50;
 pub(super) struct Watch {
     /// The last look. Its own findings are told already.
     base: Option<Arc<Fingerprint>>,
-    /// The epoch of `base`. A consent begins a new epoch, and the comparison begins anew.
+    /// The epoch of `base`. A consent begins a new epoch. The comparison then begins anew.
     epoch: u64,
     /// The earliest time of the next look.
     due: Option<tokio::time::Instant>,
@@ -48,8 +48,8 @@ pub(super) struct LookResult {
 }
 
 impl Watch {
-    /// Takes the first look of a connection. Within one epoch the last look stays the base, so that
-    /// the next look also shows what happened while there was no connection.
+    /// Takes the first look of a connection. Within one epoch the last look stays the base. The
+    /// next look then also shows what happened while there was no connection.
     pub(super) fn opened(&mut self, first: Option<Fingerprint>, epoch: u64) {
         if self.base.is_none() || self.epoch != epoch {
             self.base = first.map(Arc::new);
