@@ -76,9 +76,9 @@ impl Core {
     }
 
     /// True if nothing but room keeps frames from being read. A stop lets an open transaction
-    /// continue for half of the stop's patience, so that it need not be sent twice. A pause does
-    /// not wait for the transaction's end: the part that was read is delivered, and is confirmed
-    /// with the rest later.
+    /// continue for half of the stop's patience. The transaction then need not be sent twice. A
+    /// pause does not wait for the transaction's end. The part that was read is delivered, and is
+    /// confirmed with the rest later.
     pub(super) fn wants_frames(&self) -> bool {
         let ending = self.control.stop.is_some_and(|until| {
             !self.place.in_transaction || until.since(self.now) < self.settings.stop_patience / 2
@@ -123,8 +123,8 @@ impl Core {
     /// Notes the begin of a transaction whose commit lies at `commit`.
     ///
     /// # Errors
-    /// The transaction lies beyond the commit that the checkpoint expects, so that none of its
-    /// changes may be sent.
+    /// The transaction lies beyond the commit that the checkpoint expects. None of its changes may
+    /// be sent.
     pub fn begun(&mut self, commit: Lsn) -> Result<(), Halt> {
         if let Some(expected) = self.place.expect
             && commit >= expected.0.end

@@ -1,5 +1,5 @@
 //! How a stream comes to a halt. The changes before the halt are delivered and confirmed. The halt
-//! is recorded before the slot is released, so that the replica that takes the slot next finds it.
+//! is recorded before the slot is released. So the replica that takes the slot next finds the halt.
 
 use super::{Action, Core, Rule, Session};
 use crate::continuity::{Halt, Proof};

@@ -2,8 +2,8 @@
 //! that ends (`docs/internals/producers.md`, rule 2).
 //!
 //! Records of a producer that ended without all its answers may still land in Kafka. Meanwhile the
-//! agent reads, produces and records deliveries as usual. Only the slot stays at the hold's floor,
-//! so that the stream can be read again from there. A hold ends when its time is over and the ends
+//! agent reads, produces and records deliveries as usual. Only the slot stays at the hold's floor.
+//! The stream can then be read again from the floor. A hold ends when its time is over and the ends
 //! of the partitions show that nothing landed late. Each unclean stop opens a hold of its own. The
 //! slot therefore lags by one hold at most, however often a process is killed.
 

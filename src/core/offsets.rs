@@ -36,7 +36,7 @@ const FRESH: Track = Track { highest: -1, next: None, watched: false };
 pub struct Offsets {
     routes: Vec<Vec<Track>>,
     /// True after a topic assigned an already acknowledged offset again. Records below the
-    /// delivered position may be missing then, so that this position stays at the recorded value.
+    /// delivered position may be missing then. So this position stays at the recorded value.
     pub(super) went_back: bool,
 }
 
