@@ -134,7 +134,7 @@ pub struct Checkpoint {
 }
 
 /// A confirm hold. Records of a producer that ended without all its answers may still land until
-/// `until_ms`. The slot stays at `floor`, so that the stream can be replayed from there.
+/// `until_ms`. The slot stays at `floor`. The stream can then be replayed from `floor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// Position at which a replay would start. Nothing above it is confirmed to Postgres while the

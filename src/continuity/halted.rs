@@ -195,7 +195,7 @@ impl Halted {
         }
     }
 
-    /// True if another halt has the same content, so that the record need not be written again.
+    /// True if another halt has the same content. The record then need not be written again.
     #[must_use]
     pub fn says(&self, halt: &Halt, epoch: u64) -> bool {
         (self.reason, self.epoch, &self.table) == (halt.reason, epoch, &halt.table)

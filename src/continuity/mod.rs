@@ -35,8 +35,8 @@ use serde::{Deserialize, Serialize};
 use skipped::Place;
 use std::collections::BTreeMap;
 
-/// The value of a state record. A record that was written empty would be read as a fresh start, so
-/// that a fault here stops the agent.
+/// The value of a state record. A fault here stops the agent, because a record that was written
+/// empty would be read as a fresh start.
 fn text_of(record: &impl Serialize) -> String {
     match serde_json::to_string(record) {
         Ok(text) => text,
@@ -371,7 +371,7 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
     let found = captured.map(|(table, was)| (table, differs(table, was, is(table))));
     let faults: Vec<(&String, Fault)> =
         found.filter_map(|(table, fault)| Some((table, fault?))).collect();
-    // A consent passes every fault, so that the halt names every table. A halt about one table ends
+    // The halt names every table, because a consent passes every fault. A halt about one table ends
     // when that table is excluded.
     let Some((first, (reason, _))) = faults.first() else { return Ok(()) };
     let all: Vec<&str> = faults.iter().map(|(_, (_, detail))| detail.as_str()).collect();

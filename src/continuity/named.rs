@@ -2,8 +2,8 @@
 //! recorded.
 //!
 //! This file is pure. The stream announces a relation under the name and the oid of its time. A
-//! look at the catalog and a connect see the present only, so that a name that was taken back while
-//! no agent ran shows in the stream alone.
+//! look at the catalog and a connect see the present only. So a name that was taken back while no
+//! agent ran shows in the stream alone.
 
 use super::skipped::Place;
 use super::{Halt, Reason};

@@ -27,8 +27,8 @@ impl Resume {
     }
 
     /// Highest position that may be confirmed to the server before `expect` has come. Changes that
-    /// are left out are in Kafka only if the server has the history of the checkpoint, so the slot
-    /// stays where it is until that is proven.
+    /// are left out are in Kafka only if the server has the history of the checkpoint. So the slot
+    /// stays where it is until this history is proven.
     #[must_use]
     pub fn confirmable_unproven(&self, slot: Lsn) -> Lsn {
         if self.leaves_out { slot } else { Lsn::MAX }
@@ -68,9 +68,9 @@ impl Beyond {
 /// stored.
 ///
 /// If the slot lies exactly at the checkpoint's `confirmed`, the server has stored what the
-/// checkpoint says, and it begins at `delivered`. If the slot lies below, the server must show that
-/// its history is the same: the newest delivered commit has to come again, and only the changes up
-/// to that commit are left out.
+/// checkpoint says. The connection then begins at `delivered`. If the slot lies below, the server
+/// must show that its history is the same. The newest delivered commit then has to come again. Only
+/// the changes up to that commit are left out.
 ///
 /// `None` where all changes from the slot's confirmed position on must be sent: on another
 /// timeline, after a late record was found, and where nothing was delivered beyond the slot or no
