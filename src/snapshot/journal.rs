@@ -1,11 +1,11 @@
 //! The parts of a first copy that survive a restart, as records of the state topic. Pure: text in,
 //! text out.
 //!
-//! The key `copy/<slot>` holds the tables to be copied, and is written before the first row. A key
-//! `copied/<slot>/<epoch>/<namespace.name>` holds the outcome of one table, and is written after
-//! the delivery of its last row. A table without an outcome is still to be copied: only a part of
-//! it may be in Kafka. The key holds the epoch, so that removing the record of an earlier copy
-//! cannot remove the record of this one.
+//! The key `copy/<slot>` holds the tables to be copied. This record is written before the first
+//! row. A key `copied/<slot>/<epoch>/<namespace.name>` holds the outcome of one table. That record
+//! is written after the delivery of the table's last row. A table without an outcome is still to be
+//! copied: only a part of it may be in Kafka. The key of an outcome holds the epoch. So removing
+//! the record of an earlier copy cannot remove the record of this copy.
 
 use crate::lsn::Lsn;
 use crate::reason::CopyReason;
@@ -64,7 +64,7 @@ impl Left {
         self.reason == reason.code()
     }
 
-    /// True if a backfill copies the table, so that nobody has to act.
+    /// True if a backfill copies the table. Nobody then has to act.
     #[must_use]
     pub fn is_owed(&self) -> bool {
         self.is_of(CopyReason::CopyRewritten) || self.is_of(CopyReason::CopyPostponed)

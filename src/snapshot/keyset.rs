@@ -1,9 +1,9 @@
 //! The SQL of a chunk: it selects the next rows of a table in the order of its key, or the rows of
 //! given keys.
 //!
-//! Pure text. Only the server compares ranges, so that keys of all types, collations and
-//! combinations of columns work. Values of keys go back to the server as the untyped text that it
-//! sent, and take the type of the column that they are compared with. Here keys are only compared
+//! Pure text. Only the server compares ranges. So keys of all types, collations and combinations of
+//! columns work. Values of keys go back to the server as the untyped text that the server sent.
+//! Such a value takes the type of the column that it is compared with. Here keys are only compared
 //! for equality, by their texts.
 
 use crate::postgres::publication::quoted;

@@ -3,8 +3,8 @@
 //! The marks are Debezium's, in its precedence: `last` for the last row of the copy, `first` for
 //! the first row of the first table (no row has it if that table is empty), then last and first of
 //! each table. A row is known to be the last only when no row follows. So the last row of each
-//! piece is held back until the next piece or the end of its table, and the last row of a table
-//! until a row of another table or the end of the copy.
+//! piece is held back until the next piece or the end of its table. The last row of a table is held
+//! back until a row of another table or the end of the copy.
 
 use crate::change::Marker;
 use std::collections::VecDeque;
@@ -79,7 +79,7 @@ impl Markers {
         }
     }
 
-    /// Holds back the last row of a piece. It is copied, so that the piece can be dropped.
+    /// Holds back the last row of a piece. The row is copied. The piece can then be dropped.
     pub fn hold(&mut self, table: usize, line: &[u8]) {
         if let Some(table) = self.tables.get_mut(table) {
             table.held = Some(line.to_vec());
@@ -97,8 +97,8 @@ impl Markers {
         if self.tables.iter().all(|table| table.finished) {
             self.release_candidate(Marker::Last);
         } else if self.tables.iter().any(|table| !table.finished && table.held.is_some()) {
-            // A held row of another table comes after the candidate, so that the candidate is not
-            // the last row of the copy.
+            // The candidate is not the last row of the copy, because a held row of another table
+            // comes after the candidate.
             self.release_candidate(Marker::LastInTable);
         }
     }

@@ -2,8 +2,8 @@
 //! Nothing here does IO.
 //!
 //! A table is read part by part: itself, or the leaves of its partition tree. Name, columns and
-//! filter are those of the publication, so that the copied rows are those that the stream would
-//! have sent.
+//! filter are those of the publication. So the copied rows are the rows that the stream would have
+//! sent.
 
 use super::Config;
 use super::ranges::Range;
@@ -25,8 +25,8 @@ pub struct Plan {
 pub struct TablePlan {
     /// Name of the published table, which also names its topic.
     pub name: TableName,
-    /// The shape that the stream gives in its Relation message, so that copied and streamed rows
-    /// use one plan.
+    /// The shape that the stream gives in its Relation message. Copied and streamed rows thus use
+    /// one plan.
     pub shape: RelationShape,
     /// Relations that hold the rows. A query of the operator is read instead of them.
     pub parts: Vec<Part>,

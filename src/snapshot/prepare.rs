@@ -15,8 +15,8 @@ use crate::table::TableName;
 use crate::table::typed::{in_sql, snapshot_of};
 use std::time::Duration;
 
-/// How long to wait for the lock of a table. Other sessions queue behind us meanwhile, so that the
-/// wait must not be long. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
+/// How long to wait for the lock of a table. The wait must not be long, because other sessions
+/// queue behind us meanwhile. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The next step for a table that a backfill copies.

@@ -4,13 +4,13 @@
 //! Without a key, nothing shows that a streamed change and a copied row belong to the same row. So
 //! the rows are read under a snapshot whose place in the WAL is known: the consistent point of a
 //! temporary slot. They are sent while the stream stands at that point. Every commit before the
-//! point was sent and is in the snapshot. Every commit after it is not in the snapshot, and its
-//! changes follow the rows (`docs/internals/copies.md`).
+//! point was sent and is in the snapshot. No commit after the point is in the snapshot. The changes
+//! of such a commit follow the rows (`docs/internals/copies.md`).
 //!
-//! The server's insert position is noted before the slot is requested, so that the point lies at or
-//! beyond it. Until the point is known, the stream stops before the first change of the table that
-//! commits at or beyond the noted position, because that change may lie beyond the point. Other
-//! tables go on up to there.
+//! The server's insert position is noted before the slot is requested. So the point lies at or
+//! beyond this position. Until the point is known, the stream stops before the first change of the
+//! table that commits at or beyond the noted position, because that change may lie beyond the
+//! point. Other tables go on up to there.
 //!
 //! Laws, tried below against every order of events:
 //! - When the first row is sent, all changes of the table that commit before the point are sent,

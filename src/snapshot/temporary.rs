@@ -1,9 +1,10 @@
 //! The session of a standstill: it notes a position, creates a temporary slot, imports its
 //! snapshot, and reads the rows of a whole table.
 //!
-//! It reports events and decides nothing; `standstill` decides when rows may be sent. The slot
-//! lives only until its snapshot is imported, so that it keeps no WAL for the length of the copy.
-//! Rows go through one bounded queue, so that the server sends no faster than the loop takes them.
+//! The session reports events and decides nothing. `standstill` decides when rows may be sent. The
+//! slot lives only until its snapshot is imported. So the slot keeps no WAL for the length of the
+//! copy. Rows go through one bounded queue. So the server sends no faster than the loop takes the
+//! rows.
 
 use super::plan::{Plan, TablePlan};
 use super::ranges::Range;
@@ -70,8 +71,8 @@ pub enum Failure {
     /// Transactions wrote for longer than the creation of the slot may wait.
     #[error("transactions that write: {0}")]
     Writers(String),
-    /// The table was rewritten, truncated or dropped before it was locked, so that the snapshot
-    /// does not show its rows.
+    /// The table was rewritten, truncated or dropped before it was locked. The snapshot then does
+    /// not show its rows.
     #[error("a rewrite of the table, which came between snapshot and lock")]
     Rewritten,
     /// The publication does not have the table.
@@ -99,8 +100,8 @@ impl Temporary {
     /// Starts the copy on the current runtime.
     #[must_use]
     pub fn start(order: Order) -> Self {
-        // One piece waits while the one before is sent, so that the server sends no faster than the
-        // loop takes pieces.
+        // One piece waits while the one before is sent. So the server sends no faster than the loop
+        // takes pieces.
         let (tell, told) = mpsc::channel(1);
         let (go, may_go) = oneshot::channel();
         let task = tokio::spawn(async move {
@@ -254,8 +255,8 @@ async fn writers(config: &postgres::Config) -> Result<String, PgError> {
     Ok(blockers.iter().take(8).map(words).collect::<Vec<_>>().join(", "))
 }
 
-/// A name of this pipeline and this session. The slot of a lost session can live on for a moment,
-/// so that no name may be used twice.
+/// A name of this pipeline and this session. No name may be used twice, because the slot of a lost
+/// session can live on for a moment.
 fn slot_name(of: &str, backend_pid: i32) -> String {
     let kept: String = of.chars().take(NAME_BYTES_MAX).collect();
     format!("{kept}_copy_{backend_pid}")

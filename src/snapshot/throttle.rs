@@ -6,12 +6,13 @@
 //! since copies began. A standby that is behind on purpose (`recovery_min_apply_delay`) does not
 //! count for that alone.
 //!
-//! Backfills slow down with both. The stream moves on while they rest, and so frees room. The first
-//! copy and a standstill slow down with the lag only, and not at all while room is short: the slot
-//! cannot move before they end, so that a slower copy would lose the slot.
+//! Backfills slow down with both. The stream moves on while backfills rest, and so frees room. The
+//! first copy and a standstill slow down with the lag only. While room is short, these copies do
+//! not slow down at all. The slot cannot move before such a copy ends, so a slower copy would lose
+//! the slot.
 //!
-//! Laws, tested below: a growing load never raises a share; copies never stop; without knowledge of
-//! the source they run freely.
+//! Laws, tested below: a growing load never raises a share. Copies never stop. Without knowledge of
+//! the source, copies run freely.
 
 /// Room of at least `limit / ROOM_FREE` does not slow copies. The other half of the limit is for an
 /// outage of Kafka.

@@ -138,9 +138,9 @@ pub struct Unseen {
     near: FullXid,
 }
 
-/// Most ids that are listed. Each snapshot removes all but a few, so that the list holds the ids
-/// between two snapshots. It goes into the checkpoint. Above this number only the highest id is
-/// kept, until a snapshot lists which of them still run.
+/// Most ids that are listed. Each snapshot removes all but a few ids. So the list holds the ids
+/// between two snapshots. The list goes into the checkpoint. Above this number only the highest id
+/// is kept, until a snapshot lists which of them still run.
 const EXACT_MAX: usize = 1000;
 
 impl Unseen {

@@ -1,9 +1,9 @@
 //! The readers of the first copy. Each has a session of its own, copies one range after the other
 //! under the holder's snapshot, and hands over the rows in pieces.
 //!
-//! A reader reports that it is free, and gets its next range. Its events go through one bounded
-//! queue, so that the server sends no faster than the loop takes them. The loss of a reader does
-//! not end the copy, because the holder keeps the snapshot.
+//! A reader reports that it is free, and gets its next range. The events of a reader go through one
+//! bounded queue. So the server sends no faster than the loop takes these events. The loss of a
+//! reader does not end the copy, because the holder keeps the snapshot.
 
 use crate::postgres::copies::{CopySession, Piece};
 use crate::postgres::{Config, PgError, holder};
