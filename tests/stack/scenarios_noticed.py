@@ -69,6 +69,7 @@ CASES = [
 class Noticed:
     def __init__(self, world):
         self.world, self.pg, self.seconds = world, world.postgres(15), {}
+        self.accepted = set()  # `since_ms` of the halts that were accepted
         self.names = {case.name: "c_" + case.name for case in CASES}
         tables = [("apart." if "apart." in case.table else "public.") + self.names[case.name] for case in CASES]
         self.publication = "create publication %s for table %s with (publish_via_partition_root)" % (
@@ -143,7 +144,7 @@ class Noticed:
         if case.mend:
             self.run(self.text(case.mend, case))
         if status["phase"] == "halted":
-            self.accept()
+            self.accept(status)
         elif case.copies:
             code, said = self.agent.command("snapshot", "public." + name)
             assert code == 0, said
@@ -152,16 +153,20 @@ class Noticed:
         is_copied = status["phase"] == "halted" or case.copies
         self.world.until("%s is mended" % case.name, lambda: self.mended(target, "public." + name, is_copied), 120)
 
-    def accept(self):
+    def accept(self, status):
+        """Accepts the halt of `status` once. An agent that has read the consent holds the slot, and `accept` refuses."""
+        if status["since_ms"] in self.accepted:
+            return
         code, said = self.agent.command("slot", "accept", "--copy")
         assert code == 0, said
+        self.accepted.add(status["since_ms"])
 
     def mended(self, target, table, is_copied):
         """The stream has passed the target, and the copies have ended."""
         status = self.agent.status()
         if (status.get("phase"), status.get("reason")) == ("halted", "publication_absent"):
             # The WAL from before the new publication is judged when it comes, and needs a consent of its own.
-            self.accept()
+            self.accept(status)
         if status.get("phase") != "streaming" or lsn(status["lsn"]["delivered"]) < target:
             return False
         states = {window["table"]: window["state"] for window in status["windows"]}
