@@ -38,8 +38,8 @@ pub(super) struct Channel {
     pub(super) private: bool,
 }
 
-/// Reads the password from its source now. A command is not run here: `session` has run it before,
-/// because it may take longer than a login.
+/// Reads the password from its source now. A password command is not run here: `session` has run it
+/// before the login, because it may take longer than a login may.
 pub(super) fn password(source: Option<&Source>) -> Result<Secret, Refusal> {
     source.map_or(Err(Refusal::NoPassword), |source| secret::read(source).map_err(Refusal::Source))
 }
@@ -70,7 +70,7 @@ pub(super) fn md5(
     Ok(Secret::new(md5_hash(user.as_bytes(), password.reveal().as_bytes(), salt)))
 }
 
-/// Whether going on without binding is allowed.
+/// Whether the login may go on without channel binding; otherwise the reason why not.
 pub(super) fn unbound(channel: &Channel) -> Result<(), Refusal> {
     match channel.binding {
         ChannelBinding::Disable | ChannelBinding::Prefer => Ok(()),
@@ -175,7 +175,7 @@ impl Scram {
 /// server could keep the library computing for ever.
 const ITERATIONS_MAX: u64 = 100_000;
 
-/// The `i=` of a server-first message.
+/// The number of iterations (`i=`) in the server-first message of SCRAM.
 fn iterations(data: &[u8]) -> Option<u64> {
     std::str::from_utf8(data)
         .ok()?

@@ -21,14 +21,14 @@ const READ: &str = "read the catalog's facts of relation";
 /// has no limit.
 const DOMAINS_DEEP_MAX: usize = 64;
 
-/// Reads columns, keys and types of each relation, each as one JSON array. A relation that is gone
-/// has no row.
+/// Reads columns, keys and types of each relation, each as one JSON array. For a relation that is
+/// gone, the arrays are empty.
 ///
 /// A NOT NULL that was never validated (18 on) does not hold for old rows, so it does not count. A
-/// true array is recognised by its output function, because `int2vector` counts as an array and
-/// prints in another form. `pg_get_expr` gets no relation, because a default names no columns. With
-/// a relation, `pg_get_expr` would lock it from 17 on. The lock would wait for a session that
-/// alters or rewrites the relation.
+/// true array type is recognised by its output function, because `int2vector` has the category of
+/// arrays and prints in another form. `pg_get_expr` gets no relation, because a default names no
+/// columns. With a relation, `pg_get_expr` would lock it from 17 on. The lock would wait for a
+/// session that alters or rewrites the relation.
 const FACTS: &str = "
 SELECT wanted.oid AS relation, facts.* FROM unnest($1::oid[]) AS wanted(oid) CROSS JOIN LATERAL (
 WITH RECURSIVE attribute AS (
@@ -118,7 +118,7 @@ impl JsonType {
 /// Reads the present facts of a relation. They are empty if the relation is gone.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError> {
     let facts = facts_of(sql, &[relation]).await?.remove(&relation);
     facts.ok_or_else(|| PgError::Answer { call: READ, object: relation.to_string(), field: "row" })

@@ -33,7 +33,7 @@ pub struct Config {
     /// The source of the password, which is read again at each connect. Without a source, the
     /// server has to let us in without a password.
     pub password: Option<Source>,
-    /// TLS over TCP. A Unix socket has no TLS, whatever this says.
+    /// The TLS of a TCP connection. A Unix socket has no TLS, whatever `tls` says.
     pub tls: Tls,
     /// The kind of server that is accepted.
     pub target: TargetSession,
@@ -191,7 +191,8 @@ impl Default for Keepalive {
     }
 }
 
-/// One place where a server listens. Prints as `name:port`.
+/// One place where a server listens. A TCP host prints as `name:port`, and a Unix socket as its
+/// path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
     /// A name or address, and a port.
@@ -239,7 +240,8 @@ impl fmt::Display for Host {
 pub enum SslMode {
     /// TLS is not used. Rows and the SCRAM exchange travel in the clear.
     Disable,
-    /// TLS is used with any server that answers.
+    /// TLS is used with any server that answers. With an `sslrootcert`, the chain is checked as
+    /// under `VerifyCa`.
     Require,
     /// TLS is used with a server whose certificate a trusted authority has signed.
     VerifyCa,
@@ -248,7 +250,7 @@ pub enum SslMode {
 }
 
 impl SslMode {
-    /// libpq's word for it.
+    /// The value of libpq's `sslmode` for this mode.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -278,7 +280,8 @@ impl SslMode {
 /// How TLS begins (`sslnegotiation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SslNegotiation {
-    /// The server is asked for TLS first, in the clear. Every version understands that.
+    /// An unencrypted message asks the server for TLS first. Every version understands this
+    /// message.
     Postgres,
     /// TLS begins at once, with ALPN. This saves one round trip and sends nothing in the clear. It
     /// needs Postgres 17 or later.
@@ -286,7 +289,7 @@ pub enum SslNegotiation {
 }
 
 impl SslNegotiation {
-    /// libpq's word for it.
+    /// The value of libpq's `sslnegotiation` for this way to begin TLS.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -302,7 +305,8 @@ impl SslNegotiation {
 pub enum ChannelBinding {
     /// SCRAM-SHA-256 is used without binding, even if the server offers SCRAM-SHA-256-PLUS.
     Disable,
-    /// The exchange is bound if server and channel offer that.
+    /// The exchange is bound to the TLS channel if the server offers that and the channel has data
+    /// for it.
     Prefer,
     /// The login fails if the exchange cannot be bound.
     Require,
@@ -323,7 +327,7 @@ pub enum TargetSession {
 }
 
 impl TargetSession {
-    /// libpq's word for it.
+    /// The value of libpq's `target_session_attrs` for this kind of server.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

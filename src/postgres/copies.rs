@@ -16,16 +16,16 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// A piece is handed out when it has this size. That is some 1000 rows of a common size. Handing
-/// over a piece then costs next to nothing per row. The pieces of several workers are small beside
-/// the byte budget. A single larger row makes a larger piece.
+/// The size in bytes at which a piece is handed to the caller. That is some 1000 rows of a common
+/// size. Handing over a piece then costs next to nothing per row. The pieces of several workers are
+/// small beside the byte budget. A single larger row makes a larger piece.
 const PIECE_BYTES: usize = 128 * 1024;
 
-/// The longest wait for the answer to a statement. Such a statement waits only for locks, which
-/// have a limit of their own.
+/// The longest wait for the answer to a statement that is not a COPY. Such a statement waits only
+/// for locks, which `lock_timeout` limits.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a goodbye may take.
+/// The longest wait while [`CopySession::close`] sends its Terminate message.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Whole rows in COPY's text format, in the order in which they came.
@@ -72,7 +72,7 @@ impl Piece {
 pub struct ResultColumn {
     /// The server's label of the column, which need not be unique.
     pub name: String,
-    /// `pg_type.oid` as RowDescription has it: for a domain, that of its base type.
+    /// `pg_type.oid` as RowDescription has it. For a domain this is the oid of the base type.
     pub type_oid: Oid,
 }
 
@@ -91,13 +91,13 @@ impl CopySession {
         Ok(CopySession { session: Session::open(config, Purpose::Copy, suffix).await? })
     }
 
-    /// The server process of this session.
+    /// Process id of the server process of this session.
     #[must_use]
     pub fn backend_pid(&self) -> i32 {
         self.session.backend_pid
     }
 
-    /// As in `server_version_num`: 150018 is 15.18.
+    /// The server's version as in `server_version_num`: 150018 is 15.18.
     #[must_use]
     pub fn server_version(&self) -> u32 {
         self.session.version
@@ -107,7 +107,7 @@ impl CopySession {
     /// value as Postgres prints it.
     ///
     /// # Errors
-    /// The connection's; `Server` if a statement fails; `Timeout` after 60 s.
+    /// An error of the connection; `Server` if a statement fails; `Timeout` after 60 s.
     pub async fn query(
         &mut self,
         call: &'static str,
@@ -126,7 +126,7 @@ impl CopySession {
     /// it. A text with more than one statement is refused.
     ///
     /// # Errors
-    /// The connection's; `Server` with the server's objection; `Timeout` after 60 s.
+    /// An error of the connection; `Server` with the server's objection; `Timeout` after 60 s.
     pub async fn columns_of(
         &mut self,
         object: &str,
@@ -183,7 +183,8 @@ impl CopySession {
     /// Starts a `COPY ... TO STDOUT` of any length. [`CopySession::next`] returns its rows.
     ///
     /// # Errors
-    /// The connection's; `Server` if the statement is refused, and the session can be used again.
+    /// An error of the connection; `Server` if the statement is refused. After `Server` the session
+    /// can be used again.
     pub async fn begin(&mut self, object: &str, sql: &str) -> Result<(), PgError> {
         self.session.ask(CALL, sql).await?;
         loop {
@@ -206,8 +207,8 @@ impl CopySession {
     /// The next rows of the last COPY that was started. `None` when it is complete.
     ///
     /// # Errors
-    /// The connection's; `Server` if the statement fails half-way, and the session can be used
-    /// again.
+    /// An error of the connection; `Server` if the statement fails half-way. After `Server` the
+    /// session can be used again.
     pub async fn next(&mut self, object: &str) -> Result<Option<Piece>, PgError> {
         let mut piece = Piece { bytes: Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4), rows: 0 };
         loop {
@@ -247,7 +248,8 @@ impl CopySession {
         }
     }
 
-    /// Waits until the session ends, and returns the reason. Messages before that are ignored.
+    /// Waits until the session ends, and returns the reason. Messages other than an error are
+    /// ignored.
     pub async fn ended(&mut self) -> PgError {
         loop {
             match self.session.message("hold the session").await {
@@ -270,7 +272,8 @@ impl CopySession {
             tokio::time::timeout(CLOSE_LIMIT, self.session.send(&goodbye, "end the session")).await;
     }
 
-    /// Reads on to the end of a statement that failed, so that the session can be used again.
+    /// Reads on to the end of the answer to a statement that failed, so that the session can be
+    /// used again. Returns `error`.
     async fn failed(&mut self, error: PgError) -> PgError {
         if matches!(&error, PgError::Server { source, .. } if source.severity != "ERROR") {
             return error; // FATAL: ReadyForQuery never comes
@@ -282,7 +285,7 @@ impl CopySession {
                     return error;
                 }
                 Ok(_) => {}
-                Err(_) => return error, // what the server said first is the cause
+                Err(_) => return error, // the server's first error is the cause
             }
         }
     }

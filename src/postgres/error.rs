@@ -1,7 +1,7 @@
 //! The errors of calls to a Postgres server, each with its call and object.
 //!
-//! No variant holds a password, a row's value or the text of a query. `agent` decides what a
-//! failure means. Here failures are only told apart.
+//! No variant holds a password, a row's value or the text of a query. This file only distinguishes
+//! failures, and `agent` decides what a failure means.
 
 use crate::postgres::config::Host;
 use crate::secret::{KeyError, SourceError};
@@ -34,14 +34,15 @@ pub enum PgError {
         #[source]
         source: io::Error,
     },
-    /// Socket, TLS, password exchange and greeting took longer than `connect_timeout` together.
+    /// Socket, TLS, password exchange and greeting took longer than `connect_timeout` together, or
+    /// the resolution of the host's name did.
     #[error("connect to {host}: not finished within {} s", limit.as_secs())]
     ConnectTimeout { host: Host, limit: Duration },
-    /// None of several hosts accepted us. [`PgError::sqlstate`] is that of the last host that
-    /// answered.
+    /// None of several hosts or addresses accepted us. [`PgError::sqlstate`] is that of the last
+    /// attempt that has one.
     #[error("no host of the list took the connection")]
     NoHost {
-        /// The hosts' errors in the order of the list.
+        /// The errors of the attempts, in their order.
         #[source]
         attempts: Attempts,
     },
@@ -149,13 +150,14 @@ pub enum PgError {
     Server {
         /// The call that failed.
         call: &'static str,
-        /// The slot, publication, table or database.
+        /// The slot, publication, table or database of the call.
         object: String,
         /// The error that the server sent.
         #[source]
         source: Box<ServerError>,
     },
-    /// The server broke the protocol, or speaks one we do not know.
+    /// The server broke the protocol or speaks one that we do not know, or an earlier call on the
+    /// connection was given up half-way.
     #[error("{call}: {what}")]
     Protocol {
         /// The call that failed.
@@ -163,13 +165,14 @@ pub enum PgError {
         /// The fault, described by tag and length.
         what: String,
     },
-    /// A message longer than `frame_bytes_max`; the connection is of no more use.
+    /// A message is longer than its limit, which is `frame_bytes_max` after the login, or the rows
+    /// of one answer together are longer than theirs. The connection is of no more use.
     #[error(
         "a message of {bytes} bytes exceeds the limit of {bytes_max}; raise the limit of one row's \
          size"
     )]
     FrameTooLong {
-        /// Length of the message with its header.
+        /// Length of the message with its header, or of the rows so far.
         bytes: usize,
         bytes_max: usize,
     },
@@ -181,13 +184,13 @@ pub enum PgError {
         #[source]
         source: io::Error,
     },
-    /// The server closed the connection without a word.
+    /// The server closed the connection without an error message.
     #[error("{call}: the server closed the connection")]
     Closed {
         /// The call that failed.
         call: &'static str,
     },
-    /// No answer within a limit of ours.
+    /// The server did not answer within our limit for the call.
     #[error("{call} `{object}`: no answer within {} s", limit.as_secs())]
     Timeout { call: &'static str, object: String, limit: Duration },
     /// An answer is not of the form that every supported server gives.
@@ -209,7 +212,7 @@ pub enum PgError {
 }
 
 impl PgError {
-    /// The call that an error is of with which the server ends a stream.
+    /// The `call` in the error with which the server ends a stream that has begun.
     pub(super) const STREAM: &'static str = "stream from";
 
     /// The error with which the server ended a stream that had begun.
@@ -221,7 +224,8 @@ impl PgError {
         }
     }
 
-    /// The server's SQLSTATE, where the server gave one.
+    /// The SQLSTATE of an error that the server sent. `None` for an error that the server did not
+    /// send. For [`PgError::NoHost`] it is that of the last attempt that has one.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
@@ -232,22 +236,23 @@ impl PgError {
         }
     }
 
-    /// The server is leaving, or ended this session on an administrator's word: 57P01, 57P02,
-    /// 57P03.
+    /// Whether the server is shutting down, or has ended this session by an administrator's
+    /// command: SQLSTATE 57P01, 57P02 or 57P03.
     ///
-    /// 57P03 is also what a starting server says; both mean: not now.
+    /// A server that is starting sends 57P03, too. In each case a later attempt may succeed.
     #[must_use]
     pub fn is_shutting_down(&self) -> bool {
         matches!(self.sqlstate(), Some("57P01" | "57P02" | "57P03"))
     }
 
-    /// The slot is held by another session (55006): the only lock between two agents.
+    /// Whether another session holds the slot (55006). Nothing but this keeps two agents from
+    /// streaming from one slot.
     #[must_use]
     pub fn is_slot_in_use(&self) -> bool {
         self.sqlstate() == Some("55006")
     }
 
-    /// A `tokio_postgres` error, told apart.
+    /// The variant for an error of `tokio_postgres`: `Server`, `Closed` or `Client`.
     pub(super) fn of_client(
         call: &'static str,
         object: &str,
@@ -267,12 +272,12 @@ impl PgError {
     }
 }
 
-/// One error for each host of a list.
+/// One error for each host or address that was tried.
 #[derive(Debug)]
 pub struct Attempts(pub(super) Vec<PgError>);
 
 impl Attempts {
-    /// The errors, in the order of the list.
+    /// The errors, in the order of the attempts.
     #[must_use]
     pub fn errors(&self) -> &[PgError] {
         &self.0
@@ -298,27 +303,29 @@ impl fmt::Display for Attempts {
 
 impl std::error::Error for Attempts {}
 
-/// An ErrorResponse, without what may quote a row.
+/// An error or a notice of the server, without the texts that may quote a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerError {
-    /// ERROR, FATAL or PANIC.
+    /// `ERROR`, `FATAL` or `PANIC`; for a notice a word such as `WARNING`.
     pub severity: String,
-    /// Five characters, of which two are the class; empty if the server sent none.
+    /// The five characters of the SQLSTATE, of which the first two are the class; empty if the
+    /// server sent none.
     pub sqlstate: String,
     pub(crate) message: String,
-    /// Further detail, where it cannot hold a row's values.
+    /// The detail that the server sent. `None` if the detail might quote a row.
     pub detail: Option<String>,
     /// The hint that the server sent.
     pub hint: Option<String>,
 }
 
 impl ServerError {
-    /// From the wire. Fields that are missing or not UTF-8 are left empty.
+    /// Reads an ErrorResponse. A missing text is left empty, and bytes that are not UTF-8 are
+    /// replaced.
     pub(super) fn of_wire(body: &ErrorResponseBody) -> Self {
         ServerError::of_fields(body.fields())
     }
 
-    /// A notice, which has the form of an error.
+    /// Reads a NoticeResponse, which has the form of an ErrorResponse.
     pub(super) fn of_notice(body: &NoticeResponseBody) -> Self {
         ServerError::of_fields(body.fields())
     }
@@ -360,9 +367,9 @@ impl ServerError {
         .without_values()
     }
 
-    /// Removes the texts that may quote values: those of bad data (class 22, but for 22023, which
-    /// quotes options), of violated constraints (class 23), and those that a function raises itself
-    /// (P0001).
+    /// Removes the texts that may quote values of rows: those of bad data (class 22, except for
+    /// 22023, which quotes options), those of violated constraints (class 23), and those that a
+    /// function raises itself (P0001). Cuts other texts to [`SERVER_TEXT_CHARS_MAX`].
     fn without_values(mut self) -> Self {
         let quotes_values = (self.sqlstate.starts_with("22") && self.sqlstate != "22023")
             || self.sqlstate.starts_with("23")

@@ -1,4 +1,5 @@
-//! Checks the server of a session before anything is asked: version, role, and pinned settings.
+//! Checks the server of a new session before the first query of a caller: its version, whether it
+//! is a primary or a standby, and the pinned settings.
 
 use crate::postgres::config::TargetSession;
 use crate::postgres::error::PgError;
@@ -6,7 +7,8 @@ use crate::postgres::session::Session;
 use crate::postgres::startup;
 
 impl Session {
-    /// Checks the version and the role of the server that let us in.
+    /// Checks the version of the server that let us in, and whether it is of the kind that `target`
+    /// asks for.
     pub(super) fn check_greeting(&mut self, target: TargetSession) -> Result<(), PgError> {
         let host = || self.host.clone();
         let reported = |name: &str| self.parameters.get(name).map_or("", String::as_str);
@@ -38,7 +40,8 @@ impl Session {
         Ok(())
     }
 
-    /// Pins the settings that values and long reads depend on, and proves that they are pinned.
+    /// Pins the settings on which values of rows and long reads depend, and checks that the server
+    /// has taken each of them.
     pub(super) async fn pin(&mut self) -> Result<(), PgError> {
         const CALL: &str = "pin the settings of";
         let pinning = startup::pinning(self.version);

@@ -2,7 +2,8 @@
 //! the server requires that every column of the identity is published.
 //!
 //! A generated column is not published unless the publication says so (18 on). A column list may
-//! leave a column of the identity out, and a row filter may read a column outside of it (15 on).
+//! leave out a column of the identity, and a row filter may read a column that is not in the
+//! identity (15 on).
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -20,18 +21,19 @@ const GENERATED_VERSION: u32 = 180_000;
 /// The first version with column lists and row filters.
 const PARTS_VERSION: u32 = 150_000;
 
-/// One table, or one partition of it, whose UPDATE and DELETE fail while it is published.
+/// A published table, or a partition of one, whose UPDATE and DELETE the publication makes fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Harm {
     /// The published relation: the table itself, or the root above the partition.
     pub root: Oid,
     /// What the server refuses, as a sentence that names table and columns.
     pub what: String,
-    /// SQL and other ways out.
+    /// The SQL that ends the harm, with other ways as comments of SQL.
     pub fix: String,
 }
 
-/// The columns of each leaf below the relations `roots(root)`, and whether its identity has them.
+/// The SQL that lists the columns of each leaf table below the relations in `roots(root)`, and says
+/// whether the replica identity of the leaf has the column.
 const PARTS: &str = "
 leaves AS (
   SELECT r.root, l.oid, l.relreplident::text AS identity, n.nspname::text AS namespace,
@@ -51,11 +53,11 @@ parts AS (
   FROM leaves l
   JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped)";
 
-/// The harm that a new publication of ours would do to these relations. It publishes no generated
-/// column, has no column list and no row filter.
+/// The harm that a new publication of ours would do to these relations. A new publication of ours
+/// publishes no generated column, and has no column list and no row filter.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn of_new(sql: &Sql, relations: &[Oid]) -> Result<Vec<Harm>, PgError> {
     if sql.server_version() < GENERATED_VERSION {
         return Ok(Vec::new());
@@ -76,7 +78,7 @@ pub async fn of_new(sql: &Sql, relations: &[Oid]) -> Result<Vec<Harm>, PgError> 
 /// The harm that a publication does to its tables now.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn of_published(sql: &Sql, name: &str) -> Result<Vec<Harm>, PgError> {
     let mut harms = Vec::new();
     if sql.server_version() < PARTS_VERSION {
@@ -133,8 +135,8 @@ pub async fn of_published(sql: &Sql, name: &str) -> Result<Vec<Harm>, PgError> {
     Ok(harms)
 }
 
-/// The harm of generated columns in the identity. `publication` is `None` if ours is still to be
-/// made.
+/// The harm of generated columns in a replica identity. `publication` is `None` for a publication
+/// of ours that does not exist yet.
 fn generated(asked: SqlCall<'_>, row: &Row, publication: Option<&str>) -> Result<Harm, PgError> {
     let table = TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?);
     let columns: Vec<String> = asked.get(row, "cols")?;
@@ -162,7 +164,7 @@ fn generated(asked: SqlCall<'_>, row: &Row, publication: Option<&str>) -> Result
     Ok(Harm { root, what, fix: fix.join("\n") })
 }
 
-/// The harm of a column list and of a row filter.
+/// The harm that a column list or a row filter of a publication does to one table.
 fn parts(asked: SqlCall<'_>, row: &Row, publication: &str) -> Result<Vec<Harm>, PgError> {
     let table = TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?);
     let left_out: Vec<String> = asked.get(row, "left_out")?;

@@ -3,7 +3,7 @@
 //!
 //! A table that is rewritten between the snapshot and the lock is empty for the snapshot. The
 //! stream does not show the rewrite (`docs/internals/copies.md`). So the table's storage is checked
-//! after the lock. Catalog queries show the state of the snapshot.
+//! after the lock. Catalog queries of the holder see the catalog as of the snapshot.
 
 use crate::lsn::{Oid, PgMicros};
 use crate::postgres::config::Config;
@@ -16,9 +16,9 @@ use std::time::Duration;
 
 /// The begin of every transaction of ours that reads rows. Parallel workers and compilation are
 /// off, because they would take resources from the application. Synchronized scans are off, because
-/// they begin anywhere and rows in the table's order are easier to follow. The lock timeout
-/// replaces the role's default. A lock that cannot be taken in this time is reported with its
-/// table.
+/// they may begin in the middle of a table and rows in the table's order are easier to follow. The
+/// lock timeout replaces the role's default. A lock that cannot be taken in this time is reported
+/// with its table.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off;
 SET LOCAL synchronize_seqscans = off;
@@ -66,10 +66,10 @@ pub struct Part {
     pub name: TableName,
     /// Present number of pages, by the size of the file.
     pub pages: u32,
-    /// Present size in bytes, with values out of line and without indexes.
+    /// Present size in bytes, with the TOAST table and without indexes.
     pub bytes: u64,
-    /// Number of rows by the last ANALYZE, scaled to the present size. `None` if the relation was
-    /// never analysed.
+    /// Estimated number of rows: the `reltuples` of the last VACUUM or ANALYZE, scaled to the
+    /// present size. `None` if there is no estimate.
     pub rows: Option<u64>,
 }
 
@@ -97,11 +97,11 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Imports an exported snapshot. The session that exported it is no longer needed when this
-    /// returns.
+    /// Imports an exported snapshot. When `import` returns, the session that exported the snapshot
+    /// is no longer needed.
     ///
     /// # Errors
-    /// The connection's; `Server` with 22023 or 55000 if the snapshot is gone.
+    /// An error of the connection; `Server` with 22023 or 55000 if the snapshot is gone.
     pub async fn import(config: &Config, snapshot: &str) -> Result<Self, PgError> {
         let mut session = CopySession::connect(config, ":holder").await?;
         begin(&mut session, snapshot).await?;
@@ -123,17 +123,17 @@ impl Holder {
         })
     }
 
-    /// The server process of the holder.
+    /// Process id of the holder's server process.
     #[must_use]
     pub fn backend_pid(&self) -> i32 {
         self.session.backend_pid()
     }
 
-    /// Every table of a publication, by name, as it was at the snapshot. Sizes are the present
-    /// ones.
+    /// Every table of a publication, in the order of names, as the table was at the snapshot. Sizes
+    /// are the present ones.
     ///
     /// # Errors
-    /// The connection's, or `Answer`.
+    /// An error of the connection or of the server, or `Answer` if the result cannot be read.
     pub async fn tables(&mut self, publication: &str) -> Result<Vec<CopyTable>, PgError> {
         tables(&mut self.session, publication, Which::All).await
     }
@@ -142,7 +142,7 @@ impl Holder {
     /// that the relation's storage is still that of the snapshot.
     ///
     /// # Errors
-    /// The connection's. An error that concerns this relation only is the inner result.
+    /// An error of the connection. An error that concerns this relation only is the inner result.
     pub async fn lock(
         &mut self,
         part: &Part,
@@ -170,8 +170,8 @@ impl Holder {
                 .await?;
             return Ok(Err(if gone { Unlocked::Rewritten } else { Unlocked::Refused(error) }));
         }
-        // The first value is of the snapshot, and the second is the present one. If the name
-        // belongs to another table by now, the oid differs.
+        // `relfilenode` is as of the snapshot, and `pg_relation_filenode` is the present file. If
+        // the name belongs to another table by now, the oid differs.
         let sql = format!(
             "SELECT c.relfilenode <> 0 AND c.relfilenode = pg_catalog.pg_relation_filenode(c.oid)
                AND c.oid = pg_catalog.to_regclass({})
@@ -184,7 +184,8 @@ impl Holder {
         Ok(if same { Ok(()) } else { Err(Unlocked::Rewritten) })
     }
 
-    /// The session itself, for a caller that reads in its transaction without other readers.
+    /// The holder's session, for a caller that reads in the holder's own transaction without other
+    /// readers.
     #[must_use]
     pub fn into_session(self) -> CopySession {
         self.session
@@ -194,7 +195,7 @@ impl Holder {
     /// and a text with several statements is refused.
     ///
     /// # Errors
-    /// The connection's.
+    /// An error of the connection.
     pub async fn columns_of(
         &mut self,
         object: &str,
@@ -212,11 +213,11 @@ impl Holder {
         Ok(tried)
     }
 
-    /// Holds the snapshot until `release` is ready. If the server ends the session before, its
-    /// error is returned.
+    /// Holds the snapshot until `release` is ready. If the session ends before, the error of this
+    /// end is returned.
     pub async fn hold(mut self, release: impl Future<Output = ()>) -> Option<PgError> {
         tokio::select! {
-            biased; // 1. who no longer needs it; 2. its end
+            biased; // 1. the release; 2. the end of the session
             () = release => {
                 self.session.close().await;
                 None
@@ -226,8 +227,8 @@ impl Holder {
     }
 }
 
-/// The tables of a publication that are described. A caller that asks before every chunk names its
-/// table. Otherwise each call could measure thousands of tables.
+/// Says which tables of a publication [`tables`] describes. A caller that asks before every chunk
+/// of a table names this table. Otherwise each call could measure thousands of tables.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
     /// Every table of the publication.
@@ -238,11 +239,11 @@ pub enum Which<'a> {
     Called(&'a str),
 }
 
-/// Tables of a publication, by name, as the session's transaction sees them. Sizes are the present
-/// ones.
+/// Tables of a publication, in the order of names, as the session's transaction sees them. Sizes
+/// are the present ones.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn tables(
     session: &mut CopySession,
     publication: &str,
@@ -266,7 +267,7 @@ pub async fn tables(
 /// Begins a reader's transaction under an exported snapshot.
 ///
 /// # Errors
-/// The connection's; `Server` with 22023 or 55000 if the snapshot is gone.
+/// An error of the connection; `Server` with 22023 or 55000 if the snapshot is gone.
 pub async fn begin(session: &mut CopySession, snapshot: &str) -> Result<(), PgError> {
     let sql = format!("{BEGIN} SET TRANSACTION SNAPSHOT {}", escape_literal(snapshot));
     // SET TRANSACTION SNAPSHOT must come before any query, and SET LOCAL is not a query.
@@ -280,7 +281,7 @@ pub async fn begin(session: &mut CopySession, snapshot: &str) -> Result<(), PgEr
 /// holder waits for the readers. A reader that has the lock already is not blocked.
 ///
 /// # Errors
-/// The connection's.
+/// An error of the connection.
 pub async fn lock_all(session: &mut CopySession, parts: &[TableName]) -> Result<bool, PgError> {
     const CALL: &str = "lock tables";
     if parts.is_empty() {
@@ -352,9 +353,9 @@ impl From<JsonTable> for CopyTable {
     }
 }
 
-/// The query has one JSON object for each table. Column lists and filters came with 15. From then
-/// on the server itself says which columns are published, including generated ones if it publishes
-/// them (18).
+/// The query returns one JSON object for each table. Column lists and row filters came with 15.
+/// From 15 on `pg_get_publication_tables` says which columns are published, including generated
+/// ones if the publication has them (18 on).
 fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
     let only = match which {
         Which::All => String::new(),

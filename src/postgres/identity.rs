@@ -13,8 +13,8 @@ use postgres_protocol::escape::escape_identifier;
 use std::time::Duration;
 use tokio_postgres::types::Type;
 
-/// An identity that can be asked for. NOTHING is not among them, because UPDATE of a published
-/// table would fail.
+/// A replica identity that `tables.set_replica_identity` can ask for. NOTHING is not among them,
+/// because UPDATE of a published table would fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// `REPLICA IDENTITY DEFAULT`: the columns of the primary key.
@@ -25,14 +25,14 @@ pub enum Wanted {
     Index(String),
 }
 
-/// An identity for the tables of a pattern.
+/// The replica identity to be set for the tables whose names match a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(crate) tables: NamePattern,
     pub(crate) identity: Wanted,
 }
 
-/// The present identity of a table.
+/// The present replica identity of a table or of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
     /// The table, or a partition of it.
@@ -46,7 +46,7 @@ pub struct Present {
 }
 
 impl Present {
-    /// Whether the table has the wanted identity.
+    /// Whether the table has the wanted replica identity.
     #[must_use]
     pub fn is(&self, wanted: &Wanted) -> bool {
         match wanted {
@@ -57,11 +57,11 @@ impl Present {
     }
 }
 
-/// The identities of a table and of all its partitions, which have identities of their own. The
-/// result is empty if the table is gone.
+/// The replica identities of a table and of all its partitions, which have identities of their own.
+/// The result is empty if the table is gone.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn read(sql: &Sql, relation: Oid) -> Result<Vec<Present>, PgError> {
     const ASK: &str = "
 WITH member AS (
@@ -88,7 +88,7 @@ ORDER BY 1, 2";
         .collect()
 }
 
-/// The statement that gives a table its identity.
+/// The statement that gives a table the wanted replica identity.
 #[must_use]
 pub fn set_sql(table: &TableName, wanted: &Wanted) -> String {
     let identity = match wanted {
@@ -99,7 +99,8 @@ pub fn set_sql(table: &TableName, wanted: &Wanted) -> String {
     format!("ALTER TABLE ONLY {} REPLICA IDENTITY {identity}", quoted(table))
 }
 
-/// Gives a table its identity. Fails if the table's lock cannot be taken within `lock_timeout`.
+/// Gives a table the wanted replica identity. Fails if the table's lock cannot be taken within
+/// `lock_timeout`.
 ///
 /// # Errors
 /// `Server`: 42501 not the owner, 42704 no such index, 42809 an index that cannot be an identity,

@@ -12,8 +12,8 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// Size of the buffer while messages are small. The buffer holds some 600 rows of a common size. A
-/// paced reader then needs one read for each wake-up.
+/// Size of the buffer while messages are small. The buffer holds some 600 rows of a common size.
+/// The agent, which lets bytes gather between two reads, then needs one read for each wake-up.
 pub(super) const ROOM_BYTES: usize = 256 * 1024;
 
 /// The number of reads in a row that need no more than [`ROOM_BYTES`] before a grown buffer
@@ -59,11 +59,11 @@ impl Inbox {
     }
 
     /// The tag of the first unread message, and the range of the message with its tag. `None` until
-    /// the whole message is here.
+    /// the whole message has arrived.
     ///
     /// # Errors
-    /// A length below 4 or above the limit. The message is not taken. So the error comes again at
-    /// each call.
+    /// A length below 4 or above the limit. The message stays in the buffer, so each further call
+    /// returns the error again.
     #[inline]
     pub(super) fn peek(&mut self) -> Result<Option<(u8, Range<usize>)>, PgError> {
         let [tag, a, b, c, d, ..] = *self.unread() else {
@@ -85,9 +85,9 @@ impl Inbox {
         Ok((self.buffered_bytes() >= total).then(|| (tag, self.at..self.at + total)))
     }
 
-    /// Tags and bodies of the whole messages that are here and not taken, in their order. The
-    /// iterator ends before a message that is not whole or that has an impossible length.
-    /// [`Inbox::peek`] reports such a length when it comes to the message.
+    /// Tags and bodies of the whole messages that have arrived and are not taken, in their order.
+    /// The iterator ends before a message that is not whole or that has an impossible length.
+    /// [`Inbox::peek`] reports such a length when that message is the first.
     pub(super) fn ahead(&self) -> impl Iterator<Item = (u8, &[u8])> {
         let mut unread = self.buf.get(self.at..).unwrap_or(&[]);
         std::iter::from_fn(move || {
@@ -120,7 +120,8 @@ impl Inbox {
         bytes
     }
 
-    /// Takes the first whole message out of the buffer, for a parser that owns its bytes.
+    /// Takes the first whole message and returns its tag and a copy of its bytes, for a parser that
+    /// owns them.
     ///
     /// # Errors
     /// As [`Inbox::peek`].
@@ -144,8 +145,8 @@ impl Inbox {
         unread
     }
 
-    /// Reads once. When this is ready, the bytes that arrived are in the buffer. When it is not
-    /// ready, no byte was read.
+    /// Reads once. If the poll is ready, the bytes that arrived are in the buffer. If the poll is
+    /// pending, no byte was read.
     ///
     /// A result of 0 means that the server has closed its side.
     pub(super) fn poll_fill<S: AsyncRead + Unpin>(
@@ -230,8 +231,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: where reads end does not change what is read. Method: every piece size against the
-        /// whole.
+        /// Goal: where reads end does not change which messages are read. Method: messages are fed
+        /// in pieces of a random size, and must come out as they were sent.
         #[test]
         fn messages_are_the_same_for_every_split(
             bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..12),

@@ -4,10 +4,10 @@
 //! in as arguments. Only a call whose name says so changes anything on a server, such as a slot, a
 //! publication or a replica identity. Servers from 14 on are supported.
 //!
-//! `session` opens both kinds of connection (`url`, `config`, `socket`, `tls`, `auth`);
+//! `session` opens every connection, with the help of `url`, `config`, `socket`, `tls` and `auth`.
 //! `replication` and `stream` talk to a walsender. `sql` is an ordinary connection, which
-//! `catalog`, `slot`, `publication` and `preflight` use. `copies` reads rows in bulk, under the
-//! snapshot that `holder` keeps.
+//! `catalog`, `slot`, `publication`, `preflight` and others use. `copies` reads rows in bulk, under
+//! the snapshot that `holder` keeps.
 
 #![cfg_attr(
     not(test),

@@ -15,11 +15,11 @@ const STATUS_BYTES: usize = 1 + 4 + 1 + 3 * 8 + 8 + 1;
 /// The progress that we report to the server. `ledger` and `core` decide its positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandbyStatus {
-    /// Everything up to this position is received.
+    /// Every byte of WAL before this position is received.
     pub write: Lsn,
-    /// The server may forget everything up to this position. 0 leaves the slot alone.
+    /// The server may discard the WAL before this position. 0 leaves the slot's position as it is.
     pub flush: Lsn,
-    /// Everything up to this position is applied.
+    /// Every change before this position is applied.
     pub apply: Lsn,
     /// True to ask for a keepalive in return.
     pub reply: bool,
@@ -28,8 +28,8 @@ pub struct StandbyStatus {
 /// The write buffer of a stream.
 #[derive(Default)]
 pub(super) struct Outbox {
-    /// The update that was handed to the socket at least once. Under TLS the socket may have taken
-    /// its bytes without reporting that.
+    /// The update that is being sent, with the number of its bytes that are sent. It may no longer
+    /// change, because under TLS the socket may have taken bytes without reporting that.
     begun: Option<([u8; STATUS_BYTES], usize)>,
     next: Option<[u8; STATUS_BYTES]>,
     /// True if bytes are written and not yet flushed through the socket.
@@ -45,7 +45,7 @@ impl Outbox {
         self.begun.is_some() || self.next.is_some() || self.unflushed
     }
 
-    /// Sends all updates that are held. If it is pending, the next call sends the rest.
+    /// Sends all updates that are held. If the poll is pending, the next call sends the rest.
     pub(super) fn poll_send<S: AsyncWrite + Unpin>(
         &mut self,
         cx: &mut Context<'_>,

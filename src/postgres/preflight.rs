@@ -1,5 +1,5 @@
-//! Reads the facts about a server that a pipeline needs before it starts, and whether our walsender
-//! is at work.
+//! Reads the facts about a server that a pipeline needs before it starts, who holds a slot, and
+//! whether our walsender is at work.
 //!
 //! This file reads facts only. `check` says what is wrong with them and how to correct it.
 
@@ -39,7 +39,7 @@ pub struct Facts {
     /// `max_slot_wal_keep_size` in bytes. `None` for no limit. A stopped pipeline can then fill the
     /// disk.
     pub slot_keep_bytes_max: Option<u64>,
-    /// `wal_sender_timeout`; None for no limit.
+    /// `wal_sender_timeout`; `None` for no limit.
     pub wal_sender_timeout: Option<Duration>,
     pub(crate) synchronous_standby_names: String,
 }
@@ -75,7 +75,8 @@ impl Facts {
     /// Whether a logical slot can be created and read.
     #[must_use]
     pub fn decoding(&self) -> Decoding {
-        // A slot on a standby changes nothing, because a standby decodes what its primary writes.
+        // A slot on a standby does not turn decoding on, because a standby decodes the WAL that its
+        // primary writes.
         let turns_on =
             self.server_version >= 190_000 && self.wal_level_set == "replica" && !self.in_recovery;
         match self.wal_level.as_str() {
@@ -100,7 +101,7 @@ impl Facts {
 /// Reads settings and rights.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
     let asked = SqlCall { call: "read settings of", object: sql.database() };
     let text = "SELECT
@@ -169,19 +170,19 @@ pub struct TableRights {
     pub name: TableName,
     /// The table's oid. `None` if there is no such table; all rights are then false.
     pub relation: Option<Oid>,
-    /// The right USAGE on the table's schema.
+    /// The right USAGE on the table's namespace.
     pub usage: bool,
     /// The right SELECT on the whole table. Grants on columns do not count, because they do not
     /// permit the LOCK of a copy.
     pub select: bool,
-    /// True for the owner and for members of the owner, which CREATE PUBLICATION needs.
+    /// True if our role owns the table or has the owner's rights, as CREATE PUBLICATION requires.
     pub owner: bool,
 }
 
-/// Rights on tables, in their order.
+/// Reads our role's rights on tables, in the order of `tables`.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRights>, PgError> {
     let asked = SqlCall { call: "read table rights in", object: sql.database() };
     let (namespaces, names): (Vec<&str>, Vec<&str>) =
@@ -213,7 +214,7 @@ pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRi
         .collect()
 }
 
-/// Whether the application's commits wait for a walsender.
+/// Whether the application's commits may wait for the confirmations of a walsender's client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncState {
     /// `async`, `potential`, `sync` or `quorum`. With any state but `async`, commits may wait for
@@ -222,14 +223,14 @@ pub enum SyncState {
     /// The state is hidden, because only roles with `pg_read_all_stats` may see it.
     /// [`names_standby`] decides by the setting instead.
     Hidden,
-    /// There is no such walsender.
+    /// No walsender has the process id that was asked for.
     Gone,
 }
 
-/// `sync_state` of the walsender `pid`.
+/// Reads `sync_state` of the walsender with the process id `pid`.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn sync_state(sql: &Sql, pid: i32) -> Result<SyncState, PgError> {
     let asked = SqlCall { call: "read sync_state of walsender", object: &pid.to_string() };
     let text = "SELECT sync_state::text AS state FROM pg_stat_replication WHERE pid = $1";
@@ -263,13 +264,13 @@ pub fn names_standby(setting: &str, application_name: &str) -> bool {
 /// The session that holds a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotHolder {
-    /// Process id of its backend.
+    /// Process id of the session's backend.
     pub pid: i32,
     /// `application_name` of the session; every role may see it.
     pub application: Option<String>,
-    /// Name of the role.
+    /// Name of the session's role.
     pub user: Option<String>,
-    /// Client address; `None` for a Unix socket, or where our role may not see it.
+    /// Client address; `None` for a Unix socket, or if our role may not see it.
     pub client: Option<String>,
 }
 
@@ -288,7 +289,7 @@ impl fmt::Display for SlotHolder {
 /// The session that holds the slot; `None` if nobody does.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn slot_holder(sql: &Sql, slot: &str) -> Result<Option<SlotHolder>, PgError> {
     let asked = SqlCall { call: "read the holder of slot", object: slot };
     let text = "SELECT s.active_pid AS pid, a.application_name::text AS application,
@@ -305,19 +306,19 @@ pub async fn slot_holder(sql: &Sql, slot: &str) -> Result<Option<SlotHolder>, Pg
     }))
 }
 
-/// Whether a silent walsender is at work.
+/// Signs by which a caller sees whether a walsender that sends nothing is at work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalsenderSigns {
     /// True if the process exists and is a walsender.
     pub alive: bool,
     /// The event that the walsender waits for, if we may see it.
     pub wait_event: Option<String>,
-    /// Counters of the slot. `None` before the walsender has decoded anything.
+    /// Counters of the slot. `None` if there is no such logical slot.
     pub counters: Option<SlotCounters>,
 }
 
-/// Counters of `pg_stat_replication_slots`. If they grow, the walsender works although it sends
-/// nothing yet.
+/// Counters of `pg_stat_replication_slots`. If the counters grow, the walsender works although it
+/// sends nothing yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounters {
     /// Bytes written to disk for transactions that are too large for memory.
@@ -329,7 +330,7 @@ pub struct SlotCounters {
 /// Reads the signs of the walsender `pid` on `slot`. If two readings differ, the walsender works.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn walsender_signs(sql: &Sql, pid: i32, slot: &str) -> Result<WalsenderSigns, PgError> {
     let asked = SqlCall { call: "read the counters of slot", object: slot };
     let text = "SELECT a.pid IS NOT NULL AS alive, a.wait_event::text AS wait_event,

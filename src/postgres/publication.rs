@@ -1,4 +1,4 @@
-//! Reads, creates, extends and drops publications, and tells whose UPDATE a publication would stop.
+//! Reads, creates, extends and drops publications, and finds tables whose UPDATE they make fail.
 //!
 //! This file never creates a publication FOR ALL TABLES and never changes a replica identity. If
 //! the application's UPDATE would fail, an administrator has to run the SQL that prevents that.
@@ -36,7 +36,7 @@ pub struct PublicationRow {
     pub deletes: bool,
     /// `pubtruncate`: TRUNCATE is published.
     pub truncates: bool,
-    /// Every relation whose changes carry the relation's own name, by name.
+    /// Every relation under whose name changes are published, in the order of names.
     pub tables: Vec<PublishedTable>,
 }
 
@@ -85,9 +85,9 @@ pub struct PublishedTable {
     pub name: TableName,
     /// The row that makes the relation a member: `pg_publication_rel.oid` of the relation or of a
     /// root above it, otherwise `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another oid
-    /// means that changes may be missing.
+    /// than before means that changes may be missing.
     pub membership: Oid,
-    /// What old rows carry. For a partitioned table the identities of its partitions count instead.
+    /// The replica identity. For a partitioned table those of its partitions count instead.
     pub identity: ReplicaIdentity,
     /// Ordinary or partitioned, by `pg_class.relkind`.
     pub kind: RelationKind,
@@ -95,8 +95,8 @@ pub struct PublishedTable {
     pub row_filter: bool,
     /// True if only some columns are published (15 on).
     pub column_list: bool,
-    /// True if an UPDATE of the table, or of one of its partitions, fails while updates are
-    /// published, because a replica identity is missing.
+    /// True if the publication makes UPDATE or DELETE fail in the table or in one of its
+    /// partitions, because a replica identity is missing.
     pub update_fails: bool,
 }
 
@@ -109,7 +109,7 @@ pub enum RelationKind {
     Partitioned,
 }
 
-/// A table that could be published.
+/// A table of the database that may be wanted in a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub(crate) relation: Oid,
@@ -119,14 +119,14 @@ pub struct Candidate {
     pub kind: RelationKind,
     /// False for an unlogged table, which cannot be published.
     pub logged: bool,
-    /// What old rows carry.
+    /// The replica identity, which decides what old rows carry.
     pub identity: ReplicaIdentity,
     /// True if the table has a primary key.
     pub primary_key: bool,
-    /// True if the table has a primary key, or a unique index without expressions and predicate,
-    /// either of which can be a record's key.
+    /// True if the table has a primary key, or a valid unique index without expressions and
+    /// predicate. Either can be the key of a record.
     pub usable_key: bool,
-    /// True for a partition, which is published under its root's name if the root is published.
+    /// True for a partition of another table.
     pub is_partition: bool,
     /// SQL that keeps the table's UPDATEs working once it is published: one statement for the
     /// table, or one for each partition that needs one. It is empty if nothing would fail.
@@ -140,8 +140,8 @@ impl Candidate {
         !self.fixes.is_empty()
     }
 
-    /// Whether a publication of ours names this table itself: either roots stand for their
-    /// partitions, or partitions stand for themselves.
+    /// Whether a publication of ours names this table itself. With [`Partitions::Root`] it names no
+    /// partition. With [`Partitions::Leaves`] it names no partitioned table.
     #[must_use]
     pub fn stands_for_itself(&self, partitions: Partitions) -> bool {
         match partitions {
@@ -151,13 +151,13 @@ impl Candidate {
     }
 }
 
-/// The next step if the publication is of a kind that cannot be ours. Such a publication may serve
-/// somebody else.
+/// The next step if the publication is of sequences only, to which no table can be added. Such a
+/// publication may serve somebody else.
 pub const OWN_NAME_NEXT: &str =
     "set postgres.publication to another name: the agent creates that publication";
 
-/// The part that the queries for members and for candidates share: unique indexes, and the
-/// relations without a replica identity that works.
+/// The SQL that the queries for members and for candidates share: unique indexes, and the relations
+/// without a usable replica identity.
 ///
 /// It follows the server's own rule (`RelationGetIndexList`): an invalid, deferred or partial index
 /// does not count.
@@ -202,7 +202,7 @@ fix AS (
 /// Reads the publication `name`. `None` if it does not exist.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn read(sql: &Sql, name: &str) -> Result<Option<PublicationRow>, PgError> {
     let asked = SqlCall { call: "read publication", object: name };
     let knows_except = sql.server_version() >= EXCEPT_VERSION;
@@ -257,10 +257,11 @@ async fn excepted(sql: &Sql, name: &str) -> Result<Vec<Excepted>, PgError> {
         .collect()
 }
 
-/// The query for the relations that `pg_get_publication_tables` returns, each with the nearest row
-/// that made it a member.
+/// The query for the relations that `pg_get_publication_tables` returns, each with the catalog row
+/// that made it a member. If the relation and its ancestors have several, the row of the relation
+/// itself or of the nearest ancestor counts.
 fn members_query(version: u32) -> String {
-    // Schemas, filters and column lists came with 15.
+    // TABLES IN SCHEMA, row filters and column lists came with 15.
     let (filter, columns, by_namespace) = if version >= 150_000 {
         (
             "r.prqual IS NOT NULL",
@@ -272,7 +273,7 @@ fn members_query(version: u32) -> String {
     } else {
         ("false", "false", "")
     };
-    // From 19 on, a row can also say that a table is left out.
+    // From 19 on, a row of `pg_publication_rel` can also say that EXCEPT leaves a table out.
     let member = if version >= EXCEPT_VERSION { "AND NOT r.prexcept" } else { "" };
     format!(
         "{IDENTITIES}
@@ -314,7 +315,7 @@ fn published(asked: SqlCall<'_>, row: &Row) -> Result<PublishedTable, PgError> {
 /// Lists every table of the database by name, without system tables and temporary tables.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn candidates(sql: &Sql) -> Result<Vec<Candidate>, PgError> {
     let asked = SqlCall { call: "list tables of database", object: sql.database() };
     let text = format!(
@@ -446,7 +447,7 @@ pub async fn add(
     sql.run(asked, &text).await
 }
 
-/// The name in the form for SQL: both parts in double quotes.
+/// A table's name in the form for SQL: namespace and name, each in double quotes.
 #[must_use]
 pub fn quoted(table: &TableName) -> String {
     format!("{}.{}", escape_identifier(&table.namespace), escape_identifier(&table.name))
@@ -474,8 +475,8 @@ pub async fn create(
     sql.run(asked, &text).await
 }
 
-/// Returns the pids of the walsenders that stream with a publication now. A walsender whose command
-/// our role may not see is missing.
+/// Returns the pids of the walsenders whose START_REPLICATION command contains a publication's
+/// name. A walsender whose command our role may not see is missing.
 ///
 /// # Errors
 /// An error of the connection, or `Answer` if the result cannot be read.
@@ -491,7 +492,7 @@ pub async fn readers(sql: &Sql, name: &str) -> Result<Vec<i32>, PgError> {
 /// Drops a publication. The tables are left alone.
 ///
 /// # Errors
-/// The connection's; `Server` if our role may not drop the publication.
+/// An error of the connection; `Server` if our role may not drop the publication.
 pub async fn drop(sql: &Sql, name: &str) -> Result<(), PgError> {
     let text = format!("DROP PUBLICATION {}", escape_identifier(name));
     sql.run(SqlCall { call: "drop publication", object: name }, &text).await

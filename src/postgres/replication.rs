@@ -16,12 +16,12 @@ use postgres_protocol::escape::escape_identifier;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// The longest wait for the answer to a command that waits for nothing. It equals the
-/// `statement_timeout` of our SQL sessions.
+/// The longest wait for the answer to any command but CREATE_REPLICATION_SLOT, which waits for
+/// other transactions. It equals the `statement_timeout` of our SQL sessions.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a goodbye may take. It is five bytes into a socket's buffer, which wait only if the
-/// peer has long stopped reading.
+/// The longest wait while [`Replication::close`] sends its Terminate message. The five bytes of
+/// this message wait only if the server has stopped reading and the socket's buffer is full.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// A replication connection to one database, not yet streaming.
@@ -30,20 +30,22 @@ pub struct Replication {
     frame_bytes_max: usize,
 }
 
-/// The answer to IDENTIFY_SYSTEM, which names the cluster and its place in history.
+/// The answer to IDENTIFY_SYSTEM, which names the cluster, its timeline and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemIdentity {
-    /// The cluster's identifier, kept by standbys and restored copies.
+    /// The identifier that initdb gave to the cluster. Its standbys and restored physical backups
+    /// have the same one.
     pub system_id: u64,
-    /// The timeline being written.
+    /// The timeline that a primary writes, or that a standby replays.
     pub timeline: u32,
-    /// The position up to which the server has flushed, or a standby has replayed.
+    /// The position up to which a primary has flushed its WAL. On a standby, it is the position up
+    /// to which WAL was replayed, or was received and flushed, whichever is later.
     pub flushed: Lsn,
-    /// The database connected to.
+    /// Name of the database to which we are connected.
     pub database: String,
 }
 
-/// The end of a timeline in the history of another.
+/// The end of one timeline, as the history file of a later timeline records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimelineSwitch {
     /// The timeline that ended.
@@ -57,7 +59,8 @@ pub struct TimelineSwitch {
 pub struct CreatedSlot {
     /// The consistent point. Every transaction that commits after it is streamed.
     pub consistent_point: Lsn,
-    /// The exported snapshot, valid until the next call on this connection.
+    /// The name of the exported snapshot. Other sessions can import it until the next call on this
+    /// connection.
     pub snapshot: Option<String>,
 }
 
@@ -67,16 +70,16 @@ pub const FAILOVER_SINCE: u32 = 170_000;
 /// The origins whose changes are streamed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// Every change, whether it was made here or replicated from elsewhere.
+    /// Every change, whether it was made on this server or replicated to it.
     #[default]
     Any,
-    /// Only changes that were made here. Changes that replication brought in have an origin of
-    /// their own. The server supports this from 16 on.
+    /// Only changes without a replication origin. Changes that a subscription applies have an
+    /// origin. Servers support this from 16 on.
     None,
 }
 
 impl Origins {
-    /// The first version, as in `server_version_num`, that can tell origins apart.
+    /// The first version, as in `server_version_num`, whose pgoutput takes the option `origin`.
     pub const SINCE: u32 = 160_000;
 }
 
@@ -85,14 +88,15 @@ impl Origins {
 pub struct StartOptions {
     /// A logical slot of this database with the plugin pgoutput.
     pub slot: String,
-    /// The exact name. The server looks the publication up when it decodes, not at the start.
+    /// The exact name of the publication. The server looks it up when it decodes, not at the start.
     pub publication: String,
-    /// Whether logical messages are streamed, too.
+    /// Whether the messages of `pg_logical_emit_message` are streamed, too.
     pub messages: bool,
     /// The origins whose changes are streamed.
     pub origins: Origins,
-    /// The server leaves out commits that end at or below this position. Zero stands for the slot's
-    /// confirmed position, below which the server never begins. The slot itself does not move.
+    /// The server leaves out transactions whose commit record begins below this position. Any
+    /// position below the slot's confirmed position, such as zero, stands for the confirmed
+    /// position. The start does not change the confirmed position of the slot.
     pub from: Lsn,
 }
 
@@ -100,8 +104,9 @@ impl Replication {
     /// Connects, logs in and pins the session's settings.
     ///
     /// # Errors
-    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or
-    /// leaves; `Auth` with 28000 or `Server` with 42501 where the role may not replicate.
+    /// An error of the connection, or a variant of [`PgError`] from `Resolve` to `SettingIgnored`;
+    /// `Server` with 57P03 while the server starts or shuts down; `Auth` with 28000 or `Server`
+    /// with 42501 if the role may not replicate.
     pub async fn connect(config: &Config) -> Result<Self, PgError> {
         let session = Session::open(config, Purpose::Replication, "").await?;
         Ok(Replication { session, frame_bytes_max: config.frame_bytes_max })
@@ -113,7 +118,7 @@ impl Replication {
         self.session.backend_pid
     }
 
-    /// As in `server_version_num`: 150018 is 15.18.
+    /// The server's version as in `server_version_num`: 150018 is 15.18.
     #[must_use]
     pub fn server_version(&self) -> u32 {
         self.session.version
@@ -122,7 +127,7 @@ impl Replication {
     /// The identity of the server, its timeline and database, and how far it has flushed.
     ///
     /// # Errors
-    /// The connection's, or `Answer`.
+    /// An error of the connection or of the server, or `Answer` if the answer cannot be read.
     pub async fn identify_system(&mut self) -> Result<SystemIdentity, PgError> {
         const CALL: &str = "identify";
         let rows = self.command(CALL, "system", "IDENTIFY_SYSTEM").await?;
@@ -143,8 +148,8 @@ impl Replication {
     /// no history.
     ///
     /// # Errors
-    /// The connection's; `Server` with 58P01 if the history file is gone; `Answer` for a file of
-    /// another form.
+    /// An error of the connection; `Server` with 58P01 if the history file is gone; `Answer` if the
+    /// file has another form.
     pub async fn timeline_history(
         &mut self,
         timeline: u32,
@@ -156,8 +161,8 @@ impl Replication {
         let object = timeline.to_string();
         let rows = self.command(CALL, &object, &format!("TIMELINE_HISTORY {timeline}")).await?;
         let answer = |field| PgError::Answer { call: CALL, object: object.clone(), field };
-        // The content column has raw bytes. A history file is ASCII except for its reasons. The
-        // reasons are not read.
+        // The column `content` has the raw bytes of the file. A history file is ASCII except for
+        // the reason at the end of each line, which is not read.
         let [_, Some(content)] = first_row(&rows) else { return Err(answer("content")) };
         history_of(content).ok_or_else(|| answer("content"))
     }
@@ -179,8 +184,8 @@ impl Replication {
         self.created(name, "", "", lock_timeout).await
     }
 
-    /// Like [`Replication::create_slot`], with a slot of which standbys keep a copy. The server has
-    /// to be of [`FAILOVER_SINCE`] or later.
+    /// Like [`Replication::create_slot`], with a slot of which standbys can keep a copy. The server
+    /// has to be of [`FAILOVER_SINCE`] or later.
     ///
     /// # Errors
     /// As [`Replication::create_slot`].
@@ -196,7 +201,7 @@ impl Replication {
     /// [`FAILOVER_SINCE`] or later.
     ///
     /// # Errors
-    /// `Server`: 42704 no such slot, 55006 in use, 55000 it is temporary or the server is a
+    /// `Server`: 42704 no such slot, 55006 in use, 55000 the slot is temporary or the server is a
     /// standby.
     pub async fn alter_to_failover(&mut self, name: &str) -> Result<(), PgError> {
         let sql = format!("ALTER_REPLICATION_SLOT {} (FAILOVER true)", escape_identifier(name));
@@ -256,12 +261,12 @@ impl Replication {
     /// it.
     ///
     /// # Errors
-    /// The connection's; `Server` if the statement fails; `Timeout` after 30 s.
+    /// An error of the connection; `Server` if the statement fails; `Timeout` after 30 s.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
         self.command("query", "the walsender", sql).await
     }
 
-    /// The server's `wal_sender_timeout`, after which it drops a silent client. `None` for no
+    /// Reads `wal_sender_timeout`, the silence after which the server drops a client. `None` for no
     /// limit.
     ///
     /// # Errors
@@ -282,8 +287,8 @@ impl Replication {
     /// Starts streaming. The session holds the slot until the connection ends.
     ///
     /// # Errors
-    /// `Server`: 55006 another session holds the slot, 42704 the slot does not exist, 55000 it is
-    /// invalidated or we cannot decode it.
+    /// `Server`: 55006 another session holds the slot, 42704 the slot does not exist, 55000 the
+    /// slot is invalidated or is of another database.
     pub async fn start(mut self, options: &StartOptions) -> Result<Stream, PgError> {
         // The lock timeout that was set for the creation of the slot must not end the decoding.
         self.command("pin a setting", "lock_timeout", "SET lock_timeout = 0").await?;
@@ -308,8 +313,9 @@ impl Replication {
         ))
     }
 
-    /// Sends a goodbye message, for 1 s at most, and ends the connection. The server logs an error
-    /// if a connection ends without the message. An exported snapshot ends with the connection.
+    /// Sends a Terminate message, for 1 s at most, and ends the connection. Without this message
+    /// the server may log an unexpected end of the connection. An exported snapshot ends with the
+    /// connection.
     pub async fn close(mut self) {
         let mut goodbye = BytesMut::with_capacity(5);
         frontend::terminate(&mut goodbye);
@@ -333,16 +339,17 @@ impl Replication {
     }
 }
 
-/// The START_REPLICATION command. The start position 0/0 stands for the slot's own position: law 2
-/// of ARCHITECTURE.md asks the server where to resume.
-/// Protocol version 1 sends whole transactions, at their commit.
+/// The START_REPLICATION command. The start position 0/0 stands for the slot's confirmed position:
+/// by law 2 of ARCHITECTURE.md the server decides where to resume. With protocol version 1 the
+/// server sends whole transactions, after their commit.
 fn start_command(options: &StartOptions) -> String {
-    // The value is a list of identifiers inside a literal, so the name is quoted twice.
+    // The value of `publication_names` is a list of identifiers inside a literal, so the name is
+    // quoted twice.
     let publication = quote_literal(&escape_identifier(&options.publication));
     let messages = if options.messages { ", messages 'true'" } else { "" };
     let slot = escape_identifier(&options.slot);
     let origin = match options.origins {
-        Origins::Any => "", // the server's default, and unknown before 16
+        Origins::Any => "", // `any` is the default; servers before 16 refuse the option
         Origins::None => ", origin 'none'",
     };
     format!(

@@ -2,8 +2,8 @@
 //!
 //! That library always sends a startup message and logs in before anything else. So its startup
 //! message is discarded here, and the server's greeting is played back to the library. In this way
-//! both kinds of connection share one way of connecting, with one set of TLS, password and error
-//! rules.
+//! replication and SQL connections share one way of connecting, with one set of TLS, password and
+//! error rules.
 
 use crate::postgres::session::Session;
 use crate::postgres::socket::Socket;
@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The session's stream, beginning with a greeting that was already read once.
 pub(super) struct Resumed {
     socket: Socket,
-    /// Messages to be read before the socket's own.
+    /// Messages that the library reads before those of the socket.
     greeting: Vec<u8>,
-    /// How many bytes of the greeting were read. While none is read, the library still writes its
-    /// startup message.
+    /// How many bytes of the greeting the library has read, or 1 after the last. While this is 0,
+    /// the library still writes its startup message.
     read: usize,
 }
 
@@ -38,7 +38,7 @@ impl Resumed {
 }
 
 fn put(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
-    // The greeting's limit bounds the value of a parameter far below the range of the length.
+    // `GREETING_BYTES_MAX` bounds the value of a parameter far below the range of the length.
     let Ok(length) = u32::try_from(body.len() + 4) else {
         unreachable!("a parameter of {} bytes", body.len())
     };
@@ -54,7 +54,7 @@ impl AsyncRead for Resumed {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let rest = this.greeting.get(this.read..).unwrap_or(&[]); // once all is read
+        let rest = this.greeting.get(this.read..).unwrap_or(&[]); // empty after the last byte
         if rest.is_empty() {
             return Pin::new(&mut this.socket).poll_read(cx, buf);
         }

@@ -1,9 +1,9 @@
-//! A session with one server, from the first host tried to the greeting, and the simple query
-//! protocol on it.
+//! Opens a session with one server: tries the hosts, logs in, reads the greeting and pins the
+//! settings. Runs the simple query protocol on the session.
 //!
-//! Both kinds of connection begin here, so TLS, passwords, pinned settings and errors are the same
-//! for both. `replication` and `copies` use the open session itself, and `sql` hands it to
-//! `tokio_postgres`.
+//! Replication and SQL connections both begin here, so TLS, passwords, pinned settings and errors
+//! are the same for both. `replication` and `copies` use the open session itself, and `sql` hands
+//! it to `tokio_postgres`.
 
 use crate::postgres::auth::{self, Channel, Refusal, Scram};
 use crate::postgres::config::{Config, Host};
@@ -21,8 +21,8 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use tokio::io::AsyncWriteExt as _;
 
-/// The longest message that is accepted before the login is over. libpq accepts errors of 30,000
-/// bytes then.
+/// The longest message that is accepted until the greeting has been read. libpq accepts errors of
+/// 30,000 bytes during a login.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
 /// The most warnings that are kept of a greeting. A server has one about the form of the password
@@ -38,16 +38,16 @@ pub(super) struct Session {
     pub(super) socket: Socket,
     pub(super) inbox: Inbox,
     pub(super) host: Host,
-    /// What the server reported of itself.
+    /// The values that the server reported in ParameterStatus messages, such as `server_version`.
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) backend_pid: i32,
     pub(super) secret_key: i32,
     /// `server_version_num`, for example 170002 for 17.2.
     pub(super) version: u32,
-    /// Warnings of the greeting, such as the one about an md5 password (19 on).
+    /// Warnings of the greeting, such as the one about an md5 password (from 19 on).
     pub(super) warnings: Vec<ServerError>,
-    /// True if a call was given up before its answer ended. The next bytes then do not answer the
-    /// next query.
+    /// True from the begin of a call until its answer is complete. If it is true when the next call
+    /// begins, the earlier call was given up, and the next bytes belong to its answer.
     pub(super) abandoned: bool,
 }
 
@@ -55,8 +55,8 @@ pub(super) struct Session {
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Session {
-    /// Tries every address of every host, in order. A refused login ends the search, because the
-    /// next host would refuse it too.
+    /// Tries every address of every host, in order, until one accepts us. A refused login ends the
+    /// search, because the next host would refuse the login, too.
     pub(super) async fn open(
         config: &Config,
         purpose: Purpose,
@@ -119,7 +119,7 @@ impl Session {
         };
         let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
         if let Err(error) = session.send(&greeting, "begin the session").await {
-            // A server that has closed the connection may have sent the reason before. The reason
+            // A server that has closed the connection may have sent a TLS alert before. The alert
             // is still to be read.
             let last = session
                 .fill("begin the session")
@@ -237,8 +237,8 @@ impl Session {
                 }
                 Message::NoticeResponse(_) => {}
                 Message::ReadyForQuery(_) => return Ok(()),
-                // Examples are "must be superuser or replication role", "database does not exist"
-                // and "the system is shutting down".
+                // After the password, the server sends errors such as "must be superuser or
+                // replication role", "database does not exist" and "the system is shutting down".
                 other => return Err(self.unexpected_login(config, &other)),
             }
         }
@@ -298,7 +298,8 @@ impl Session {
         }
     }
 
-    /// Sends a command whose answer is the start of copying both ways, and waits for that.
+    /// Sends a command to which the server answers with CopyBothResponse, and waits for this
+    /// answer.
     pub(super) async fn begin_copy_both(
         &mut self,
         call: &'static str,
@@ -323,8 +324,8 @@ impl Session {
         }
     }
 
-    /// Sets `abandoned` until the answer of the call is complete. A call that is given up half-way
-    /// thus makes the connection unusable.
+    /// Sets `abandoned`, which the caller clears when the answer is complete. Fails if `abandoned`
+    /// is set already, because an earlier call was given up half-way.
     pub(super) fn begin(&mut self, call: &'static str) -> Result<(), PgError> {
         if std::mem::replace(&mut self.abandoned, true) {
             let what = "an earlier call on this connection was given up half-way; connect again"
@@ -406,7 +407,7 @@ pub(super) fn unexpected(call: &'static str, tag: u8) -> PgError {
     }
 }
 
-/// The error for a zero byte in a name. Nothing else can make the writing of a message fail.
+/// The error for a message that cannot be written because a text in it has a zero byte.
 fn encoding(source: std::io::Error) -> PgError {
     PgError::Io { call: "write a message", source }
 }
@@ -420,9 +421,9 @@ fn refused_login(config: &Config, host: &Host, refusal: Refusal) -> PgError {
     }
 }
 
-/// The configuration with the output of the password's command. The command runs once for all
-/// hosts, before the first host is asked. The time of the command thus counts neither for
-/// `connect_timeout` nor for the server's limit of a login.
+/// The configuration, with the output of the password's command in place of the command. The
+/// command runs once for all hosts, before the first connect. The time of the command thus counts
+/// neither for `connect_timeout` nor for the server's `authentication_timeout`.
 async fn with_printed_password(config: &Config) -> Result<Config, PgError> {
     let mut config = config.clone();
     if let Some(source @ Source::Command(_)) = &config.password {
@@ -449,7 +450,7 @@ fn is_refused_login(error: &PgError) -> bool {
     )
 }
 
-/// The error of a search that failed: the error of its only attempt, or the errors of all attempts.
+/// The error if no host accepted us: the error of its only attempt, or the errors of all attempts.
 fn one_of(mut attempts: Vec<PgError>) -> PgError {
     match (attempts.len(), attempts.pop()) {
         (1, Some(only)) => only,

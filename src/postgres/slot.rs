@@ -1,7 +1,7 @@
 //! Reads the server's row of a replication slot, and the transactions that a new slot waits for.
 //!
 //! This file only reads. The commands that create and drop a slot are in `Replication`. No code
-//! advances a slot.
+//! calls `pg_replication_slot_advance`.
 
 use crate::lsn::{Lsn, Oid, Xid};
 use crate::postgres::error::PgError;
@@ -19,21 +19,21 @@ pub struct SlotRow {
     pub(crate) database_oid: Option<Oid>,
     /// True for a temporary slot, which ends with its session.
     pub temporary: bool,
-    /// Process id of the walsender that holds the slot.
+    /// Process id of the session that holds the slot. `None` if no session does.
     pub active_pid: Option<i32>,
     /// The server keeps WAL from this position on for the slot.
     pub restart_lsn: Option<Lsn>,
     /// The position that the consumer has confirmed, and from which streaming goes on.
     pub confirmed_flush_lsn: Option<Lsn>,
-    /// The oldest transaction whose catalog rows are kept for the slot.
+    /// Rows of the catalog that this transaction or a later one has deleted are kept for the slot.
     pub catalog_xmin: Option<Xid>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
     /// Bytes of WAL that can be written before the slot may be lost, negative if it is in danger
-    /// already. `None` without `max_slot_wal_keep_size`.
+    /// already. `None` without `max_slot_wal_keep_size`, or for a lost slot.
     pub safe_wal_size: Option<i64>,
-    /// Why the slot can no longer be used: the server's own word from 17 on, and `wal_removed` or
-    /// `conflicting` before.
+    /// Why the slot can no longer be used, `None` if it can: the server's `invalidation_reason`
+    /// from 17 on, and `wal_removed` or `conflicting` before.
     pub invalidation: Option<String>,
     /// True if the slot decodes prepared transactions at PREPARE, which our slots never do.
     pub two_phase: bool,
@@ -41,7 +41,8 @@ pub struct SlotRow {
     pub failover: bool,
     /// True for the copy of a primary's slot (17 on), which cannot be used before a promotion.
     pub synced: bool,
-    /// The present end of the server's WAL: what a primary has written, or a standby has replayed.
+    /// The present end of the server's WAL: the position up to which a primary has written, or a
+    /// standby has replayed.
     pub server_lsn: Lsn,
 }
 
@@ -95,7 +96,7 @@ impl JsonRow {
 /// Reads the slot `name`, of any kind and database. `None` if it does not exist.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
     let asked = SqlCall { call: "read replication slot", object: name };
     let text = "SELECT to_jsonb(s)::text AS slot,
@@ -122,7 +123,7 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
         catalog_xmin: json.catalog_xmin.and_then(|xid| xid.parse().ok()).map(Xid),
         wal_status: json.wal_status,
         safe_wal_size: json.safe_wal_size,
-        // A version without this column has no such slots.
+        // A version without one of these three columns has no slots of the kind.
         two_phase: json.two_phase.unwrap_or(false),
         failover: json.failover.unwrap_or(false),
         synced: json.synced.unwrap_or(false),
@@ -130,26 +131,26 @@ pub async fn read(sql: &Sql, name: &str) -> Result<Option<SlotRow>, PgError> {
     }))
 }
 
-/// A writing transaction. A slot that is being created waits for its end.
+/// A writing transaction. A slot that is being created waits for the end of the transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
-    /// Process id of its session. `None` for a prepared transaction.
+    /// Process id of the transaction's session. `None` for a prepared transaction.
     pub pid: Option<i32>,
     /// The name of a prepared transaction, which waits for COMMIT PREPARED.
     pub prepared: Option<String>,
-    /// Its top-level transaction id.
+    /// The id of the top-level transaction.
     pub xid: Xid,
-    /// Its role, if we may see it.
+    /// The role of the session, if we may see it, or the owner of the prepared transaction.
     pub user: Option<String>,
-    /// Its database, if we may see it.
+    /// The database of the transaction, if we may see it.
     pub database: Option<String>,
-    /// Its application's name, if we may see it.
+    /// `application_name` of the session, if we may see it.
     pub application: Option<String>,
     /// State of the session, such as `active` or `idle in transaction`, if we may see it.
     pub state: Option<String>,
-    /// Time since the transaction began.
+    /// Time since the transaction began, or since it was prepared, if we may see it.
     pub age: Option<Duration>,
-    /// Time since its last statement began.
+    /// Time since the session's last statement began, if we may see it.
     pub statement_age: Option<Duration>,
 }
 
@@ -159,7 +160,7 @@ pub struct Blocker {
 /// `pg_read_all_stats` only its own transactions.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn blockers(sql: &Sql) -> Result<Vec<Blocker>, PgError> {
     let asked = SqlCall { call: "list writing transactions of", object: sql.database() };
     let text = "SELECT * FROM (

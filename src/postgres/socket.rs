@@ -1,6 +1,6 @@
 //! The byte stream under a session: TCP, Unix socket, or TLS over TCP.
 //!
-//! The request for TLS (`tls`) is the only message of Postgres that is known here.
+//! The request for TLS (`tls`) is the only message of Postgres that opening a stream sends.
 
 use crate::postgres::config::{Config, Host, Keepalive};
 use crate::postgres::error::PgError;
@@ -16,34 +16,35 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 
-/// A replication stream's receive buffer when it connects, in bytes. Linux uses twice this size,
-/// its own records included. This is the longest window that needs no scale. The scale is
-/// negotiated only once (RFC 7323).
+/// Size in bytes of a replication socket's receive buffer while it connects. Linux reserves twice
+/// this size, because its own bookkeeping counts, too. 65,535 bytes is the longest TCP window that
+/// needs no scale factor. The scale factor is negotiated only at the connect (RFC 7323).
 ///
-/// A scaled window is rounded up at each acknowledgement. A sender of small messages, as the
-/// walsender is, thus never reaches the end of the window. Unread bytes fill the memory instead.
-/// Linux then takes the window back (6.14, `tcp: correct handling of extreme memory squeeze`; from
-/// 6.17 far sooner, `tcp: stronger sk_rcvbuf checks`) and refuses the server's acknowledgements as
-/// outside of the window. Our status updates then wait behind an update that is repeated ever more
-/// seldom. The walsender ends after `wal_sender_timeout`. On 6.18 this was measured for every
-/// second stream with 256 KiB, and for about one stream in twenty with the present size.
-/// `Stream::flush_unread` helps these.
+/// Linux rounds a scaled window up at each acknowledgement. A sender of small messages, as the
+/// walsender is, thus never reaches the end of the window. Its unread bytes fill the memory of the
+/// receive buffer instead. Linux then takes the window back (6.14, `tcp: correct handling of
+/// extreme memory squeeze`; from 6.17 far sooner, `tcp: stronger sk_rcvbuf checks`) and refuses the
+/// server's acknowledgements as outside of the window. Our status updates then wait behind one
+/// update, which Linux sends again ever more seldom. The walsender ends after `wal_sender_timeout`.
+/// On 6.18 this was measured for every second stream with 256 KiB, and for about one stream in
+/// twenty with the present size. `Stream::flush_unread` keeps the connections of these streams.
 ///
-/// The small buffer also lets messages gather in the walsender's own kernel. In drain_small of
-/// `make bench`, the rate is 2.3 to 3.1 times that of pg_recvlogical, and 1.1 to 1.3 times with the
-/// kernel's own tuning.
+/// The small buffer also lets messages gather in the kernel of the walsender's machine. In the case
+/// drain_small of `make bench`, the rate is 2.3 to 3.1 times that of pg_recvlogical, and 1.1 to 1.3
+/// times with the kernel's own tuning.
 const UNSCALED_BYTES: u32 = 65_535;
 
-/// The receive buffer after the connect. The window stays the same. The kernel has room for the
+/// Size in bytes of a replication socket's receive buffer after the connect. The longest window
+/// stays the same, because its scale factor is fixed. The larger buffer gives Linux room for its
 /// overhead of small messages.
 const UNREAD_BYTES: usize = 96 * 1024;
 
-/// A server that takes longer than this to answer counts as far. For a far server the kernel tunes
-/// the window, because 64 KiB for each round trip would be too slow (13 MB/s at 5 ms).
+/// A server to which a TCP connect takes longer than this counts as far. For a far server the
+/// kernel tunes the window, because 64 KiB for each round trip would be too slow (13 MB/s at 5 ms).
 const NEAR: Duration = Duration::from_millis(5);
 
-/// How often a server on another machine is asked before it counts as far. Our own machine may be
-/// busy and notice an answer late.
+/// The number of TCP connects that must all take longer than [`NEAR`] before a server counts as
+/// far. A single slow connect may only show that our own machine is busy.
 const TRIES: u32 = 3;
 
 /// An open byte stream to a server.
@@ -57,8 +58,8 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Opens a stream to one address, with TLS if `config` asks for it. No Postgres message was
-    /// sent yet, except for the request for TLS.
+    /// Opens a stream to one address, with TLS if `config` asks for it. No message of Postgres is
+    /// sent on the stream except for the request for TLS.
     pub(super) async fn open(
         config: &Config,
         host: &Host,
@@ -86,8 +87,8 @@ impl Socket {
         }
     }
 
-    /// The data that binds a password exchange to this channel. `None` without TLS, or for a
-    /// certificate without a known digest.
+    /// The data that binds a password exchange to this channel. `None` without TLS, or if the
+    /// signature of the server's certificate has no known hash.
     pub(super) fn tls_server_end_point(&self) -> Option<Vec<u8>> {
         match self {
             Socket::Tls(stream) => tls::server_end_point(stream.ssl()),
@@ -95,16 +96,16 @@ impl Socket {
         }
     }
 
-    /// Whether a read ends at the end of a TLS record, although more bytes have arrived.
+    /// Whether a read ends at the end of a TLS record, even if more bytes have arrived.
     pub(super) fn reads_records(&self) -> bool {
         matches!(self, Socket::Tls(_))
     }
 
-    /// Waits until the server has closed its side, and takes no bytes. What arrived before the end
-    /// can still be read.
+    /// Waits until the server has closed its side of the connection, and takes no bytes. Bytes that
+    /// arrived before the end can still be read.
     ///
-    /// Interest in urgent data includes interest in the end of the stream, and excludes ordinary
-    /// unread bytes. Urgent data is ignored, because Postgres sends none.
+    /// `Interest::PRIORITY` (urgent data) reports the end of the stream, too, and does not report
+    /// ordinary unread bytes. Postgres sends no urgent data.
     pub(super) async fn hung_up(&self) -> io::Result<()> {
         let ready = match self {
             Socket::Tcp(stream) => stream.ready(Interest::PRIORITY).await,
@@ -125,7 +126,7 @@ impl Socket {
 pub(super) enum Address {
     /// One of the addresses of a name.
     Tcp(SocketAddr),
-    /// The host is a path, which is its own address.
+    /// The host is the path of a Unix socket and needs no further address.
     Path,
 }
 
@@ -141,8 +142,8 @@ pub(super) async fn addresses(host: &Host) -> Result<Vec<Address>, PgError> {
     if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
 }
 
-/// A TCP connection for a replication stream. Its buffer is chosen so that a near server receives
-/// our status updates while nobody reads from the stream (see [`UNSCALED_BYTES`]).
+/// A TCP connection for a replication stream. Its receive buffer is chosen so that a near server
+/// receives our status updates while nobody reads from the stream (see [`UNSCALED_BYTES`]).
 pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStream> {
     for _ in 0..TRIES {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };

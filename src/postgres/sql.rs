@@ -1,8 +1,9 @@
 //! An ordinary SQL connection: `tokio_postgres` on a session that `session` opened.
 //!
-//! It serves the catalog and the commands of an operator. It also serves as the sentinel, whose end
-//! shows that the server shuts down. Statements have a limit of 30 s on the server and a little
-//! more here. Names resolve in `pg_catalog` only.
+//! It serves to read the catalog and to run the commands of an operator. The agent also keeps one
+//! idle connection as the sentinel: the end of this connection shows that the server shuts down.
+//! The server ends a statement after 30 s, and we wait a little longer. Names resolve in
+//! `pg_catalog` only, except for a heartbeat's own statements.
 
 use crate::postgres::config::{Config, Host};
 use crate::postgres::error::{PgError, ServerError};
@@ -36,10 +37,11 @@ pub struct Ended {
     pub error: Option<ServerError>,
 }
 
-/// A parameter with its type. With the type, no statement has to be prepared.
+/// A parameter of a statement with its type. Because the type is given, the server need not be
+/// asked for it by preparing the statement.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// The call and the object of a query, for errors.
+/// The call and the object of a query, which its errors name.
 #[derive(Clone, Copy)]
 pub(super) struct SqlCall<'a> {
     pub(super) call: &'static str,
@@ -62,11 +64,12 @@ impl SqlCall<'_> {
 }
 
 impl Sql {
-    /// Connects as the configuration says. The connection is driven on the present tokio runtime.
+    /// Connects as the configuration says. A task on the present tokio runtime drives the
+    /// connection.
     ///
     /// # Errors
-    /// Any of [`PgError`] up to `SettingIgnored`; `Server` with 57P03 while the server starts or
-    /// leaves.
+    /// An error of the connection, or a variant of [`PgError`] from `Resolve` to `SettingIgnored`;
+    /// `Server` with 57P03 while the server starts or shuts down.
     pub async fn connect(config: &Config) -> Result<Self, PgError> {
         Sql::connect_as(config, "").await
     }
@@ -94,7 +97,8 @@ impl Sql {
                 .err()
                 .as_ref()
                 .and_then(|e| e.as_db_error().map(ServerError::of_db));
-            // At an ordinary end nobody listens any more.
+            // If the `Sql` was dropped, nobody receives the end, and the error of `send` means
+            // nothing.
             let _ = tell.send(Some(Ended { error }));
         });
         Ok(Sql {
@@ -108,13 +112,13 @@ impl Sql {
         })
     }
 
-    /// The server process of this session.
+    /// Process id of the server process of this session.
     #[must_use]
     pub fn backend_pid(&self) -> i32 {
         self.backend_pid
     }
 
-    /// As in `server_version_num`: 150018 is 15.18.
+    /// The server's version as in `server_version_num`: 150018 is 15.18.
     #[must_use]
     pub fn server_version(&self) -> u32 {
         self.version
@@ -126,7 +130,7 @@ impl Sql {
         &self.host
     }
 
-    /// The database connected to.
+    /// Name of the database to which we are connected.
     #[must_use]
     pub fn database(&self) -> &str {
         &self.database
@@ -138,7 +142,8 @@ impl Sql {
         &self.warnings
     }
 
-    /// Waits until the connection has ended. After that it returns at once. Cancel-safe.
+    /// Waits until the connection has ended, and returns how it ended. Returns at once if the
+    /// connection has ended before. Cancel-safe.
     pub async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await {
@@ -163,7 +168,7 @@ impl Sql {
         Ok(messages.iter().filter_map(row).collect())
     }
 
-    /// Runs statements without an answer, in one transaction.
+    /// Runs statements in one transaction, and discards the rows that they return.
     ///
     /// # Errors
     /// As [`Sql::query`].
@@ -175,7 +180,7 @@ impl Sql {
     /// is no such session.
     ///
     /// # Errors
-    /// `Server` with 42501 if the session is another role's; the connection's.
+    /// `Server` with 42501 if the session is another role's; an error of the connection.
     pub async fn cancel_backend(&self, pid: i32) -> Result<bool, PgError> {
         let asked = SqlCall { call: "cancel the call of session", object: &pid.to_string() };
         let rows =
@@ -185,10 +190,10 @@ impl Sql {
 
     /// Runs the operator's own statements of a heartbeat, in one transaction. Names without a
     /// namespace are looked up by Postgres's default search path, because the statements were
-    /// written for a session with `public` in it.
+    /// written for a session with `public` in its search path.
     ///
     /// # Errors
-    /// The connection's, or the server's refusal.
+    /// An error of the connection; `Server` if a statement fails.
     pub async fn beat(&self, statements: &str) -> Result<(), PgError> {
         let asked =
             SqlCall { call: "run the heartbeat's query in database", object: &self.database };

@@ -1,4 +1,4 @@
-//! The startup message of a session: user, database, and the settings that it needs.
+//! The startup message of a session: user, database, and the settings that the session needs.
 
 use crate::postgres::config::Config;
 use bytes::BytesMut;
@@ -7,7 +7,7 @@ use postgres_protocol::message::frontend;
 /// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// The connection gets a walsender in the database.
+    /// The server gives the connection a walsender for the database.
     Replication,
     /// The connection runs short statements on the catalog, with a statement timeout.
     Sql,
@@ -33,10 +33,11 @@ const PINNED: [(&str, &str); 10] = [
     ("idle_session_timeout", "0"),
 ];
 
-/// A setting that exists from this version on. Earlier servers refuse it as a startup parameter.
+/// A pinned setting: the first version that has it, its name and its value. Only [`pinning`] sets
+/// it, because earlier servers refuse it as a startup parameter.
 const TRANSACTION_TIMEOUT: (u32, &str, &str) = (170_000, "transaction_timeout", "0");
 
-/// A statement that pins every setting once more, and reads back what each of them is now. A pooler
+/// Statements that pin every setting once more, and read back the value of each setting. A pooler
 /// or a proxy may have dropped startup parameters, and the server reports only some of them.
 pub(super) fn pinning(version: u32) -> String {
     let settings = pinned(version);
@@ -53,7 +54,7 @@ pub(super) fn unpinned(version: u32, answer: &[Option<String>]) -> Option<(&'sta
     let settings = pinned(version);
     settings.into_iter().enumerate().find_map(|(at, (name, wanted))| {
         let found = answer.get(at).and_then(Option::as_deref);
-        // DateStyle answers `ISO, MDY`.
+        // The value of DateStyle has two parts, such as `ISO, MDY`. The first part is compared.
         let is_pinned = found.and_then(|found| found.split(',').next()) == Some(wanted);
         (!is_pinned).then(|| (name, found.map_or_else(|| "unknown".to_owned(), str::to_owned)))
     })
@@ -64,8 +65,8 @@ fn pinned(version: u32) -> Vec<(&'static str, &'static str)> {
     PINNED.into_iter().chain((version >= since).then_some((name, value))).collect()
 }
 
-/// The longest statement of ours on the catalog, in ms. A statement that takes longer waits for the
-/// lock of a DDL statement.
+/// The `statement_timeout` of our statements on the catalog, in ms. A statement takes this long
+/// only if it waits for a lock that a DDL statement holds.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
 
 /// The bytes of a name that Postgres keeps (NAMEDATALEN - 1).
@@ -88,7 +89,8 @@ pub(super) fn message(
             parameters.extend([("replication", "database"), ("statement_timeout", "0")])
         }
         Purpose::Copy => parameters.extend([("statement_timeout", "0")]),
-        // Names in our SQL and in its answers mean the same whatever the role's search path is.
+        // With this search path, names in our SQL and in the results do not depend on the role's
+        // search path.
         Purpose::Sql => {
             parameters.extend([
                 ("statement_timeout", STATEMENT_TIMEOUT_MS),
@@ -113,7 +115,7 @@ fn application_name(base: &str, suffix: &str) -> String {
     format!("{kept}{suffix}")
 }
 
-/// `15.18 (Debian ...)` as 150018, `19beta1` as 190000.
+/// The number of a server's version text: 150018 for `15.18 (Debian ...)`, 190000 for `19beta1`.
 pub(super) fn version_number(text: &str) -> Option<u32> {
     let number = |text: &str| {
         text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok())

@@ -4,7 +4,7 @@
 //! update is an argument. One task owns the stream, and decides when it reads.
 //!
 //! Laws, tested below:
-//! - Frames are the same wherever reads end, and cost no allocation.
+//! - Frames do not depend on where single reads end, and taking a frame allocates nothing.
 //! - A status update is sent whole or not at all, in order, and a newer update takes the place of
 //!   an update that is not yet begun.
 
@@ -23,19 +23,20 @@ use tokio::io::AsyncWriteExt as _;
 
 /// How long [`Stream::finish`] waits for the server to let go of the slot. A walsender in the
 /// middle of a large transaction notices our goodbye after the message that it is sending. If that
-/// takes longer than this, the end of the socket tells it.
+/// takes longer than this limit, we close the socket, and the walsender ends when it notices the
+/// closed socket.
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
-/// Bytes that are read with a status update while nobody reads. If Linux has taken a window back
-/// (`socket::UNSCALED_BYTES`), it keeps the window shut until a sixteenth of the receive buffer is
-/// free. `PARTIAL_BYTES` is more than that. The server's acknowledgement of the update is then
-/// accepted, and the next update need not wait.
+/// The most bytes that [`Stream::flush_unread`] reads before it sends a status update. If Linux has
+/// taken a TCP window back (`socket::UNSCALED_BYTES`), it keeps the window shut until a sixteenth
+/// of the receive buffer is free. `PARTIAL_BYTES` is more than this sixteenth. Linux then accepts
+/// the server's TCP acknowledgement of the update, and the next update need not wait.
 const PARTIAL_BYTES: usize = 32 * 1024;
 
-/// With this many unread bytes, no more partial reads are made. There is one read for each update.
-/// With a `wal_sender_timeout` of 60 s, the bound is reached after ten minutes. From then on, a
-/// window that is taken back leads to a reconnect. This happens about once in twenty times that
-/// nobody reads.
+/// With this many unread bytes, [`Stream::flush_unread`] reads nothing more. Before, it reads up to
+/// `PARTIAL_BYTES` with each status update. With a `wal_sender_timeout` of 60 s, the bound is thus
+/// reached after about ten minutes in which only `flush_unread` reads. From then on the connection
+/// is lost if Linux takes the TCP window back, as it does for about one stream in twenty.
 const UNREAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The most notices that wait for [`Stream::take_notices`]. The first notices name the cause. A
@@ -67,9 +68,9 @@ pub enum Frame<'a> {
         /// One pgoutput message, as `pgoutput::decode` takes it.
         payload: &'a [u8],
     },
-    /// The server is alive.
+    /// A keepalive message of the walsender.
     Keepalive {
-        /// Everything before this position has been sent.
+        /// The changes of every commit before this position have been sent.
         end: Lsn,
         /// The server's clock when it sent the message.
         sent_at: PgMicros,
@@ -97,11 +98,11 @@ impl Stream {
         self.backend_pid
     }
 
-    /// Reads once and returns how many bytes came, never 0. Call it when [`Stream::next_frame`] has
-    /// no more.
+    /// Waits until bytes have arrived, reads them and returns their number, which is never 0. Call
+    /// `fill` when [`Stream::next_frame`] has no more frames.
     ///
     /// Cancel-safe: a dropped future has either put its bytes into the buffer or read none. While
-    /// it waits it also sends what is queued.
+    /// `fill` waits, it also sends the queued status update.
     ///
     /// # Errors
     /// `Closed` at the end of the stream, `Io`.
@@ -115,8 +116,9 @@ impl Stream {
             }
             let mut bytes = ready!(inbox.poll_fill(cx, socket))?;
             // OpenSSL returns one record of at most 16 KiB for each read. Further records that have
-            // arrived are read as well, because otherwise every read under TLS would look short to
-            // a caller that paces by it. The next read sees an end or a failure again.
+            // arrived are read as well, because the agent pauses after a short read, and otherwise
+            // every read under TLS would be short. An end or a failure of the stream is ignored
+            // here, because the next read meets it again.
             while bytes > 0 && socket.reads_records() && inbox.has_room() {
                 match inbox.poll_fill(cx, socket) {
                     Poll::Ready(Ok(more)) if more > 0 => bytes += more,
@@ -163,8 +165,7 @@ impl Stream {
         })
     }
 
-    /// Number of bytes that were read and are not yet taken as frames. They are part of the byte
-    /// budget.
+    /// Number of bytes that were read and are not yet taken as frames.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.inbox.buffered_bytes()
@@ -176,14 +177,14 @@ impl Stream {
         self.outbox.queue(status, now);
     }
 
-    /// Whether some bytes of a status update are not yet handed to the operating system.
+    /// Whether some bytes of a status update have not yet been handed to the operating system.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
         self.outbox.has_unsent()
     }
 
-    /// Sends what is queued. Cancel-safe: an update that was begun is continued by the next `flush`
-    /// or `fill`.
+    /// Sends the queued status update. Cancel-safe: an update that was begun is continued by the
+    /// next `flush` or `fill`.
     ///
     /// # Errors
     /// `Io`.
@@ -194,10 +195,10 @@ impl Stream {
             .map_err(|source| PgError::Io { call: "send a status update", source })
     }
 
-    /// Sends what is queued while there is no room for changes. First it reads a part of what has
-    /// arrived, because otherwise the server's acknowledgement might not be received. Returns the
-    /// number of bytes that were read: 0 also at the end of the stream, which `fill` reports.
-    /// Cancel-safe as `flush`.
+    /// Sends the queued status update while back-pressure stops the reading of changes. First it
+    /// reads up to `PARTIAL_BYTES` of the bytes that have arrived, because otherwise Linux might
+    /// refuse the server's TCP acknowledgement. Returns the number of bytes that were read. This is
+    /// 0 also at the end of the stream, which `fill` reports. Cancel-safe as `flush`.
     ///
     /// # Errors
     /// `Io`.
@@ -221,8 +222,8 @@ impl Stream {
         Ok(read)
     }
 
-    /// Waits until the server has closed its side, while nothing is read. Cancel-safe, because it
-    /// takes no bytes.
+    /// Waits until the server has closed its side of the connection, and returns the error for
+    /// that. Cancel-safe, because it reads no bytes.
     pub async fn hung_up(&self) -> PgError {
         match self.socket.hung_up().await {
             Ok(()) => PgError::Closed { call: CALL },
@@ -230,9 +231,9 @@ impl Stream {
         }
     }
 
-    /// Sends what is queued, says goodbye and waits until the server has let go of the slot, for at
-    /// most 2 s. What still arrives is discarded. This never fails: the next start notices an
-    /// unclean end.
+    /// Sends the queued status update and a goodbye, and waits until the server has let go of the
+    /// slot, for at most 2 s. Bytes that still arrive are discarded. No failure is reported: if the
+    /// server still holds the slot, it refuses the next START_REPLICATION.
     pub async fn finish(mut self) {
         // A failure needs no handling, because the connection ends either way.
         let _ = tokio::time::timeout(FINISH_LIMIT, self.say_goodbye()).await;
@@ -269,7 +270,8 @@ impl Stream {
         }
     }
 
-    /// The error for an error message of the server, or for a message that a stream does not have.
+    /// The error for an ErrorResponse of the server, or for a message that has no place in a
+    /// stream.
     #[cold]
     fn unwanted(&self, tag: u8, body: Range<usize>) -> PgError {
         let body = self.inbox.bytes(body);
@@ -287,7 +289,7 @@ impl Stream {
     }
 }
 
-/// The message of a tag and a body, or `None` if the body is not one.
+/// Parses a tag and a body as a message. `None` if they are not a message of the protocol.
 #[cold]
 fn whole(tag: u8, body: &[u8]) -> Option<Message> {
     let Ok(length) = u32::try_from(body.len() + 4) else {

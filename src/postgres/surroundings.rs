@@ -1,8 +1,8 @@
-//! Facts around a pipeline on its server: the provider, others that hold WAL, and rights of our
-//! role that the pipeline does not need.
+//! Facts about the server that a pipeline does not depend on: the cloud provider, standbys, the WAL
+//! that other slots keep, and rights of our role that the pipeline does not need.
 //!
-//! This file reads the catalog and statistics views that everybody may see, and locks nothing.
-//! `check` says what the facts mean.
+//! This file reads the catalog and statistics views that every role may read, and takes no lock on
+//! tables of the application. `check` says what the facts mean.
 
 use crate::lsn::Oid;
 use crate::postgres::error::PgError;
@@ -13,28 +13,28 @@ use tokio_postgres::types::Type;
 /// Facts about the server and our role, beyond what a pipeline needs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
-    /// Amazon RDS, Amazon Aurora, Google Cloud SQL, Azure, Neon, Supabase or AlloyDB, recognised by
-    /// their own roles and functions.
+    /// Name of the cloud service that runs the server: Amazon RDS, Amazon Aurora, Google Cloud SQL,
+    /// Azure, Neon, Supabase or AlloyDB. Each is recognised by roles and functions of its own.
     pub provider: Option<String>,
     /// Attributes of our role beyond LOGIN and REPLICATION: `CREATEDB`, `CREATEROLE`, `BYPASSRLS`.
     pub attributes: Vec<String>,
     /// Bytes of WAL written per day, by the server's own counters since they were last reset.
     /// `None` if that was less than an hour ago.
     pub wal_bytes_per_day: Option<u64>,
-    /// Physical standbys that are connected.
+    /// Sessions that hold a physical slot, such as those of connected standbys.
     pub standbys: u32,
-    /// Physical slots, and whether a walsender serves each.
+    /// Names of the physical slots that are not temporary, and whether a session holds each.
     pub physical_slots: Vec<(String, bool)>,
     /// `synchronized_standby_slots` (17 on); empty if it is not set.
     pub synchronized_standby_slots: String,
     /// `idle_replication_slot_timeout` (18 on) as the server writes it; `0` if it is off or the
     /// server has no such setting.
     pub idle_slot_timeout: String,
-    /// Logical slots that nobody holds.
+    /// Logical slots, other than ours and temporary ones, that no session holds.
     pub idle_slots: Vec<IdleSlot>,
 }
 
-/// A logical slot that nobody holds.
+/// A logical slot that no session holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdleSlot {
     pub(crate) name: String,
@@ -55,10 +55,11 @@ pub struct TableSurroundings {
     pub writable: bool,
 }
 
-/// Reads the server's part. `slot` is ours and not listed.
+/// Reads the facts about the server and our role. `slot` is our own slot, which is not listed among
+/// the idle ones.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
     let asked = SqlCall { call: "read the surroundings of", object: sql.database() };
     let text = "SELECT
@@ -107,7 +108,7 @@ pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
     })
 }
 
-/// A rate as whole bytes. `None` if it is not a number of bytes.
+/// Rounds a rate to whole bytes. `None` if the rate is negative or no finite number.
 fn whole(bytes: f64) -> Option<u64> {
     format!("{bytes:.0}").parse().ok()
 }
@@ -120,7 +121,7 @@ async fn physical_slots(sql: &Sql) -> Result<Vec<(String, bool)>, PgError> {
     rows.iter().map(|row| Ok((asked.get(row, "name")?, asked.get(row, "active")?))).collect()
 }
 
-/// Settings of a standby that keeps copies of slots.
+/// Settings of a standby that decide whether it can keep copies of slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standby {
     /// `sync_replication_slots`: the standby copies the slots that are made for a failover.
@@ -137,7 +138,7 @@ pub struct Standby {
 /// version 17 or later.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn standby(sql: &Sql) -> Result<Option<Standby>, PgError> {
     let host = sql.host().to_string();
     let asked = SqlCall { call: "read the standby's settings of", object: &host };
@@ -185,7 +186,7 @@ async fn idle_slots(sql: &Sql, slot: &str) -> Result<Vec<IdleSlot>, PgError> {
 /// that the standby has not replayed, or that its slot keeps. `None` if the role sees no standby.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
     let asked = SqlCall { call: "read how far standbys are behind in", object: sql.database() };
     let text = "WITH here AS (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
@@ -206,7 +207,7 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
 /// Reads the facts about tables, in no particular order. Tables that are gone are left out.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurroundings>, PgError> {
     let asked = SqlCall { call: "read the surroundings of tables in", object: sql.database() };
     let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
@@ -228,11 +229,10 @@ pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurrounding
         .collect()
 }
 
-/// Names of a table's columns in the order of its rows, as the stream sends them. Generated columns
-/// are left out.
+/// Names of a table's columns in the order of the table. Generated columns are left out.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
     let asked = SqlCall { call: "list columns in", object: sql.database() };
     let text = "SELECT attname::text AS name FROM pg_attribute
@@ -245,7 +245,7 @@ pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
 /// A table that inherits from another one. Its changes carry its own name, and never the parent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// The table that it inherits from, directly or through another child.
+    /// The table from which the child inherits, directly or through another child.
     pub parent: Oid,
     /// The oid of the child.
     pub relation: Oid,
@@ -257,7 +257,7 @@ pub struct Child {
 /// TimescaleDB hypertable are such tables.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// An error of the connection or of the server, or `Answer` if the result cannot be read.
 pub async fn children(sql: &Sql, relations: &[Oid]) -> Result<Vec<Child>, PgError> {
     let asked = SqlCall { call: "list tables that inherit in", object: sql.database() };
     let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();

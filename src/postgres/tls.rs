@@ -3,7 +3,7 @@
 //!
 //! The version is at least TLS 1.2. If TLS is required and the server has none, the connection ends
 //! before user, database or password are sent. Our own certificate and its key (`secret`) are read
-//! for each connection. A renewed certificate therefore counts.
+//! for each connection. A renewed certificate is therefore used from the next connect on.
 
 use crate::postgres::config::{Config, Host, SslMode, SslNegotiation};
 use crate::postgres::error::PgError;
@@ -91,8 +91,9 @@ async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
     }
 }
 
-/// The meaning of the first failure after the handshake. With TLS 1.3, a server judges our
-/// certificate only then, and refuses it by an alert.
+/// Returns `PgError::Tls` if the first failure after the handshake is a TLS alert, and otherwise
+/// the error itself. With TLS 1.3, a server checks our certificate only after the handshake, and
+/// refuses it by an alert.
 pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
     match error {
         PgError::Io { source, .. }
@@ -106,7 +107,7 @@ pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
     }
 }
 
-/// Whether the other side refused by a TLS alert, which shows that it speaks TLS.
+/// Whether the server refused by a TLS alert, which shows that it speaks TLS.
 fn is_alert(error: &openssl::ssl::Error) -> bool {
     let reasons = error
         .ssl_error()
@@ -127,12 +128,13 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
         SslConnector::builder(SslMethod::tls_client()).map_err(setup("OpenSSL's defaults"))?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2)).map_err(setup("OpenSSL's defaults"))?;
     if config.tls.negotiation == SslNegotiation::Direct {
-        // The list has one name, with its length before it.
+        // The list of ALPN names has one entry: the length of the name, and the name.
         builder.set_alpn_protos(b"\x0apostgresql").map_err(setup("OpenSSL's defaults"))?;
     }
     if let Some(path) = &config.tls.sslrootcert {
         let name = format!("sslrootcert {}", path.display());
-        // The store is new. Only the configured authorities count, and not those of the system.
+        // A new store has no authorities. So only the configured ones count, and not those of the
+        // system.
         let store = X509StoreBuilder::new().map_err(setup(&name))?;
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;

@@ -1,5 +1,5 @@
-//! Tests that a walsender receives our updates while nobody reads its bytes. The sockets are real,
-//! and the kernel decides about their windows.
+//! Tests that a server receives our status updates while nobody reads its bytes. The server is a
+//! thread of the test. The sockets are real, and the kernel decides about their windows.
 
 use super::inbox::Inbox;
 use super::outbox::StandbyStatus;
@@ -11,10 +11,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Sizes in bytes of frames as a walsender sends them for small transactions, and of others.
+/// Sizes in bytes of the small frames. Some lists are those of a walsender that sends small
+/// transactions.
 const SMALL: [&[usize]; 4] = [&[40], &[100], &[51, 160, 56], &[40, 80, 120, 250, 900]];
-/// Number and size of the frames that are read first. With this size the kernel opens its window
-/// far.
+/// Number and size of the frames that are read first. Frames of this size make the kernel open its
+/// receive window far.
 const LARGE: (usize, usize) = (128, 60_000);
 const UPDATE_BYTES: usize = 39;
 const UPDATES: usize = 12;
@@ -31,8 +32,8 @@ fn frame(size: usize) -> Vec<u8> {
     frame
 }
 
-/// Sends the large frames, and then small ones until all updates have arrived. Reports when it can
-/// send no more. Returns the number of updates that arrived.
+/// Sends the large frames, and then small ones until all updates have arrived. Reports to `full`
+/// when the socket accepts no more bytes. Returns the number of updates that arrived.
 fn serve(
     stream: &mut TcpStream,
     sizes: &[usize],
@@ -71,7 +72,8 @@ fn serve(
     Ok(heard / UPDATE_BYTES)
 }
 
-/// Reads the large frames, and after them only the bytes that are read with an update.
+/// Reads the large frames, and after them only the bytes that `flush_unread` reads with each
+/// update.
 async fn go_quiet(mut stream: Stream, is_full: mpsc::Receiver<()>) -> Stream {
     let mut large = 0;
     while large < LARGE.0 {
@@ -92,9 +94,9 @@ async fn go_quiet(mut stream: Stream, is_full: mpsc::Receiver<()>) -> Stream {
     stream
 }
 
-/// Goal: an agent without room for changes keeps its walsender. Method: updates that must all
-/// arrive while nobody reads; a window that the kernel has taken back lets no more than the first
-/// two through.
+/// Goal: an agent that back-pressure keeps from reading does not lose its walsender. Method: status
+/// updates that must all arrive while nobody reads. If the kernel has taken its window back and
+/// nothing is read, no more than the first two updates arrive.
 #[tokio::test]
 async fn a_stream_that_nobody_reads_is_still_heard() {
     let mut streams = Vec::new();

@@ -83,7 +83,7 @@ pub enum UrlError {
     /// `port=` has neither one entry nor as many as there are hosts.
     #[error("the URL has {ports} ports for {hosts} hosts: give one, or one for each")]
     PortCount { ports: usize, hosts: usize },
-    /// The name is not a parameter of libpq.
+    /// The name is none of the parameters of libpq that are listed in this file.
     #[error(
         "`{name}` is not a parameter of a Postgres URL{}",
         nearest.map_or_else(String::new, |n| format!(" (did you mean `{n}`?)"))
@@ -111,7 +111,7 @@ pub enum UrlError {
     },
 }
 
-/// The parameters that are supported.
+/// The supported parameters without `options`, whose value may never be shown.
 const TAKEN: [&str; 18] = [
     "host",
     "port",
@@ -133,14 +133,14 @@ const TAKEN: [&str; 18] = [
     "keepalives_count",
 ];
 
-/// Whether the value of a parameter with this name may be shown. The name is taken as it is typed:
-/// one that is written with escapes is not shown.
+/// Whether the value of a parameter with this name may be shown. The name is compared as it is
+/// typed: if it is written with escapes, the value is not shown.
 #[must_use]
 pub fn may_show_parameter(name: &str) -> bool {
     TAKEN.contains(&name) && !name.ends_with("password")
 }
 
-/// libpq's other parameters, each with the reason why it is refused.
+/// Other parameters of libpq, each with the reason why it is refused or with its substitute.
 const REFUSED: [(&str, &str); 15] = [
     ("hostaddr", "name the address as the host"),
     ("passfile", "use the key password_file, a file that holds only the password"),
@@ -162,7 +162,7 @@ const REFUSED: [(&str, &str); 15] = [
 /// Reads a connection URL.
 ///
 /// # Errors
-/// One of [`UrlError`], for the first fault from left to right.
+/// One of [`UrlError`], for the first fault that is found.
 pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
     let rest = text
         .strip_prefix("postgresql://")
@@ -203,7 +203,8 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
     Ok(parts)
 }
 
-/// The parameters `host=` and `port=`, which may be lists and have a meaning only together.
+/// The parameters `host=` and `port=`, which may be lists. They are applied together when the whole
+/// query has been read.
 #[derive(Default)]
 struct HostLists {
     host: Option<String>,
@@ -240,7 +241,7 @@ impl HostLists {
     }
 }
 
-/// The hosts between credentials and database. An empty part has none.
+/// The hosts in the part of a URL between credentials and database. An empty part names no host.
 fn authority_hosts(authority: &str) -> Result<Vec<Host>, UrlError> {
     if authority.is_empty() {
         return Ok(Vec::new());
@@ -375,7 +376,8 @@ fn unknown(name: &str) -> UrlError {
     UrlError::Unknown { name: name.to_owned(), nearest: nearest.map(|(_, known)| known) }
 }
 
-/// Reads libpq's word for a mode of TLS. The key of that name in the file is read in the same way.
+/// Reads a value of libpq's `sslmode`. The key `sslmode` of the configuration file takes the same
+/// values.
 ///
 /// # Errors
 /// The words `prefer` and `allow`, with the reason, and any unknown word.
