@@ -3,8 +3,8 @@
 //!
 //! Both forms have the text of the type's output function. COPY escapes the text and ends it with a
 //! tab, and pgoutput writes its length before it. Source of the format: Postgres documentation,
-//! COPY, "Text Format". Laws, tested below: what a server writes comes back byte for byte. Any
-//! other bytes are read or refused, and nothing is read out of bounds.
+//! COPY, "Text Format". Laws, tested below: the values of a line that a server has written come
+//! back byte for byte. Any other bytes are read or refused, and nothing is read out of bounds.
 
 use super::tuple::Tuple;
 
@@ -126,7 +126,8 @@ fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let mut at = 0;
-    // Eight at a time: the lowest high bit set in `found` is that of the first such byte.
+    // Eight bytes are searched at a time. The lowest bit that is set in `found` belongs to the
+    // first tab or backslash.
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let word = u64::from_le_bytes(*chunk);
         let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
@@ -140,7 +141,8 @@ fn plain_length(bytes: &[u8]) -> usize {
     at + tail.iter().position(|byte| matches!(byte, b'\t' | b'\\')).unwrap_or(tail.len())
 }
 
-/// The byte that follows a backslash, and the line after it. `None` at the end of the line.
+/// The byte that an escape stands for, and the line after the escape. `escape` begins after the
+/// backslash. `None` if the line ends at the backslash.
 fn unescape(escape: &[u8]) -> Option<(u8, &[u8])> {
     let (&first, rest) = escape.split_first()?;
     let digits = |bytes: &[u8], radix: u32, most: usize| {

@@ -22,9 +22,11 @@ use crate::lsn::{Lsn, Oid, PgMicros, Xid};
 /// One logical replication message.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Message<'a> {
-    /// A transaction begins. Protocol version 1 sends it when the transaction has committed.
+    /// A transaction begins. With protocol version 1 the server sends Begin after the transaction
+    /// has committed.
     Begin {
-        /// Start of the commit record; not where the transaction ends.
+        /// Start of the commit record. The transaction ends at the `end_lsn` of Commit, which is
+        /// later.
         final_lsn: Lsn,
         /// Time of the commit by the server's clock.
         committed_at: PgMicros,
@@ -35,28 +37,30 @@ pub enum Message<'a> {
     Commit {
         /// Start of the commit record, as in Begin.
         commit_lsn: Lsn,
-        /// One past the commit record: the only position of a transaction that may be confirmed.
+        /// The position after the commit record. It is the only position of a transaction that may
+        /// be confirmed.
         end_lsn: Lsn,
         /// Time of the commit by the server's clock, as in Begin.
         committed_at: PgMicros,
     },
-    /// The transaction came from another replication origin; follows Begin.
+    /// The transaction has a replication origin. The message follows Begin.
     Origin {
-        /// Position on the origin; 0 when only the session's origin is set.
+        /// Position of the commit on the origin; 0 if the writing session set an origin and no
+        /// position.
         commit_lsn: Lsn,
         /// `pg_replication_origin.roname` on this server.
         name: &'a str,
     },
-    /// What a table looks like from here on; sent before its first use and again after any
-    /// invalidation.
+    /// The shape of a table for the changes that follow. The server sends it before the first
+    /// change of the table, and again after its cache of the table was invalidated.
     Relation(Relation<'a>),
     /// A type that is not built in; sent before the Relation that uses it.
     Type {
-        /// `pg_type.oid`; of a domain the domain's own.
+        /// `pg_type.oid`. For a domain it is the oid of the domain itself.
         oid: Oid,
-        /// Empty for `pg_catalog`, as in Relation.
+        /// Namespace of the type, for a domain that of its base type; empty for `pg_catalog`.
         namespace: &'a str,
-        /// For a domain, the base type's name.
+        /// Name of the type, for a domain that of its base type.
         name: &'a str,
     },
     /// A row was inserted.
@@ -86,12 +90,12 @@ pub enum Message<'a> {
     Truncate(Truncate<'a>),
     /// A call of `pg_logical_emit_message`.
     Logical {
-        /// Whether it belongs to the surrounding transaction; if not, it arrives outside Begin and
+        /// Whether the message belongs to a transaction. If not, it arrives outside of Begin and
         /// Commit.
         transactional: bool,
-        /// The message's own position.
+        /// The end of the message's own WAL record.
         lsn: Lsn,
-        /// Chosen by the sender.
+        /// The prefix that the sender chose.
         prefix: &'a str,
         /// The content can be arbitrary bytes, even if the sender passed a text.
         content: &'a [u8],
@@ -108,7 +112,7 @@ pub enum OldTuple<'a> {
 }
 
 impl<'a> OldTuple<'a> {
-    /// The tuple, whichever it is.
+    /// The tuple of either variant.
     #[must_use]
     pub fn tuple(self) -> Tuple<'a> {
         match self {
@@ -120,9 +124,9 @@ impl<'a> OldTuple<'a> {
 /// A Relation message; its columns are read one by one from the buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Relation<'a> {
-    /// `pg_class.oid`; of the root where the publication publishes by root.
+    /// `pg_class.oid`. It is the oid of the root if the publication publishes by root.
     pub oid: Oid,
-    /// Its schema; the wire's empty text for pg_catalog is given as it is.
+    /// Namespace of the table; empty for `pg_catalog`, as the server sends it.
     pub namespace: &'a str,
     /// `pg_class.relname` when the change was made.
     pub name: &'a str,
@@ -135,22 +139,22 @@ pub struct Relation<'a> {
 /// One column of a [`Relation`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RelationColumn<'a> {
-    /// Part of the replica identity; under FULL every column is.
+    /// True if the column is part of the replica identity. Under FULL every column is.
     pub in_identity: bool,
     /// `pg_attribute.attname` when the change was made.
     pub name: &'a str,
-    /// Its type; of a domain the domain's own oid.
+    /// Oid of the column's type. For a domain it is the oid of the domain itself.
     pub type_oid: Oid,
-    /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
+    /// `pg_attribute.atttypmod`; -1 if the type has no modifier.
     pub typmod: i32,
 }
 
 /// A Truncate message: one for all tables of the statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truncate<'a> {
-    /// The statement said CASCADE (bit 1 of the options).
+    /// True if the statement said CASCADE (the lowest bit of the options).
     pub cascade: bool,
-    /// TRUNCATE … RESTART IDENTITY.
+    /// True if the statement said RESTART IDENTITY (the next bit of the options).
     pub restart_identity: bool,
     relations: &'a [u8],
 }

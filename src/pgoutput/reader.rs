@@ -1,4 +1,4 @@
-//! A cursor over one message that cannot leave it.
+//! A cursor over the bytes of one message. It cannot read beyond them.
 
 /// Why a message could not be read. `at` is the offset in the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 
-    /// Bytes not yet read.
+    /// Number of bytes not yet read.
     pub(super) fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         self.array(field).map(i64::from_be_bytes)
     }
 
-    /// A text up to its zero byte, which is consumed.
+    /// Reads a text up to its zero byte, and skips the zero byte.
     pub(super) fn text(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
         let at = self.at;
         let length =
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         DecodeError::BadTag { field, byte, at: self.at.saturating_sub(1) }
     }
 
-    /// Nothing may follow a complete message.
+    /// Fails if bytes follow the complete message.
     pub(super) fn end(&self) -> Result<(), DecodeError> {
         match self.remaining() {
             0 => Ok(()),

@@ -1,5 +1,5 @@
-//! Single messages of protocol version 1, in hexadecimal: what each means, what is refused and
-//! where.
+//! Single messages of protocol version 1, in hexadecimal: the meaning of each, and the byte at
+//! which a faulty message is refused.
 //!
 //! Arbitrary messages, recorded streams and damage are tried in
 //! `tests/integration/protocol_bytes.rs`.
@@ -7,7 +7,8 @@
 use super::*;
 use expect_test::{Expect, expect};
 
-/// Digits with blanks between fields; what stands between quotes is text, as it is.
+/// Turns hexadecimal digits, with blanks between fields, into bytes. A part in quotes is text and
+/// gives its own bytes.
 fn bytes_of(hex: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (number, part) in hex.split('"').enumerate() {
@@ -26,7 +27,7 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     bytes
 }
 
-/// A row in words: text as it is, binary in brackets.
+/// The cells of a row for an expected text: text values in quotes, binary values in brackets.
 fn row(tuple: Tuple<'_>) -> String {
     let cell = |cell| match cell {
         Cell::Null => "null".to_owned(),
@@ -232,7 +233,7 @@ fn refuses_tags_that_the_protocol_does_not_define() {
     );
 }
 
-/// Cuts a message before each of its bytes and gives the refusals, one for each field.
+/// Cuts a message before each of its bytes, and compares the errors, of which each field has one.
 #[track_caller]
 fn check_cuts(hex: &str, expect: Expect) {
     let bytes = bytes_of(hex);

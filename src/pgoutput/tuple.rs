@@ -16,9 +16,10 @@ pub enum Cell<'a> {
     Null,
     /// A TOAST value that the server did not send, because it did not change. It is not NULL.
     Unchanged,
-    /// The type's text form.
+    /// The value in the text form of its type.
     Text(&'a [u8]),
-    /// The type's binary form. The server sends it only on request, and we do not request it.
+    /// The value in the binary form of its type. The server sends this form only on request, and we
+    /// do not request it.
     Binary(&'a [u8]),
 }
 
