@@ -2,7 +2,7 @@
 //!
 //! The Relation is as old as the change, and the facts are as new as the question. So the Relation
 //! decides which columns exist and what their names are. Facts that do not fit the Relation are not
-//! used. Nothing is asked here.
+//! used. This file asks no server.
 
 use super::RelationShape;
 use crate::table::{
@@ -111,7 +111,7 @@ mod tests {
     use crate::table::{ColumnFacts, TypeClass, TypeFacts};
     use expect_test::{Expect, expect};
 
-    /// Columns by name; a star marks those of the identity.
+    /// A Relation with these columns. A star before a name marks a column of the identity.
     fn relation(identity: u8, columns: &[&str]) -> RelationShape {
         let column = |name: &&str| ShapeColumn {
             name: name.trim_start_matches('*').to_owned(),
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn under_default_the_wire_knows_the_key_of_its_time() {
-        // The catalog has gone on: another primary key, or none.
+        // The catalog has changed since: it has another primary key, or none that fits.
         check(&relation(b'd', &["*a", "b"]), &facts(&["b", "a"], &[], &[]), expect!["a"]);
         check(&relation(b'd', &["*a", "b"]), &facts(&["dropped"], &["b"], &[]), expect!["a"]);
     }

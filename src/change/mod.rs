@@ -23,7 +23,7 @@ pub struct Position {
     pub ordinal: u64,
 }
 
-/// What all changes of one transaction share, and what events carry in `source`.
+/// The place of one change, and the facts of its transaction. Events carry both in `source`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Context<'a> {
     /// Place of the change in the stream.
@@ -32,8 +32,8 @@ pub struct Context<'a> {
     /// transaction to the next.
     pub lsn: Lsn,
     /// End of the last commit before this change, or LSN of the last message outside of
-    /// transactions. For such a message it is the message's own LSN. `None` before the first of
-    /// them. It is `source.sequence[0]`.
+    /// transactions. For such a message it is the message's own LSN. `None` before the first commit
+    /// or message. It is `source.sequence[0]`.
     pub last_commit: Option<Lsn>,
     /// Id of the transaction; `None` for a message outside of transactions.
     pub xid: Option<Xid>,
@@ -42,8 +42,8 @@ pub struct Context<'a> {
     pub committed_at: PgMicros,
     /// Replication origin of the transaction, with its position there.
     pub origin: Option<(&'a str, Lsn)>,
-    /// The oldest transaction whose catalog rows the server keeps for the slot, by the last look.
-    /// `None` for a copied row, and if nothing looks it up. It is `source.xmin`.
+    /// `catalog_xmin` of the slot when it was last read. `None` for a copied row, or if it is not
+    /// read. It is `source.xmin`.
     pub xmin: Option<Xid>,
     /// Whether the row was streamed or copied. It is `source.snapshot`.
     pub marker: Marker,
@@ -54,8 +54,8 @@ pub struct Context<'a> {
 ///
 /// A row of the first copy has the consistent point as `lsn`, the newest transaction id that its
 /// snapshot knows of as `xid`, and no `last_commit`. A row of a later copy has no LSN and no
-/// transaction id of its own. Its `xid` is `None`, and its `lsn` is where the stream stood. This
-/// `lsn` shows only in `source.sequence`.
+/// transaction id of its own. Its `xid` is `None`, and its `lsn` is the position at which the
+/// stream stood when the row was sent. This `lsn` shows only in `source.sequence`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Marker {
     /// The row comes from the write-ahead log.
@@ -63,15 +63,15 @@ pub enum Marker {
     Streamed,
     /// The first row of the first table of the first copy.
     First,
-    /// The first row of another table.
+    /// The first row of a table of the first copy other than the first table.
     FirstInTable,
-    /// A copied row that is neither first nor last.
+    /// A row of the first copy that is neither the first nor the last of its table.
     Inside,
-    /// The last row of a table.
+    /// The last row of a table of the first copy other than the last table.
     LastInTable,
     /// The last row of the first copy.
     Last,
-    /// A row of a copy that runs while the stream runs.
+    /// A row of a backfill or of a standstill.
     Incremental,
 }
 

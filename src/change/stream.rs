@@ -1,11 +1,12 @@
-//! The stream's context: relations by oid, the open transaction, ordinals.
+//! Gives each message its place in the stream. Keeps the relations by oid, the open transaction and
+//! its next ordinal.
 //!
 //! Laws, tested below:
 //! - The ordinal counts every row, truncated table and transactional message of a transaction,
 //!   captured or not, so that configuration never shifts a Position.
-//! - A look at a message changes nothing. Only the message that is taken moves the place of the
-//!   next one.
-//! - A row whose relation was never announced, or outside a transaction, is an error, never a skip.
+//! - `look` changes nothing. Only `take` moves the place of the next message.
+//! - A row whose relation was never announced, or that comes outside of a transaction, is an error.
+//!   It is never skipped.
 
 use super::{Context, Marker, Position, Row};
 use crate::lsn::{Lsn, Oid, PgMicros, Xid};
@@ -23,7 +24,7 @@ pub struct RelationSlot(pub usize);
 pub struct RelationShape {
     /// `pg_class.oid`. It is the oid of the root if the publication publishes by root.
     pub oid: Oid,
-    /// Namespace of the table; `pg_catalog` where the wire leaves it empty.
+    /// Namespace of the table; `pg_catalog` if the server sends an empty text.
     pub namespace: String,
     pub(crate) name: String,
     /// `d`, `n`, `f` or `i`.
@@ -38,7 +39,7 @@ pub struct ShapeColumn {
     pub(crate) name: String,
     /// Oid of the type. A domain has its own oid here, not that of its base type.
     pub type_oid: Oid,
-    /// `pg_attribute.atttypmod`; -1 where the type has no modifier.
+    /// `pg_attribute.atttypmod`; -1 if the type has no modifier.
     pub typmod: i32,
     /// True if the column is part of the replica identity.
     pub in_identity: bool,
@@ -81,7 +82,7 @@ pub struct Committed {
 pub enum Step<'a> {
     /// A transaction is open from here.
     Begin {
-        /// Start of its commit record.
+        /// Start of the transaction's commit record.
         final_lsn: Lsn,
         /// Time of the commit by the server's clock.
         committed_at: PgMicros,
@@ -90,7 +91,7 @@ pub enum Step<'a> {
     },
     /// The open transaction ends with this commit.
     Commit(Committed),
-    /// A row of a relation.
+    /// A change of one row.
     Row(RelationSlot, Context<'a>, Row<'a>),
     /// Tables that one statement has truncated. The first table has the context's ordinal, and each
     /// further table has the next ordinal.
@@ -104,8 +105,8 @@ pub enum Step<'a> {
         /// The content. It is arbitrary bytes, even if the sender passed a text.
         content: &'a [u8],
     },
-    /// The shape of a relation from here on, with the Position of the next change of the open
-    /// transaction. Its rows wait until the relation has been looked up in the catalog.
+    /// The shape of a relation from here on, with the Position of the next change if a transaction
+    /// is open. Rows of the relation wait until it has been looked up in the catalog.
     Relation(RelationSlot, Relation<'a>, Option<Position>),
     /// Nothing to do (Type, Origin).
     Nothing,
@@ -143,12 +144,12 @@ struct Transaction {
     next_ordinal: u64,
 }
 
-/// The decoder's memory for one connection.
+/// The decoder's state for one connection: relations, the open transaction, its origin.
 #[derive(Debug, Default)]
 pub struct Changes {
     slots: HashMap<Oid, RelationSlot>,
-    /// The relation that was looked up last. Rows come in runs, which spares the map. Only the time
-    /// of a lookup depends on it, so that a look may set it.
+    /// The relation of the last call of `slot`. The next row often has the same relation and then
+    /// needs no lookup in `slots`. No result depends on this field, so `look` may set it.
     latest: Cell<Option<(Oid, RelationSlot)>>,
     open: Option<Transaction>,
     origin_name: String,
@@ -158,7 +159,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The memory of a new connection. `last_commit` comes from the checkpoint. Events carry it as
+    /// The state of a new connection. `last_commit` comes from the checkpoint. Events carry it as
     /// `sequence[0]` until the first commit.
     #[must_use]
     pub fn resume(last_commit: Option<Lsn>) -> Self {
@@ -177,12 +178,12 @@ impl Changes {
         self.last_commit
     }
 
-    /// Notes the slot's xmin that was looked up. Events carry it from now on.
+    /// Notes the `catalog_xmin` of the replication slot. Events carry it from now on.
     pub fn set_xmin(&mut self, xmin: Option<Xid>) {
         self.xmin = xmin;
     }
 
-    /// The slot of a relation that was announced.
+    /// The [`RelationSlot`] of a relation that was announced.
     ///
     /// # Errors
     /// `UnknownRelation` if the relation was not announced.
@@ -198,7 +199,8 @@ impl Changes {
     }
 
     /// Says what a message means at this place of the stream, and changes nothing. The place moves
-    /// on only when the message is taken. `lsn` and `sent_at` are those of the frame.
+    /// on only when [`Changes::take`] takes the message. `lsn` and `sent_at` are those of the
+    /// frame.
     ///
     /// # Errors
     /// The message cannot follow the messages before it.
@@ -269,7 +271,7 @@ impl Changes {
         }
     }
 
-    /// Takes a message, so that the place of the next one is after it. Call it once for each
+    /// Takes a message, so that the next message has the place after it. Call it once for each
     /// message that [`Changes::look`] has accepted.
     #[inline]
     pub fn take(&mut self, message: &Message<'_>) {
@@ -279,7 +281,8 @@ impl Changes {
             }
             Message::Truncate(truncate) => self.take_ordinals(truncate.relations().count() as u64),
             Message::Logical { transactional: true, .. } => self.take_ordinals(1),
-            // As with Debezium, such a message counts as a commit at its own LSN.
+            // As with Debezium, a message outside of transactions counts as a commit at its own
+            // LSN.
             Message::Logical { transactional: false, lsn, .. } => self.last_commit = Some(lsn),
             Message::Begin { final_lsn, committed_at, xid } => {
                 assert!(self.open.is_none(), "a look refuses a transaction inside another one");

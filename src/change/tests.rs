@@ -1,5 +1,5 @@
-//! Where changes stand: ordinals, transactions, origins, the last commit, and what cannot be
-//! placed.
+//! Tests of the places of changes: ordinals, transactions, origins, the last commit, and messages
+//! that cannot be placed.
 //!
 //! Recorded and damaged streams go through `Changes` in `tests/integration/protocol_bytes.rs`;
 //! `describe` has its tests beside it.
@@ -14,7 +14,8 @@ use proptest::prelude::*;
 /// The relations that the tests' servers announce.
 const RELATIONS: u32 = 4;
 
-/// One message, as little of it as matters here. Positions and times are one number.
+/// One message, with only the fields that matter in these tests. One number serves as position and
+/// time.
 #[derive(Clone, Debug)]
 enum Spec {
     Begin(u64),
@@ -31,7 +32,7 @@ enum Spec {
 }
 
 impl Spec {
-    /// As a server writes it; a row has one column, which is null.
+    /// The bytes of the message as a server writes it. A row has one column, which is null.
     fn bytes(&self) -> Vec<u8> {
         let with_oid =
             |tag: u8, oid: u32, rest: &[u8]| [&[tag][..], &oid.to_be_bytes(), rest].concat();
@@ -59,7 +60,7 @@ impl Spec {
     }
 }
 
-/// What one change is told of its place, owned.
+/// The place of one change, copied from its context.
 #[derive(Clone, Debug, PartialEq)]
 struct Placed {
     position: Position,
@@ -74,7 +75,8 @@ impl From<Context<'_>> for Placed {
     }
 }
 
-/// Looks at each message, takes it, and gives each change's place: one for each truncated table.
+/// Looks at each message and takes it. Returns the place of each change, and one place for each
+/// truncated table.
 fn places(changes: &mut Changes, sent: &[Spec]) -> Result<Vec<Placed>, ChangeError> {
     let mut places = Vec::new();
     for message in sent {
@@ -395,7 +397,7 @@ fn a_relation_without_namespace_is_of_pg_catalog() {
     .assert_debug_eq(&RelationShape::from(relation));
 }
 
-/// A transaction's inside: messages that may come between Begin and Commit.
+/// A message that may come between Begin and Commit.
 fn inside() -> impl Strategy<Value = Spec> {
     let relation = 1..=RELATIONS;
     prop_oneof![
@@ -409,8 +411,8 @@ fn inside() -> impl Strategy<Value = Spec> {
     ]
 }
 
-/// Transactions one after the other, with messages outside of them before some. The number of a
-/// message outside may be that of the commit record which follows it.
+/// Transactions one after the other, with messages outside of them before some. The position of a
+/// message outside of a transaction may be that of the commit record that follows it.
 fn streams() -> impl Strategy<Value = Vec<Spec>> {
     let origin = proptest::option::of("[a-z]{1,3}".prop_map(Origin));
     let transaction = (vec(0u64..3, 0..3), origin, vec(inside(), 0..8), 0u64..3);
@@ -432,8 +434,7 @@ fn streams() -> impl Strategy<Value = Vec<Spec>> {
     })
 }
 
-/// The same answer from the rules as they are written down, with nothing kept that could be
-/// forgotten.
+/// A model of `places`. It finds each place anew in the whole list of messages, and keeps no state.
 fn model(last_commit: Option<Lsn>, sent: &[Spec]) -> Vec<Placed> {
     let place = |index: usize, position: Position| {
         let before = &sent[..index];
@@ -486,14 +487,15 @@ proptest! {
         };
         let whole = positions(&sent);
         prop_assert!(whole.is_sorted_by(|a, b| a < b), "{whole:?}");
-        // A new connection begins again at any commit.
+        // A new connection may begin again at any transaction.
         let begins: Vec<_> = (0..sent.len()).filter(|index| matches!(sent[*index], Begin(_))).collect();
         if !begins.is_empty() {
             prop_assert!(whole.ends_with(&positions(&sent[begins[from.index(begins.len())]..])));
         }
     }
 
-    /// A message can wait for its plan: it is looked at again, and nobody can tell afterwards.
+    /// A message that waits for its plan is looked at more than once. Each look must give the same
+    /// step.
     #[test]
     fn a_look_changes_nothing(sent in streams()) {
         let mut changes = announced(None);
@@ -508,7 +510,7 @@ proptest! {
         prop_assert_eq!(found, places(&mut announced(None), &sent).unwrap());
     }
 
-    /// Whatever stands in the wrong place, there is an answer.
+    /// A message in the wrong place gets a place or an error, and never causes a panic.
     #[test]
     fn a_stream_in_disorder_is_refused_or_placed_without_a_panic(mut sent in streams(), swaps in vec(any::<(proptest::sample::Index, proptest::sample::Index)>(), 1..4)) {
         if !sent.is_empty() {
