@@ -1,10 +1,10 @@
-//! The ledger: what has been sent to Kafka and not yet delivered.
+//! The ledger of the records that have been sent to Kafka and are not yet delivered.
 //!
-//! It answers one question: before which LSN may Postgres discard WAL? It does no IO, reads no
-//! clock and never skips a failed ticket. Only `core` feeds it and acts on its answer.
+//! The ledger answers one question: before which LSN may Postgres discard WAL? It does no IO, reads
+//! no clock and never skips a failed ticket. Only `core` feeds the ledger and acts on its answer.
 //!
 //! Laws, asserted here and property-tested below:
-//! - Tickets are issued in WAL order and crossed off in any order. No ticket is issued twice in a
+//! - Tickets are issued in WAL order and delivered in any order. No ticket is issued twice in a
 //!   process, not even by different producers.
 //! - `confirmed` never falls, and is always the end of an entry whose tickets, and all earlier
 //!   ones, are delivered.
@@ -21,17 +21,17 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Number of a producer of this process. A delivery report carries it, and it rises with each new
-/// producer.
+/// Number of a producer of this process. It rises with each new producer, and each delivery report
+/// carries it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
 
-/// Number of a topic on the row path: an index into the routes of `agent`.
+/// Number of a topic on the row path: an index into the list of routes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub u32);
 
 /// Memory that a record in flight costs besides its own bytes. librdkafka keeps a message of about
-/// 200 bytes and four context headers of about 100 bytes each, and the ledger keeps its slot.
+/// 200 bytes and four context headers of about 100 bytes each, and the ledger keeps an `InFlight`.
 /// Measured with a full queue and stopped brokers: 530 bytes a record at rest. While such a queue
 /// drains, the allocator's arenas hold nearly as much again.
 pub const RECORD_OVERHEAD_BYTES: usize = 1024;
@@ -54,10 +54,12 @@ struct Entry {
     upto: Ticket,
 }
 
-/// Tickets in flight and the positions that wait for them. The head of the file states the laws.
+/// Tickets in flight and the positions that wait for their delivery. The head of the file states
+/// the laws.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Records from `oldest` on, in ticket order; the front one is not delivered.
+    /// The records from the ticket `oldest` on, in ticket order. The first of them is not
+    /// delivered.
     in_flight: VecDeque<InFlight>,
     oldest: Ticket,
     /// Payload and overhead, in bytes, of the records that are not delivered.
@@ -70,13 +72,13 @@ pub struct Ledger {
     last_commit: Option<Committed>,
     /// End of the newest entry, delivered or not. The end of a later entry is never below it.
     entered: Lsn,
-    /// Commit times of the transactions confirmed since they were last taken; at most
-    /// [`ACKNOWLEDGED_MAX`].
+    /// Commit times of the transactions that were confirmed since the last
+    /// [`Ledger::take_acknowledged`]; at most [`ACKNOWLEDGED_MAX`].
     acknowledged: Vec<PgMicros>,
 }
 
-/// The most commit times kept between two wakes of the loop. A latency histogram needs no more
-/// samples than this.
+/// The most commit times that are kept until `take_acknowledged`. The latency histogram needs no
+/// more samples than this.
 const ACKNOWLEDGED_MAX: usize = 4096;
 
 impl Ledger {
@@ -110,7 +112,8 @@ impl Ledger {
         self.oldest
     }
 
-    /// Notes a record handed to the producer under [`Ledger::next_ticket`].
+    /// Notes a record that was handed to the producer under [`Ledger::next_ticket`], and returns
+    /// this ticket.
     pub fn sent(&mut self, route: RouteId, position: Position, size_bytes: usize) -> Ticket {
         let ticket = self.next_ticket();
         let bytes = size_bytes.saturating_add(RECORD_OVERHEAD_BYTES).min(u32::MAX as usize);
@@ -153,8 +156,8 @@ impl Ledger {
         self.settle();
     }
 
-    /// Crosses off a delivered ticket and returns its route. `None` for a ticket of an earlier
-    /// ledger, or a ticket reported twice.
+    /// Marks a ticket as delivered and returns its route. `None` for a ticket of an earlier ledger,
+    /// a ticket that was never issued, or a ticket reported twice.
     pub fn deliver(&mut self, ticket: Ticket) -> Option<RouteId> {
         let index = usize::try_from(ticket.0.checked_sub(self.oldest.0)?).ok()?;
         let record = self.in_flight.get_mut(index)?;
@@ -180,7 +183,8 @@ impl Ledger {
         Some(route)
     }
 
-    /// Route and Position of a ticket in flight; `None` for a ticket that is not in flight.
+    /// Route and Position of a ticket. `None` for a ticket below `oldest`, or one that was never
+    /// issued.
     #[must_use]
     pub fn find(&self, ticket: Ticket) -> Option<(RouteId, Position)> {
         let index = usize::try_from(ticket.0.checked_sub(self.oldest.0)?).ok()?;
@@ -251,7 +255,8 @@ impl Ledger {
         self.in_flight_bytes
     }
 
-    /// Commit times of transactions whose records were all delivered since the last call.
+    /// Takes the commit times of the transactions that were confirmed since the last call, at most
+    /// 4096 of them.
     pub fn take_acknowledged(&mut self) -> impl Iterator<Item = PgMicros> + '_ {
         self.acknowledged.drain(..)
     }
@@ -290,8 +295,8 @@ mod tests {
         prop::collection::vec(one, 1..40)
     }
 
-    /// A naive model: walk the history, stop at the first undelivered record, return the last end
-    /// before it.
+    /// A naive model: it walks the history, stops at the first undelivered record, and returns the
+    /// last end before this record.
     #[derive(Default)]
     struct Model {
         history: Vec<(Option<u64>, Lsn)>, // a ticket, or an end
@@ -313,9 +318,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: no order of deliveries confirms undelivered work, and none is forgotten. Method:
-        /// interleave entries and deliveries at random, repeated and unknown tickets included, and
-        /// ask a naive model after each.
+        /// Goal: no order of deliveries confirms a position with an undelivered record before it,
+        /// and every position is confirmed in the end. Method: interleave entries and deliveries at
+        /// random, repeated and unknown tickets included, and ask a naive model after each.
         #[test]
         fn never_confirms_past_an_undelivered_ticket(script in entered(), order in prop::collection::vec(any::<u16>(), 0..200)) {
             let first = Ticket(1000);

@@ -1,7 +1,8 @@
 //! Wellspring: Postgres changes into Kafka.
 //!
-//! The rooms stand in one order, which is the order of the data; a room uses rooms above it in this
-//! list and none below. `tests/tidy.rs` holds us to it, ARCHITECTURE.md explains it.
+//! The rooms (modules) stand in one order, which is the order of the data. A room uses rooms above
+//! it in this list and none below. `tests/tidy.rs` checks the order, and ARCHITECTURE.md explains
+//! it.
 
 pub mod lsn;
 pub mod secret;

@@ -1,4 +1,5 @@
-//! Positions and clocks of Postgres as types of their own, so that no bare integer means one.
+//! Positions, times and ids of Postgres as types of their own, so that none of them is a bare
+//! integer.
 //!
 //! Nothing here reads a clock: times are arguments.
 
@@ -6,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A WAL position in bytes. Prints as Postgres does: `16/B374D848`.
+/// A WAL position in bytes. It prints as Postgres before 19 prints it: `16/B374D848`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Lsn(u64);
 
 impl Lsn {
-    /// No position. As a flush position it leaves the slot alone. As a start position it lets the
-    /// slot decide where to begin.
+    /// No position. As the flush position of a status update it leaves the slot's confirmed
+    /// position as it is. As a start position it stands for the slot's confirmed position.
     pub const ZERO: Lsn = Lsn(0);
-    /// A position above every one that a server can send. It serves as a bound, and is never sent
-    /// in a status update.
+    /// A position above every position that a server can send. It serves as a bound, and is never
+    /// sent in a status update.
     pub const MAX: Lsn = Lsn(u64::MAX);
 
     /// The position that lies `bytes` after the start of the WAL.
@@ -56,7 +57,8 @@ impl fmt::Debug for Lsn {
     }
 }
 
-/// A text that is not two hexadecimal numbers of at most 32 bits around a slash.
+/// The error for a text that is not two hexadecimal numbers of at most 32 bits with a slash between
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an LSN (try 16/B374D848)")]
 pub struct BadLsn(String);
@@ -90,7 +92,8 @@ impl TryFrom<String> for Lsn {
     }
 }
 
-/// A server time: microseconds since 2000-01-01 00:00:00 UTC, as the protocol carries it.
+/// A time of the server in microseconds since 2000-01-01 00:00:00 UTC, as the replication protocol
+/// carries it.
 #[derive(
     Clone,
     Copy,
