@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// OpenSSL (feature `static`) knows no such place, so the usual places are looked at. Variables
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR` come first, as with OpenSSL itself.
 ///
-/// None for a program that is linked to the system's OpenSSL, which knows the place, and for a
+/// `None` for a program that is linked to the system's OpenSSL, which knows the place, and for a
 /// system without authorities.
 #[must_use]
 pub fn system_authorities() -> Option<PathBuf> {
@@ -15,6 +15,6 @@ pub fn system_authorities() -> Option<PathBuf> {
     }
     let found = openssl_probe::probe();
     let places = found.cert_file.into_iter().chain(found.cert_dir);
-    // OpenSSL's wrapper takes no other names.
+    // The `openssl` crate accepts only paths that are UTF-8.
     places.into_iter().find(|place| place.to_str().is_some())
 }

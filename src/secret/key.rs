@@ -2,8 +2,8 @@
 //! file's permissions, and decrypted if needed.
 //!
 //! This file does IO, as `read` does. It accepts PEM, and PKCS#8 in DER, the form that JDBC drivers
-//! use. OpenSSL would ask a terminal for a missing passphrase. A callback always answers it here,
-//! so it never asks.
+//! use. OpenSSL would ask a terminal for a missing passphrase. A callback always answers OpenSSL
+//! here, so OpenSSL never asks a terminal.
 
 use super::{Secret, Source, SourceError, read};
 use openssl::pkey::{PKey, Private};
@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// Largest key file, in bytes. A key of RSA with 16,384 bits has 13 KB.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Permission bits of group and others; then the same bits without the group's right to read.
+/// Permission bits of group and others. [`MORE_THAN_GROUP_READS`] has the same bits without the
+/// group's right to read.
 const ANY_BY_OTHERS: u32 = 0o077;
 const MORE_THAN_GROUP_READS: u32 = 0o037;
 
@@ -94,7 +95,7 @@ impl Passphrase<'_> {
                 PKey::private_key_from_pkcs8_callback(bytes, |buffer| Ok(self.give(buffer)))
             })
         };
-        // OpenSSL's messages hold no secret, and no help either, so they are not shown.
+        // OpenSSL's messages would not help an operator, so they are not shown.
         key.map_err(|_| match (self.asked, self.source, self.failed) {
             (true, None, _) => ("it is encrypted, and no passphrase is given", None),
             (true, Some(_), Some(error)) => {
@@ -105,7 +106,8 @@ impl Passphrase<'_> {
         })
     }
 
-    /// Puts the passphrase into OpenSSL's buffer and returns its length, 0 if there is none.
+    /// Puts the passphrase into OpenSSL's buffer and returns its length. 0 if there is no
+    /// passphrase or if it is too long for the buffer.
     fn give(&mut self, buffer: &mut [u8]) -> usize {
         self.asked = true;
         let secret = match self.source.map(read) {

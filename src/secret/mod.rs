@@ -27,7 +27,8 @@ pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 /// answers within a second or two, and a server waits a minute for a password.
 pub const COMMAND_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// A password, token or key. Only [`Secret::reveal`] returns the text, at the place that sends it.
+/// A password, token or key. Only [`Secret::reveal`] returns the text, and only a place that sends
+/// the text calls it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -38,7 +39,7 @@ impl Secret {
         Secret(text.into())
     }
 
-    /// The text itself. Only the call that sends it may use it.
+    /// The text itself. Only code that sends the secret may use the text.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -83,7 +84,8 @@ pub struct Command {
 }
 
 impl Command {
-    /// The command of a list of words; `None` without a program.
+    /// The command whose program is the first of `words` and whose arguments are the others. `None`
+    /// if the first word is missing or empty.
     #[must_use]
     pub fn new(words: Vec<String>) -> Option<Self> {
         let mut words = words.into_iter();

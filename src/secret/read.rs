@@ -68,7 +68,7 @@ pub enum SourceError {
         /// The fault, such as "printed nothing".
         what: String,
     },
-    /// The task that read the secret was cancelled, which only a shutdown does.
+    /// The task that read the secret ended without a result, as at a shutdown of the runtime.
     #[error("reading the secret was interrupted")]
     Interrupted,
 }
@@ -110,14 +110,14 @@ fn read_file(path: &Path) -> Result<Secret, SourceError> {
     line_of(bytes).ok_or_else(|| content("is not UTF-8".to_owned()))
 }
 
-/// Reads to the end; `None` if the content is larger than a secret may be.
+/// Reads `from` to its end. `None` if the content is larger than a secret may be.
 fn bounded(from: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     from.take(SECRET_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes).filter(|bytes| bytes.len() <= SECRET_BYTES_MAX))
 }
 
-/// The text without its last line break; `None` if it is not UTF-8.
+/// The bytes as a text without its last line break. `None` if the bytes are not UTF-8.
 fn line_of(bytes: Vec<u8>) -> Option<Secret> {
     // The first copy is a `Secret` too, so that its bytes are overwritten.
     let whole = Secret::new(String::from_utf8(bytes).ok()?);
@@ -171,7 +171,8 @@ fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
     }
 }
 
-/// Reads the output and waits for the end. A command that prints too much is killed at once.
+/// Reads the output of a command and waits for its end. A command that prints too much is killed at
+/// once.
 fn watch(child: &mut Child, group: Option<Pid>) -> io::Result<(Option<Vec<u8>>, ExitStatus)> {
     let bytes = child.stdout.take().map_or(Ok(Some(Vec::new())), bounded)?;
     if bytes.is_none() {
@@ -204,7 +205,8 @@ impl Kept {
         Kept { source, time_max, token: tokio::sync::Mutex::new(None) }
     }
 
-    /// True if [`Kept::forget`] can lead to another secret, which only a command's output can.
+    /// True if the secret is the output of a command. Only then does [`Kept::forget`] make the next
+    /// [`Kept::get`] fetch it again.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         matches!(self.source, Source::Command(_))
@@ -230,7 +232,8 @@ impl Kept {
         Ok(token.secret)
     }
 
-    /// Drops the kept secret after a server refused it, so that the next call fetches it again.
+    /// Drops the kept secret after a server refused it, so that the next [`Kept::get`] runs the
+    /// command again.
     pub async fn forget(&self) {
         *self.token.lock().await = None;
     }

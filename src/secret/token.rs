@@ -72,7 +72,7 @@ impl Token {
             None => (text.clone(), None, None),
         };
         let claims = claims(secret.reveal()).unwrap_or_default();
-        // The date may be a fraction.
+        // `exp` may have a fraction of a second.
         let exp = claims
             .exp
             .and_then(|exp| exp.as_u64().or_else(|| exp.as_f64().map(|seconds| seconds as u64)));
