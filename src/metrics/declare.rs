@@ -49,7 +49,7 @@ impl Declare {
     }
 }
 
-/// The name of a metric in full.
+/// The full name of a metric, with its prefix `wellspring_`.
 pub(super) fn full(name: &str) -> String {
     format!("wellspring_{name}")
 }

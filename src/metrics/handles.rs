@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub struct Heartbeat(Arc<AtomicI64>);
 
 impl Heartbeat {
-    /// Notes that the loop has turned at this time.
+    /// Notes that the main loop has made a turn at this time.
     pub fn beat(&self, now_unix_ms: i64) {
         self.0.store(now_unix_ms, Ordering::Relaxed);
     }

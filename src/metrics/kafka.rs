@@ -13,7 +13,8 @@ pub struct KafkaMetrics {
     /// `wellspring_kafka_queue_records`: records that librdkafka queues or has sent without an
     /// answer.
     pub queue_records: IntGauge,
-    /// `wellspring_kafka_queue_bytes`: bytes of these records, as librdkafka counts them.
+    /// `wellspring_kafka_queue_bytes`: bytes of the records that librdkafka queues or has sent
+    /// without an answer, as librdkafka counts them.
     pub queue_bytes: IntGauge,
     /// `wellspring_kafka_brokers_up`: brokers with a working connection.
     pub brokers_up: IntGauge,

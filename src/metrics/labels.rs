@@ -3,12 +3,12 @@
 
 use std::sync::OnceLock;
 
-/// The most tables with counters of their own. At ten series for each table a scrape stays below
-/// 200 KiB.
+/// The most tables with counters of their own. Each table has twelve series, so these tables have
+/// 2,400 series in a scrape.
 pub const TABLES_MAX: usize = 200;
 
-/// The most topics with a foreign-write counter of their own. One such topic is already a finding,
-/// and fifty show a pattern.
+/// The most topics with a foreign-write counter of their own. A foreign write in one topic is
+/// already a finding, and writes in fifty topics show a pattern.
 pub const TOPICS_MAX: usize = 50;
 
 /// Buckets in seconds from commit to acknowledgement. They are dense around the milliseconds that a
@@ -18,7 +18,7 @@ pub(super) const LATENCY_BUCKETS: [f64; 18] = [
     5.0, 15.0, 60.0,
 ];
 
-/// Label of every name beyond a bound.
+/// The label of every name beyond a bound, and of every reason that has no known code.
 pub(super) const OTHER: &str = "other";
 
 /// The values of `wellspring_phase{phase}`, as `/status` writes the phases.
@@ -56,7 +56,7 @@ impl Operation {
         self as usize
     }
 
-    /// The value of the label.
+    /// The value of the label `operation`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// The value of the label.
+    /// The value of the label `peer`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

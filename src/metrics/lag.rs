@@ -4,29 +4,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Commit time, by the server's clock, of the oldest commit that Kafka has not acknowledged. The
-/// lag is its age. It is computed at each reading, so it grows with the clock even when nothing
-/// else changes.
+/// lag is the age of this commit. The age is computed at each reading, so the lag grows with the
+/// clock even when nothing else changes.
 #[derive(Clone, Debug)]
 pub struct OldestOpen {
     /// The commit's time in Unix microseconds, or [`OldestOpen::NONE`].
     at: Arc<AtomicI64>,
-    /// Time, in Unix microseconds, up to which there is no such commit for sure.
+    /// Time, in Unix microseconds, up to which it is known that Kafka has acknowledged every
+    /// commit, or [`OldestOpen::NONE`].
     caught_up_until: Arc<AtomicI64>,
 }
 
 impl OldestOpen {
-    /// Stands for "no time".
+    /// The value of both fields for "no time is known".
     const NONE: i64 = i64::MIN;
 
-    /// Notes the commit's time in Unix microseconds; `None` when no such commit is known.
-    /// `caught_up_until` is the time up to which there is none for sure.
+    /// Notes the time of the oldest commit that Kafka has not acknowledged, in Unix microseconds;
+    /// `None` if no such commit is known. Without such a commit, `caught_up_until` is the time up
+    /// to which it is known that every commit is acknowledged.
     pub fn set(&self, unix_micros: Option<i64>, caught_up_until: Option<i64>) {
         self.at.store(unix_micros.unwrap_or(Self::NONE), Ordering::Relaxed);
         self.caught_up_until.store(caught_up_until.unwrap_or(Self::NONE), Ordering::Relaxed);
     }
 
-    /// Age of the commit in seconds, 0 where there is none for sure, and otherwise NaN. A commit of
-    /// a server whose clock is ahead of ours has the age 0.
+    /// Age in seconds of the oldest commit that Kafka has not acknowledged. If no such commit is
+    /// known, the age is 0 up to `caught_up_until`, and NaN after that. The age is never negative,
+    /// even if the server's clock is ahead of ours.
     #[must_use]
     pub fn age_seconds(&self, now_unix_micros: i64) -> f64 {
         let at = self.at.load(Ordering::Relaxed);

@@ -40,22 +40,24 @@ pub struct Metrics {
     registry: Registry,
     /// `wellspring_received_lsn_bytes`: end of the last commit or keepalive received.
     pub received_lsn: IntGauge,
-    /// `wellspring_delivered_lsn_bytes`: everything before it is acknowledged by Kafka.
+    /// `wellspring_delivered_lsn_bytes`: position before which Kafka has acknowledged everything.
     pub delivered_lsn: IntGauge,
     /// `wellspring_confirmed_lsn_bytes`: position up to which Postgres was told that it may discard
     /// WAL.
     pub confirmed_lsn: IntGauge,
     /// `wellspring_slot_restart_lsn_bytes`: the slot's restart_lsn, as last read.
     pub restart_lsn: Gauge,
-    /// `wellspring_undelivered_bytes`: the server's WAL beyond delivered; NaN if unknown.
+    /// `wellspring_undelivered_bytes`: the server's WAL after the delivered position; NaN if
+    /// unknown.
     pub undelivered_bytes: Gauge,
-    /// `wellspring_unconfirmed_bytes`: the server's WAL beyond confirmed; NaN if unknown.
+    /// `wellspring_unconfirmed_bytes`: the server's WAL after the confirmed position; NaN if
+    /// unknown.
     pub unconfirmed_bytes: Gauge,
     /// The oldest commit that Kafka has not acknowledged. Its age is `wellspring_lag_seconds`.
     pub oldest_open: OldestOpen,
     lag_seconds: Gauge,
-    /// `wellspring_commit_to_ack_seconds`: from a commit's time on the server to the
-    /// acknowledgement of its last record.
+    /// `wellspring_commit_to_ack_seconds`: time from a commit on the server to the acknowledgement
+    /// of the transaction's last record.
     pub commit_to_ack_seconds: Histogram,
     /// `wellspring_transactions_total`: transactions with changes of captured tables that Kafka
     /// acknowledged.
@@ -71,27 +73,29 @@ pub struct Metrics {
     pub records_failed: IntCounter,
     /// `wellspring_in_flight_records`: records that were produced and that Kafka has not answered.
     pub in_flight_records: IntGauge,
-    /// `wellspring_in_flight_bytes`: bytes of these records, overhead included.
+    /// `wellspring_in_flight_bytes`: bytes of the records in flight, with the overhead of each.
     pub in_flight_bytes: IntGauge,
     /// `wellspring_budget_limit_bytes`: the byte budget of `limits.memory`.
     pub budget_limit_bytes: IntGauge,
-    /// `wellspring_budget_used_bytes`: bytes of the byte budget that are in use.
+    /// `wellspring_budget_used_bytes`: bytes of the byte budget that records in flight use.
     pub budget_used_bytes: IntGauge,
     /// `wellspring_registry_requests_total`: requests sent to the schema registry.
     pub registry_requests: IntCounter,
-    /// `wellspring_registry_failures_total`: requests that got no usable answer.
+    /// `wellspring_registry_failures_total`: registry requests that got no usable answer.
     pub registry_failures: IntCounter,
     /// `wellspring_topic_requests_total`: requests to Kafka that describe or create topics.
     pub topic_requests: IntCounter,
-    /// `wellspring_schema_ids_unproven`: recorded ids in use that the registry has not confirmed.
+    /// `wellspring_schema_ids_unproven`: recorded schema ids in use that the registry has not
+    /// confirmed.
     pub schema_ids_unproven: IntGauge,
     /// `wellspring_received_bytes_total`: bytes read from the replication connection.
     pub received_bytes: IntCounter,
-    /// `wellspring_received_messages_total`: messages read from it, keepalives included.
+    /// `wellspring_received_messages_total`: messages read from the replication connection,
+    /// keepalives included.
     pub received_messages: IntCounter,
-    /// Times in the stages between the server's WAL and Kafka.
+    /// Metrics of the time in each stage between the server's WAL and Kafka.
     pub stages: StageMetrics,
-    /// Queue, connections and latencies, from librdkafka's statistics.
+    /// Metrics of queue, connections and latencies, from librdkafka's statistics.
     pub kafka: KafkaMetrics,
     /// `wellspring_status_updates_total`: status updates sent to Postgres.
     pub status_updates: IntCounter,
@@ -109,12 +113,13 @@ pub struct Metrics {
     pub truncates_not_sent: IntCounter,
     /// `wellspring_copy_rows`: rows sent by the first copy.
     pub copy_rows: IntGauge,
-    /// `wellspring_copy_rows_expected`: expected rows by the statistics of the tables.
+    /// `wellspring_copy_rows_expected`: rows that the first copy is expected to send, by the
+    /// statistics of the tables.
     pub copy_rows_expected: IntGauge,
-    /// `wellspring_copy_remaining_seconds`: seconds until its end at the rate of the last seconds;
-    /// -1 where that is not known.
+    /// `wellspring_copy_remaining_seconds`: seconds until the end of the first copy at the rate of
+    /// the last seconds; -1 if unknown.
     pub copy_remaining_seconds: Gauge,
-    /// `wellspring_copy_tables_open`: tables not copied yet.
+    /// `wellspring_copy_tables_open`: tables of the first copy that are not copied yet.
     pub copy_tables_open: IntGauge,
     /// `wellspring_copy_tables_left`: tables whose topics lack existing rows, because no copy
     /// could bring them.
@@ -129,10 +134,10 @@ pub struct Metrics {
     /// `wellspring_slot_limit_bytes`: the most WAL the server keeps for a slot; -1 without a limit.
     pub slot_limit_bytes: Gauge,
     /// `wellspring_slot_limit_forecast_seconds`: seconds until the limit at the present growth of
-    /// the retained WAL; +Inf where it does not grow or there is no limit.
+    /// the retained WAL; +Inf if it does not grow or if there is no limit.
     pub slot_limit_forecast_seconds: Gauge,
     /// `wellspring_slot_standstill_seconds`: seconds until the limit if nothing more were
-    /// confirmed.
+    /// confirmed; +Inf without a limit.
     pub slot_standstill_seconds: Gauge,
     /// `wellspring_server_lsn_bytes`: the end of the server's WAL, as last read.
     pub server_lsn: Gauge,
@@ -160,8 +165,8 @@ pub struct Metrics {
     topics: Arc<Admitted<TOPICS_MAX>>,
 }
 
-/// Counters of one table, fetched once for each plan. Beyond [`TABLES_MAX`] tables they count under
-/// `table="other"`.
+/// Counters of one table, fetched once for each plan. All tables beyond the first [`TABLES_MAX`]
+/// share the counters with the label `table="other"`.
 #[derive(Clone, Debug)]
 pub struct TableMetrics {
     rows: [IntCounter; Operation::ALL.len()],
@@ -437,8 +442,8 @@ impl Metrics {
         }
     }
 
-    /// Counts records of another producer in a topic. Beyond [`TOPICS_MAX`] topics they count under
-    /// `topic="other"`.
+    /// Counts records of another producer in a topic. All topics beyond the first [`TOPICS_MAX`]
+    /// share the label `topic="other"`.
     pub fn foreign_write(&self, topic: &str, records: u64) {
         let label = if self.topics.admit(topic) { topic } else { OTHER };
         self.foreign_writes.with_label_values(&[label]).inc_by(records);
@@ -449,8 +454,8 @@ impl Metrics {
         self.findings.with_label_values(&[code]).inc();
     }
 
-    /// Counts a connection that was made again. `reason` is the code of what ended the previous
-    /// one.
+    /// Counts a connection that was made again. `reason` is the code of the reason for which the
+    /// previous connection ended.
     pub fn reconnected(&self, peer: Peer, reason: &str) {
         self.reconnects.with_label_values(&[peer.name(), known(reason)]).inc();
     }
@@ -482,13 +487,14 @@ impl Metrics {
         let mut text = String::new();
         match TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             Ok(()) => text,
-            // A scrape that fails completely is noticed. One that lacks some metrics is not.
+            // No metric is rendered then. A scrape without any metric is noticed, and a scrape that
+            // lacks some is not.
             Err(error) => format!("# not rendered: {error}\n"),
         }
     }
 }
 
-/// The label of a reason: its code, or `other` if it is not a known code.
+/// The value of the label `reason`: the given code, or `other` if it is not a known code.
 fn known(reason: &str) -> &'static str {
     reason::known(reason).unwrap_or(OTHER)
 }

@@ -28,7 +28,7 @@ impl Stage {
     pub const ALL: [Stage; 5] =
         [Stage::Source, Stage::Decode, Stage::Encode, Stage::Registry, Stage::Broker];
 
-    /// The value of the label, and the name in status.
+    /// The value of the label `stage`, and the stage's name in `/status`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,8 +45,8 @@ impl Stage {
 #[derive(Clone, Debug)]
 pub struct StageMetrics {
     /// `wellspring_stage_seconds{stage}`: time of one message, measured once in each burst.
-    /// `source` runs from the server's sending to our handling, by both clocks. `broker` runs from
-    /// the producer's queue to the acknowledgement.
+    /// `source` runs from the server's sending, by the server's clock, to our handling, by our
+    /// clock. `broker` runs from the producer's queue to the acknowledgement.
     seconds: [Histogram; Stage::ALL.len()],
     /// `wellspring_stage_busy_seconds_total{stage}`: time in which the stage delayed the others.
     busy: [Counter; Stage::ALL.len()],

@@ -1,8 +1,8 @@
 //! Metrics of backfills and standstills: rows sent, time waited, and time in which the stream was
 //! held for them.
 //!
-//! They are set from totals that the loop keeps. Labels are the two kinds of copies and the states
-//! of a copy.
+//! They are set from totals that the loop keeps. Their labels have the two kinds of copies or the
+//! states of a copy as values.
 
 use super::declare::{Declare, full};
 use prometheus::{Counter, CounterVec, Gauge, IntCounter, IntGauge, Opts};
@@ -24,7 +24,7 @@ pub struct WindowTotals {
     pub chunks: u64,
     /// Chunks and standstills that were dropped and are read again.
     pub given_up: u64,
-    /// Microseconds in which a copy waited until transactions became visible.
+    /// Microseconds in which a copy waited for transactions to become visible to its snapshot.
     pub unseen_us: u64,
     /// Microseconds in which the stream was held for a copy, in the order of [`WINDOW_KINDS`].
     pub held_us: [u64; 2],
@@ -37,18 +37,19 @@ pub struct WindowMetrics {
     rows: [IntCounter; 2],
     /// `wellspring_window_chunks_total`: chunks that were delivered.
     chunks: IntCounter,
-    /// `wellspring_window_chunks_given_up_total`: chunks that were dropped and are read again.
+    /// `wellspring_window_chunks_given_up_total`: chunks and standstills that were dropped and are
+    /// read again.
     given_up: IntCounter,
     /// `wellspring_window_visibility_wait_seconds_total`: time in which copies waited for
-    /// visibility.
+    /// transactions to become visible.
     unseen: Counter,
-    /// `wellspring_window_hold_seconds_total{kind}`: time in which the stream was held.
+    /// `wellspring_window_hold_seconds_total{kind}`: time in which the stream was held for a copy.
     held: [Counter; 2],
     /// `wellspring_window_tables{state}`: unfinished copies in each state.
     tables: [IntGauge; WINDOW_STATES.len()],
     /// `wellspring_window_chunks_open`: chunks whose position the stream has not passed yet.
     open: IntGauge,
-    /// `wellspring_copy_share`: share of the time that copies may use; 1 where the source is not
+    /// `wellspring_copy_share`: share of the time that copies may use; 1 if the source is not
     /// overloaded.
     pub share: Gauge,
 }
