@@ -1,8 +1,8 @@
-//! What a default expression says about a schema.
+//! Reads the default that a schema gets for a column from the column's default expression.
 //!
-//! Debezium reads literals, takes the empty value of the type for functions, and gives up on any
-//! other expression. This file reads as Debezium 3.6.3 does, oddities included, because the
-//! schema's text depends on the result. No expression is evaluated.
+//! Debezium takes the empty value of the type for a function call, otherwise the first quoted
+//! literal, and otherwise the whole expression. This file reads as Debezium 3.6.3 does, oddities
+//! included, because the schema's text depends on the result. No expression is evaluated.
 
 use super::ColumnKind;
 use std::borrow::Cow;
@@ -12,7 +12,8 @@ use std::borrow::Cow;
 pub enum DefaultText<'a> {
     /// The text of a literal, for the type's own parser.
     Literal(Cow<'a, str>),
-    /// A function call, whose result is not known. It counts as the empty value of the type.
+    /// A function call or a clock such as `CURRENT_DATE`, whose result is not known. It counts as
+    /// the empty value of the type.
     Computed,
 }
 
@@ -78,8 +79,8 @@ pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<Defaul
     }
 }
 
-/// Reads a literal up to its closing quote. Returns the literal and the text after it. A doubled
-/// quote stands for one quote.
+/// Reads a literal whose opening quote stands before `text`. Returns the literal and the text after
+/// its closing quote. A doubled quote stands for one quote.
 fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let mut from = 0;
     loop {

@@ -1,4 +1,4 @@
-//! What the catalog knows about a table and its types, and a Relation message does not say.
+//! The facts about a table and its types that the catalog has and that a Relation message lacks.
 //!
 //! `postgres::catalog` reads the facts, and `change` combines them with the Relation. The catalog
 //! may be newer than the change that is decoded. So the Relation decides which columns exist, and
@@ -16,8 +16,8 @@ pub struct TableFacts {
     /// Names of the primary key's columns in index order; empty if there is none.
     pub primary_key: Vec<String>,
     /// Names of the columns of a unique index in index order; empty if there is none. It is the
-    /// first index by name that has no expressions and no predicate. Debezium takes it as the key
-    /// of a table without a primary key.
+    /// first valid index by name that has no expressions and no predicate. Debezium takes this
+    /// index as the key of a table without a primary key.
     pub unique_index: Vec<String>,
     /// Names of the replica identity index's columns (identity `i`), in index order.
     pub identity_index: Vec<String>,
@@ -31,9 +31,10 @@ pub struct TableFacts {
 pub struct ColumnFacts {
     /// `pg_attribute.attnotnull`, or the domain's NOT NULL.
     pub not_null: bool,
-    /// `pg_get_expr(adbin, 0)`; `None` for generated columns.
+    /// `pg_get_expr(adbin, 0)`; `None` without a default, and for a generated column.
     pub default: Option<String>,
-    /// True for a column with an owned sequence and for an identity column.
+    /// True for an identity column, for a column that owns a sequence, and for a column whose
+    /// default begins with `nextval(`.
     pub serial: bool,
     /// `pg_attribute.atttypid` in the catalog now.
     pub type_oid: Oid,
@@ -52,24 +53,24 @@ pub struct TypeFacts {
     pub class: TypeClass,
 }
 
-/// The classes of `pg_type` that are told apart here.
+/// The classes of types in `pg_type` that this room distinguishes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TypeClass {
     /// A base, pseudo or other type known by its name.
     Base,
-    /// A true array (`typcategory A`, `typelem`, `typsubscript array_subscript_handler`).
+    /// A true array (`typcategory` is `A`, and `typoutput` is `array_out`).
     Array {
         /// `pg_type.typelem`, the type of the elements.
         element: Oid,
     },
-    /// A domain, with its base type and the typmod that it applies to that type.
+    /// A domain, with its base type and the type modifier that it applies to the base type.
     Domain {
         /// `pg_type.typbasetype`, which may be a domain too.
         base: Oid,
         /// `pg_type.typtypmod`, -1 for none.
         typmod: i32,
     },
-    /// An enum with its labels by `enumsortorder`.
+    /// An enum (`typtype` is `e`), with its labels.
     Enum {
         /// The labels, by `enumsortorder`. A label that was added later can be in the middle.
         labels: Vec<String>,

@@ -1,4 +1,4 @@
-//! How a column's values read: its kind, and which kind a Postgres type has.
+//! The kinds of columns, which say how values are read, and the kind that each Postgres type has.
 //!
 //! The kinds are divided as Debezium 3.6.3 divides types. A type that Debezium leaves out of its
 //! events by default has the kind [`ColumnKind::Unknown`]. `encode` decides the form in which the
@@ -8,7 +8,8 @@ use super::facts::{TypeClass, TypeFacts};
 use crate::lsn::Oid;
 use std::collections::BTreeMap;
 
-/// The most domains over domains. Postgres has no limit, but a cycle in the given facts must end.
+/// The most domains, each based on the next, that are followed to a base type. Postgres has no
+/// limit, but a cycle in the given facts must end.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
 /// The length that Debezium writes for a bit string without a declared length.
@@ -67,16 +68,16 @@ pub enum ColumnKind {
     Hstore,
     /// A type that CREATE TYPE ... AS ENUM has made. Its values are labels.
     Enum {
-        /// Its labels in sort order, joined by commas.
+        /// The labels of the type in sort order, joined by commas.
         allowed: Box<str>,
     },
     /// `bytea`: `\x` and hexadecimal digits, because sessions pin `bytea_output`.
     Bytea,
     /// `bit(1)`, `varbit(1)`: a boolean.
     Bit,
-    /// Longer bit strings: bytes, little-endian, without trailing zero bytes.
+    /// Other bit strings: bytes, little-endian, without trailing zero bytes.
     Bits {
-        /// The declared length in bits; 2147483647 where there is none.
+        /// The declared length in bits; 2147483647 if no length is declared.
         length: u32,
     },
     /// `date`: a day, `infinity` or `-infinity`.
@@ -123,12 +124,12 @@ pub enum ColumnKind {
     Unknown {
         /// `pg_type.typname`, for messages about the type.
         type_name: Box<str>,
-        /// What Debezium makes of its bytes.
+        /// The form in which Debezium writes values of the type as bytes.
         as_bytes: AsBytes,
     },
 }
 
-/// What Debezium writes for a type that it does not know, if it is told to write such bytes.
+/// What Debezium writes for a type that it does not know, if `include.unknown.datatypes` is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsBytes {
     /// The bytes of the text that Postgres prints.
@@ -145,14 +146,15 @@ pub enum AsBytes {
     Position,
     /// An array of `pg_lsn`: a list of its elements, printed in the same way.
     PositionList,
-    /// Debezium leaves these few array types out in every mode.
+    /// Debezium leaves the type out in every mode, as it does for a few array types.
     Nothing,
 }
 
 /// The kind of a column of type `type_oid` with the modifier `typmod` (-1 for none).
 ///
 /// `types` has the facts of every type that is not built in, with the types to which those refer. A
-/// type that is missing there becomes `Unknown` under its oid. Its text arrives all the same.
+/// type that is missing in `types` becomes `Unknown` under its oid. The text of its values is kept
+/// all the same.
 #[must_use]
 pub fn resolve(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> ColumnKind {
     let (mut oid, mut typmod) = (type_oid, typmod);
@@ -195,7 +197,8 @@ fn unknown(type_name: &str, as_bytes: AsBytes) -> ColumnKind {
     ColumnKind::Unknown { type_name: type_name.into(), as_bytes }
 }
 
-/// The kind of an extension's type. Such types have no fixed oid, and can be in any namespace.
+/// The kind of an extension's type by its name. Types of extensions have no fixed oid, and can be
+/// in any namespace.
 fn named(type_name: &str) -> ColumnKind {
     match type_name {
         "citext" => ColumnKind::Verbatim,
@@ -270,8 +273,8 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
     })
 }
 
-/// Name of a built-in type that Debezium does not know, with the form of its bytes. The catalog's
-/// facts tell the same about other arrays.
+/// Name of a built-in type that Debezium does not know, with the form of its bytes. Array types
+/// that are missing here are resolved by the facts of the catalog.
 fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
     let (name, as_bytes) = match oid {
         143 => ("_xml", AsBytes::Nothing),

@@ -77,7 +77,7 @@ pub struct Table {
     pub oid: Oid,
     /// Namespace and name in this version; a rename makes another version.
     pub name: TableName,
-    /// Which columns old rows have.
+    /// The replica identity, which decides which columns old rows have.
     pub identity: ReplicaIdentity,
     /// Columns, in the order of the tuples on the wire.
     pub columns: Vec<Column>,
@@ -102,7 +102,7 @@ pub struct Column {
     pub source_type: SourceType,
     /// True if the column is filled from a sequence (serial or identity).
     pub serial: bool,
-    /// Whether old tuples of kind `K` have this column.
+    /// True if the column is part of the replica identity.
     pub in_identity: bool,
 }
 

@@ -6,10 +6,10 @@
 //! unquoted part may have `*`, `?`, `[a-z]` and `{a,b}`. Names are compared as the catalog has
 //! them, and nothing is folded to lower case.
 //!
-//! `regex:` begins a regular expression for the whole name, whose parts are joined by dots. It
-//! ignores the case of letters. This is Debezium's own rule, so that Debezium's lists can be taken
+//! `regex:` begins a regular expression for the whole name, whose parts are joined by dots. The
+//! expression ignores the case of letters. Debezium has the same rule, so its lists can be taken
 //! over. Look-around is supported. An expression that needs too many steps for a name gives no
-//! answer, and each list says what no answer means.
+//! answer. [`NameList::lists`] and [`NameList::guards`] say what no answer means.
 
 use fancy_regex::{Regex, RegexBuilder};
 use globset::{GlobBuilder, GlobMatcher};
@@ -25,7 +25,7 @@ const PATTERNS_MAX: usize = 1_000;
 /// that needs more steps backtracks without end. These steps take a tenth of a second.
 const REGEX_STEPS_MAX: usize = 1_000_000;
 
-/// What has the name. This decides the number of the name's parts.
+/// The kind of object that a pattern is for. The kind decides the number of the name's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameOf {
     /// `namespace`, or another name without parts.
@@ -63,10 +63,10 @@ pub struct BadPattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PatternFault {
-    /// The pattern has one part, and a table's name has two.
+    /// The pattern has one part, although a table's name has two.
     #[error("a table is `namespace.name`, such as public.{0}")]
     NoNamespace(String),
-    /// The pattern has fewer than three parts, and a column's name has three.
+    /// The pattern has fewer than three parts, although a column's name has three.
     #[error("a column is `namespace.table.column`, such as public.{0}")]
     NoColumn(String),
     /// The pattern has more parts than the name has.
@@ -135,7 +135,7 @@ impl NamePattern {
         &self.text
     }
 
-    /// Whether a name matches. Its parts are given separately. `None` if the regular expression
+    /// Whether the name with these parts matches the pattern. `None` if the regular expression
     /// needs too many steps.
     #[must_use]
     pub fn tells(&self, name: &[&str]) -> Option<bool> {
@@ -201,15 +201,15 @@ impl NameList {
         self.patterns.is_empty()
     }
 
-    /// Whether the list has a name, where the list grants something. An expression that gives no
-    /// answer does not count as a match.
+    /// Whether a pattern of the list matches a name. This is for a list that grants something, such
+    /// as an include list. An expression that gives no answer does not count as a match.
     #[must_use]
     pub fn lists(&self, name: &[&str]) -> bool {
         self.patterns.iter().any(|pattern| pattern.tells(name).unwrap_or(false))
     }
 
-    /// Whether the list has a name, where the list withholds something. An expression that gives no
-    /// answer counts as a match.
+    /// Whether a pattern of the list matches a name. This is for a list that withholds something,
+    /// such as an exclude list. An expression that gives no answer counts as a match.
     #[must_use]
     pub fn guards(&self, name: &[&str]) -> bool {
         self.guard(name).is_some()
@@ -233,7 +233,7 @@ fn regex(expression: &str) -> Result<Regex, PatternFault> {
     };
     let fault = |error: fancy_regex::Error| {
         let text = error.to_string();
-        // The library draws some faults over several lines. The last line says what is wrong.
+        // The library prints some faults over several lines. The last line says what is wrong.
         PatternFault::Regex(
             text.lines().last().unwrap_or("").trim().trim_start_matches("error: ").to_owned(),
         )
@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn an_expression_without_end_keeps_back_and_gives_nothing() {
-        // The look-ahead keeps it from the linear engine.
+        // The look-ahead makes the library run the expression with backtracking.
         let list =
             NameList::read(&[r"regex:((?=.)(a|aa))+\2z".to_owned()], NameOf::Namespace).unwrap();
         let name = "a".repeat(63);

@@ -7,7 +7,7 @@
 use super::TableName;
 use super::names::{BadPattern, NameList, NameOf};
 
-/// Under which table's name a publication of ours publishes the changes of a partition.
+/// The table under whose name a publication of ours publishes the changes of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Partitions {
     /// Changes have the name of the root, and partitions do not count as tables.
@@ -41,7 +41,7 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Reads both lists of tables.
+    /// Reads the include list and the exclude list of tables.
     ///
     /// # Errors
     /// Every bad pattern of the include list, and every bad pattern of the exclude list.
@@ -98,7 +98,7 @@ impl Selection {
         self.later == Later::Capture && self.matches(table)
     }
 
-    /// Under which table's name the changes of partitions are published.
+    /// The table under whose name the changes of a partition are published.
     #[must_use]
     pub fn partitions(&self) -> Partitions {
         self.partitions
@@ -110,7 +110,8 @@ impl Selection {
         self.includes(table) && !self.excludes(table)
     }
 
-    /// Whether the include lists have the table. The exclude lists are not looked at.
+    /// Whether the include lists match the table, or the table is always captured. The exclude
+    /// lists are not looked at.
     #[must_use]
     pub fn includes(&self, table: &TableName) -> bool {
         let in_namespace = self.namespaces.is_empty() || self.namespaces.lists(&[&table.namespace]);
@@ -118,7 +119,8 @@ impl Selection {
             || self.takes_always(table)
     }
 
-    /// Whether the exclude lists take the table away.
+    /// Whether an exclude list matches the table. A table that is always captured is never
+    /// excluded.
     #[must_use]
     pub fn excludes(&self, table: &TableName) -> bool {
         let excluded = self.exclude_namespaces.guards(&[&table.namespace])
@@ -126,8 +128,8 @@ impl Selection {
         excluded && !self.takes_always(table)
     }
 
-    /// The include patterns, as written, that match none of `tables`. They are misspelt, or their
-    /// tables do not exist yet.
+    /// The include patterns for tables, as written, that match none of `tables`. Such a pattern is
+    /// misspelt, or its tables do not exist yet.
     pub fn unmatched<'a>(&'a self, tables: &[TableName]) -> Vec<&'a str> {
         let matched = |table: &TableName, pattern: &super::names::NamePattern| {
             pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)
@@ -139,7 +141,7 @@ impl Selection {
         idle.map(super::names::NamePattern::text).collect()
     }
 
-    /// The include patterns that are exact names, in their order.
+    /// The tables that include patterns name exactly, in the order of the patterns.
     pub fn exact(&self) -> impl Iterator<Item = TableName> + '_ {
         self.include.iter().filter_map(|pattern| match pattern.exact()?[..] {
             [namespace, name] => Some(TableName::new(namespace, name)),
@@ -254,8 +256,8 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: any name Postgres allows can be selected. Method: quote it, and hold it against
-        /// another.
+        /// Goal: any name Postgres allows can be selected. Method: the quoted name as a pattern
+        /// must match this name and no other.
         #[test]
         fn a_quoted_name_selects_exactly_that_table(
             namespace in "[^\0]{1,20}", name in "[^\0]{1,20}", other in "[^\0]{1,20}"

@@ -9,10 +9,10 @@ use super::facts::{TypeClass, TypeFacts};
 use crate::lsn::Oid;
 use std::collections::BTreeMap;
 
-/// The length of a type that has no length.
+/// The value of [`SourceType::length`] for a type that has no length.
 pub const LENGTH_UNKNOWN: i32 = i32::MAX;
 
-/// The most domains over domains.
+/// The most domains, each based on the next, that are followed to a base type.
 const DOMAIN_DEPTH_MAX: usize = 32;
 
 /// The type of a column as it was declared, for schema parameters such as
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((length(oid, typmod), scale(oid, typmod)), expect);
     }
 
-    /// Numbers of the reference case propagate-source-type.
+    /// The numbers are those of the reference case propagate-source-type.
     #[test]
     fn lengths_and_scales_are_the_drivers() {
         check(23, -1, (10, 0));
@@ -146,8 +146,8 @@ mod tests {
         check(1560, 5, (5, 0));
         check(1186, -1, (49, 6));
         check(20, -1, (19, 0));
-        // What an extension defines has none, not even a vector with its number of dimensions: so
-        // Debezium has it up to 3.6.
+        // A type of an extension has no length, not even a vector with a declared number of
+        // dimensions. Debezium up to 3.6 gives it none either.
         check(90_000, 3, (LENGTH_UNKNOWN, 0));
     }
 

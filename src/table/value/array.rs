@@ -1,4 +1,4 @@
-//! Array literals, element by element.
+//! Reads array literals, element by element.
 
 use super::{ValueError, around};
 
@@ -7,8 +7,8 @@ const DIMENSIONS_MAX: usize = 6;
 
 /// An array literal: `{1,NULL,"a \"b\""}`, `[2:3]={1,2}`, `{{1,2},{3,4}}`.
 ///
-/// The elements come in row-major order. [`Array::flat`] says whether a plain list of them loses
-/// anything.
+/// The elements come in row-major order. [`Array::flat`] says whether a plain list of the elements
+/// loses nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'a> {
     body: &'a [u8],

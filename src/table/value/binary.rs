@@ -1,11 +1,11 @@
-//! Byte strings, bit strings and the check that text is UTF-8.
+//! Reads byte strings and bit strings, and checks that a text is UTF-8.
 
 use super::ValueError;
 
-/// The text itself, once it is known to be UTF-8.
+/// Returns the text itself if it is UTF-8.
 ///
 /// # Errors
-/// A database in `SQL_ASCII` can hold bytes that are no text in any encoding.
+/// The text is not UTF-8. A database in `SQL_ASCII` can hold such bytes.
 pub fn utf8(text: &[u8]) -> Result<&str, ValueError> {
     std::str::from_utf8(text).map_err(|_| ValueError::new("text", "not UTF-8"))
 }
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn bit_strings_are_as_debezium_writes_them() {
-        // Reference case binary-bytes.
+        // Some values are those of the reference case binary-bytes.
         assert_eq!(bytes_of(bits, "000000110000001000000001"), Ok(vec![1, 2, 3]));
         assert_eq!(bytes_of(bits, "1000000"), Ok(vec![0x40]));
         assert_eq!(bytes_of(bits, "00"), Ok(vec![]));

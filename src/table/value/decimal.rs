@@ -1,5 +1,5 @@
-//! `numeric` and `money`: unscaled two's complement or plain text, exact at any size Postgres
-//! knows.
+//! Reads a `numeric` as an unscaled value in two's complement or as plain text, and a `money` as a
+//! number of hundredths. Nothing is rounded.
 
 use super::{ValueError, around};
 
@@ -55,7 +55,7 @@ impl DecimalScratch {
     }
 }
 
-/// Reads a `numeric`.
+/// Reads a `numeric`, and puts its unscaled value into `scratch`.
 ///
 /// With `scale` the value gets exactly that many digits after the point. Without it, zeros at the
 /// end of the fraction are dropped, and the digits that remain decide the scale.
@@ -79,8 +79,8 @@ pub fn decimal(
     Ok(Decimal::Finite { scale })
 }
 
-/// Appends a `numeric` in plain notation to `out`. It has exactly `scale` digits after the point,
-/// or its own digits.
+/// Appends a `numeric` in plain notation to `out`. With `scale` it has exactly that many digits
+/// after the point, and without it the digits of `text`.
 ///
 /// For NaN and the infinities it appends nothing, and returns which of them it is.
 ///
@@ -145,8 +145,8 @@ impl<'a> Digits<'a> {
         Ok(Digits { negative, whole, fraction, padding: 0 })
     }
 
-    /// Splits a number. With `scale` the fraction gets that length; without it, the zeros at its
-    /// end are dropped.
+    /// Splits a number. With `scale` the fraction gets that length. Without it, the zeros at the
+    /// end of the fraction are dropped.
     fn split(text: &'a [u8], scale: Option<u16>) -> Result<Self, ValueError> {
         let mut digits = Digits::unscaled(text)?;
         let kept = scale.map_or(0, usize::from);
@@ -167,8 +167,8 @@ impl<'a> Digits<'a> {
 /// Reads a `money` as its number of hundredths.
 ///
 /// The text depends on `lc_monetary`. Symbols and grouping are skipped. Parentheses or a minus mean
-/// a negative amount. The last `.` or `,` is the point if two digits follow it. It is grouping if
-/// three digits follow it and nothing speaks against that.
+/// a negative amount. The last `.` or `,` is the point if two digits follow it. An amount without
+/// `.` and `,` is a number of whole units.
 ///
 /// # Errors
 /// There are no digits, the amount is beyond 64 bits, or the point cannot be told from grouping, as
@@ -251,7 +251,7 @@ fn read_digits(
 
 const NO_DIGIT: ValueError = ValueError::new("numeric", "a character that is no digit");
 
-/// `limbs`, little-endian in base 2^32, times `factor` plus `addend`.
+/// Multiplies `limbs`, which is little-endian in base 2^32, by `factor` and adds `addend`.
 fn multiply_add(limbs: &mut Vec<u32>, factor: u32, addend: u32) {
     let mut carry = u64::from(addend);
     for limb in limbs.iter_mut() {
@@ -298,9 +298,10 @@ fn shortest(bytes: &[u8]) -> &[u8] {
     rest
 }
 
-/// Appends an unscaled value and its scale to `out` as Java's `BigDecimal.toString` writes it.
+/// Appends the number with this unscaled value and this scale to `out`, as Java's
+/// `BigDecimal.toString` writes it.
 ///
-/// Takes quadratic time in the number of bytes; used for header texts only.
+/// Takes quadratic time in the number of bytes.
 pub fn unscaled_text(unscaled: &[u8], scale: u32, out: &mut Vec<u8>) {
     let negative = unscaled.first().is_some_and(|byte| *byte >= 0x80);
     let mut magnitude = unscaled.to_vec();
@@ -375,7 +376,7 @@ mod tests {
 
     #[test]
     fn numbers_are_as_debezium_writes_them() {
-        // Reference case types-numeric.
+        // Some values are those of the reference case types-numeric.
         check("1.10", Some(2), expect!["6e scale 2"]);
         check("-999.99", Some(2), expect!["fe7961 scale 2"]);
         check(
@@ -417,7 +418,7 @@ mod tests {
             let special = decimal_text(text.as_bytes(), scale, &mut out)?;
             Ok::<_, ValueError>((special, String::from_utf8(out).unwrap()))
         };
-        // Reference case types-numeric-string.
+        // Some values are those of the reference case types-numeric-string.
         for (given, scale, plain) in [
             ("1.1", Some(2), "1.10"),
             ("-0.0000000001", Some(10), "-0.0000000001"),

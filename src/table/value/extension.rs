@@ -1,10 +1,10 @@
-//! Values of PostGIS and pgvector, and the vectors of the catalog.
+//! Reads values of PostGIS and pgvector, and the types `int2vector` and `oidvector`.
 
 use super::binary::hex;
 use super::number::{float8, int};
 use super::{ValueError, around};
 
-/// The flag of a geometry's type that says that its reference system follows.
+/// The bit in a geometry's type that says that the number of its reference system (SRID) follows.
 const HAS_SRID: u32 = 0x2000_0000;
 
 /// Appends the bytes of a `geometry` or `geography` to `out`. Returns the reference system, if the
@@ -14,7 +14,7 @@ const HAS_SRID: u32 = 0x2000_0000;
 /// SRID, the rest.
 ///
 /// # Errors
-/// The text has no hex digits, or is too short for a geometry. `out` then holds a part of the
+/// The text is not hexadecimal, or is too short for a geometry. `out` then holds a part of the
 /// bytes.
 pub fn geometry(text: &[u8], out: &mut Vec<u8>) -> Result<Option<i32>, ValueError> {
     let start = out.len();
@@ -32,7 +32,7 @@ pub fn geometry(text: &[u8], out: &mut Vec<u8>) -> Result<Option<i32>, ValueErro
 /// The numbers of a `vector` or `halfvec`: `[1,2.5]`, each as its text.
 ///
 /// # Errors
-/// No brackets.
+/// The text has no brackets.
 pub fn vector(text: &[u8]) -> Result<impl Iterator<Item = &[u8]> + Clone, ValueError> {
     let inner = text.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
     Ok(parts(inner.ok_or(ValueError::new("vector", "not in brackets"))?, b','))
@@ -52,7 +52,7 @@ fn parts(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> + Clone {
 /// A `sparsevec`, such as `{1:1.5,3:-2}/5`: indices count from 1.
 #[derive(Clone, Copy, Debug)]
 pub struct SparseVector<'a> {
-    /// How many dimensions it has; pgvector allows a thousand million.
+    /// Number of dimensions of the vector; pgvector allows a thousand million.
     pub dimensions: i64,
     entries: &'a [u8],
 }

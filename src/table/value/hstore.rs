@@ -1,4 +1,4 @@
-//! `hstore` texts, pair by pair.
+//! Reads `hstore` texts, pair by pair.
 
 use super::{ValueError, around};
 
@@ -25,7 +25,7 @@ impl<'a> Hstore<'a> {
         Hstore { text, rest: text }
     }
 
-    /// Where the next pair begins.
+    /// Number of bytes of the text before the next pair and its separator.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.text.len() - self.rest.len()

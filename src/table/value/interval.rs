@@ -1,8 +1,9 @@
-//! Intervals: Postgres's own style, part by part and in microseconds, in exact integers.
+//! Reads intervals in Postgres's own style, as parts and as a number of microseconds, in exact
+//! integers.
 
 use super::ValueError;
 
-/// A month has 30.4375 days: 365.25 days over twelve, as Debezium counts.
+/// A month counts as 30.4375 days, which is 365.25 days divided by twelve, as with Debezium.
 const MICROS_PER_MONTH: i128 = 2_629_800_000_000;
 const MICROS_PER_DAY: i128 = 86_400_000_000;
 const MICROS_PER_HOUR: i128 = 3_600_000_000;
@@ -19,7 +20,8 @@ pub enum Interval {
     Infinity,
 }
 
-/// The parts of an interval as its text counts them; each has a sign of its own.
+/// The parts of an interval as its text counts them. Years and months together, days, and the time
+/// each have a sign of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IntervalParts {
     /// Whole years; Postgres derives years and months from one number of months.
@@ -50,15 +52,15 @@ impl IntervalParts {
     }
 }
 
-/// An `interval` in style `postgres`: `1 year 2 mons 3 days 04:05:06.78`.
+/// Reads an `interval` in style `postgres`: `1 year 2 mons 3 days 04:05:06.78`.
 ///
 /// # Errors
-/// The text has another style, an unknown unit, or a number beyond what Postgres holds.
+/// The text has another style, an unknown unit, or a number beyond 64 bits.
 pub fn interval(text: &[u8]) -> Result<Interval, ValueError> {
     match text {
         b"infinity" => return Ok(Interval::Infinity),
         b"-infinity" => return Ok(Interval::NegativeInfinity),
-        // Postgres has this word only in default expressions.
+        // The word `epoch` is only in default expressions, and not in values.
         b"epoch" => return Ok(Interval::Finite(IntervalParts::default())),
         _ => {}
     }
@@ -89,7 +91,7 @@ const fn error(why: &'static str) -> ValueError {
     ValueError::new("interval", why)
 }
 
-/// A signed count that fits the parts Postgres stores.
+/// Reads a count with an optional sign, within 64 bits.
 fn number(word: &str) -> Result<i64, ValueError> {
     let digits = word.strip_prefix(['-', '+']).unwrap_or(word);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -134,8 +136,9 @@ mod tests {
 
     #[test]
     fn intervals_count_every_part_exactly() {
-        // Reference cases interval-numeric and defect-interval-fraction (where the true value is
-        // ours).
+        // Some values are those of the reference cases interval-numeric and
+        // defect-interval-fraction. In the latter, Debezium turns 1.235 s into 1,234,999 us. Our
+        // value is exact.
         for (text, micros) in [
             ("1 year 2 mons 3 days 04:05:06.78", 37_091_106_780_000),
             ("-1 years -2 mons -3 days -04:05:06.78", -37_091_106_780_000),

@@ -3,7 +3,7 @@
 //! This room has pure functions, one for each kind. They turn the bytes that a server sends into
 //! numbers, days, microseconds and bytes. They expect the settings that we force on every
 //! connection (`DateStyle ISO`, `IntervalStyle postgres`, `TimeZone UTC`, `bytea_output hex`,
-//! `extra_float_digits 1`), and they refuse any other form. Nothing is rounded or clamped here, and
+//! `extra_float_digits 3`), and they refuse any other form. Nothing is rounded or clamped here, and
 //! no input causes a panic. `encode` decides what a schema can hold.
 
 mod array;
@@ -47,7 +47,7 @@ fn around(text: &[u8], at: usize) -> (&[u8], &[u8]) {
 pub struct ValueError {
     /// The type whose form was expected.
     pub kind: &'static str,
-    /// What does not fit.
+    /// The part of the form that the text does not meet.
     pub why: &'static str,
 }
 

@@ -1,11 +1,11 @@
-//! Booleans, integers, floating point numbers and points.
+//! Reads booleans, integers, floating point numbers and points.
 
 use super::{ValueError, around};
 
-/// `t` or `f`.
+/// Reads a `boolean`, which is printed as `t` or `f`.
 ///
 /// # Errors
-/// Anything else.
+/// The text is neither `t` nor `f`.
 pub fn boolean(text: &[u8]) -> Result<bool, ValueError> {
     match text {
         b"t" => Ok(true),
@@ -14,7 +14,7 @@ pub fn boolean(text: &[u8]) -> Result<bool, ValueError> {
     }
 }
 
-/// A decimal integer within `i64`, with an optional minus.
+/// Reads a decimal integer within `i64`, with an optional minus.
 ///
 /// # Errors
 /// The text has no digits, has other characters, or is out of range.
@@ -26,7 +26,7 @@ pub fn int(text: &[u8]) -> Result<i64, ValueError> {
     if digits.is_empty() {
         return Err(ValueError::new("an integer", "no digits"));
     }
-    let mut value: i64 = 0; // counted downwards: the negative range is one larger
+    let mut value: i64 = 0; // counted downwards, because the negative range is larger by one
     for byte in digits {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
@@ -43,7 +43,7 @@ pub fn int(text: &[u8]) -> Result<i64, ValueError> {
     value.checked_neg().ok_or(ValueError::new("an integer", "beyond 64 bits"))
 }
 
-/// A `real`, NaN and infinities included.
+/// Reads a `real`, NaN and infinities included.
 ///
 /// # Errors
 /// The text is no number as Postgres prints it.
@@ -51,7 +51,7 @@ pub fn float4(text: &[u8]) -> Result<f32, ValueError> {
     float_text(text)?.parse().map_err(|_| ValueError::new("real", "not a number"))
 }
 
-/// A `double precision`, NaN and infinities included.
+/// Reads a `double precision`, NaN and infinities included.
 ///
 /// # Errors
 /// The text is no number as Postgres prints it.
@@ -63,7 +63,7 @@ fn float_text(text: &[u8]) -> Result<&str, ValueError> {
     std::str::from_utf8(text).map_err(|_| ValueError::new("a floating point number", "not ASCII"))
 }
 
-/// A `point`: `(x,y)`.
+/// Reads a `point`, which is printed as `(x,y)`.
 ///
 /// # Errors
 /// Parentheses or the comma are missing, or a coordinate is no number.
@@ -76,7 +76,8 @@ pub fn point(text: &[u8]) -> Result<(f64, f64), ValueError> {
     Ok((float8(x)?, float8(y)?))
 }
 
-/// Appends a `pg_lsn`, or an array of them, without leading zeros after each slash: `0/16B3748`.
+/// Appends a `pg_lsn`, or an array of `pg_lsn`, without leading zeros after each slash:
+/// `0/16B3748`.
 ///
 /// A server prints `0/016B3748` from version 19 on.
 pub fn position(text: &[u8], out: &mut Vec<u8>) {

@@ -1,23 +1,23 @@
-//! Dates, times and timestamps: ISO texts to days and microseconds since 1970, proleptic Gregorian
-//! throughout.
+//! Reads dates, times and timestamps: ISO texts become days and microseconds since 1970. The
+//! calendar is proleptic Gregorian throughout.
 
 use super::{ValueError, around};
 
 /// Microseconds of a day.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// Days since 1970-01-01, or one of the ends of time.
+/// Days since 1970-01-01, or one of the two infinities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Days {
     /// `-infinity`: before every day.
     NegativeInfinity,
-    /// A day; Postgres has -2440588+… (4714 BC) to about 2.1 thousand million (5874897 AD).
+    /// A day. Postgres has days from -2440588 (4714-11-24 BC) to 2145042905 (5874897-12-31).
     Finite(i32),
     /// `infinity`: after every day.
     Infinity,
 }
 
-/// A moment, or one of the ends of time.
+/// A moment, or one of the two infinities.
 ///
 /// Day and time of day stand apart because Postgres has moments beyond 64 bits of microseconds
 /// since 1970.
@@ -37,8 +37,7 @@ pub enum Moment {
 }
 
 impl Moment {
-    /// Microseconds since 1970; `None` for infinities, and beyond 64 bits (from the year 294247
-    /// on).
+    /// Microseconds since 1970; `None` for infinities, and beyond 64 bits (after 294247-01-10).
     #[must_use]
     pub fn unix_micros(self) -> Option<i64> {
         match self {
@@ -59,10 +58,10 @@ pub struct ZonedTime {
     pub end_of_day: bool,
 }
 
-/// A `date`: `2016-11-04`, `0044-03-15 BC`, `infinity`.
+/// Reads a `date`, such as `2016-11-04`, `0044-03-15 BC` or `infinity`.
 ///
 /// # Errors
-/// Not a calendar date in ISO form.
+/// The text is not a calendar date in ISO form.
 pub fn date(text: &[u8]) -> Result<Days, ValueError> {
     match text {
         b"infinity" => return Ok(Days::Infinity),
@@ -75,10 +74,10 @@ pub fn date(text: &[u8]) -> Result<Days, ValueError> {
     i32::try_from(days).map(Days::Finite).map_err(|_| scan.error("beyond 32 bits of days"))
 }
 
-/// A `time`: microseconds of the day, up to and including 24:00:00.
+/// Reads a `time` as microseconds of the day, up to and including 24:00:00.
 ///
 /// # Errors
-/// Not a time of day in ISO form.
+/// The text is not a time of day in ISO form.
 pub fn time(text: &[u8]) -> Result<i64, ValueError> {
     let mut scan = Scan { rest: text, kind: "time" };
     let micros = scan.time_of_day()?;
@@ -86,10 +85,11 @@ pub fn time(text: &[u8]) -> Result<i64, ValueError> {
     Ok(micros)
 }
 
-/// A `timetz`: `13:51:30.123789+02`, shifted to UTC and wrapped at midnight.
+/// Reads a `timetz`, such as `13:51:30.123789+02`. The result is shifted to UTC and wrapped at
+/// midnight.
 ///
 /// # Errors
-/// Not a time of day with an offset.
+/// The text is not a time of day with an offset.
 pub fn timetz(text: &[u8]) -> Result<ZonedTime, ValueError> {
     let mut scan = Scan { rest: text, kind: "timetz" };
     let micros = scan.time_of_day()?;
@@ -99,18 +99,19 @@ pub fn timetz(text: &[u8]) -> Result<ZonedTime, ValueError> {
     Ok(ZonedTime { micros: shifted, end_of_day: micros == MICROS_PER_DAY })
 }
 
-/// A `timestamp`, read as if it were UTC.
+/// Reads a `timestamp` as if it were UTC.
 ///
 /// # Errors
-/// Not a timestamp in ISO form, or one with an offset.
+/// The text is not a timestamp in ISO form, or it has an offset.
 pub fn timestamp(text: &[u8]) -> Result<Moment, ValueError> {
     moment(text, "timestamp", false)
 }
 
-/// A `timestamptz`, shifted to UTC. Without an offset it is UTC, as default expressions write it.
+/// Reads a `timestamptz`, shifted to UTC. A text without an offset, as in a default expression,
+/// counts as UTC.
 ///
 /// # Errors
-/// Not a timestamp in ISO form.
+/// The text is not a timestamp in ISO form.
 pub fn timestamptz(text: &[u8]) -> Result<Moment, ValueError> {
     moment(text, "timestamptz", true)
 }
@@ -151,7 +152,7 @@ impl Scan<'_> {
         ValueError::new(self.kind, why)
     }
 
-    /// A run of `min` to `max` digits; `max` is at most 9.
+    /// Reads a number of `min` to `max` digits.
     fn digits(&mut self, min: usize, max: usize) -> Result<i64, ValueError> {
         let (mut value, mut count) = (0_i64, 0);
         while let Some((digit @ b'0'..=b'9', rest)) = self.rest.split_first() {
@@ -225,7 +226,8 @@ impl Scan<'_> {
         Ok(total)
     }
 
-    /// An offset from UTC in seconds: `+02`, `-08:30`, `+05:53:28`.
+    /// Reads an offset from UTC, such as `+02`, `-08:30` or `+05:53:28`, in seconds. `None` if the
+    /// next byte is no sign.
     fn offset(&mut self) -> Result<Option<i64>, ValueError> {
         let sign = match self.rest.first() {
             Some(b'+') => 1,
@@ -244,7 +246,7 @@ impl Scan<'_> {
     }
 }
 
-/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar; none if there is no such
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar; `None` if there is no such
 /// day.
 #[must_use]
 pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
@@ -258,7 +260,8 @@ pub fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1..=length).contains(&day) {
         return None;
     }
-    // Years begin in March here, so that the leap day is the last; 400 of them are 146097 days.
+    // In this computation a year begins in March, so that the leap day is its last day. 400 years
+    // have 146097 days.
     let shifted = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let (era, of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
@@ -289,7 +292,7 @@ mod tests {
 
     #[test]
     fn dates_are_days_since_1970_in_both_eras() {
-        // Reference case temporal-adaptive.
+        // Some values are those of the reference case temporal-adaptive.
         for (text, days) in [
             ("2016-11-04", 17_109),
             ("1969-12-31", -1),
