@@ -1,8 +1,8 @@
 //! The reasons why a table is not copied, or why its copy waits.
 //!
-//! The codes begin with `copy` where the first copy has the reason, and with `window` where a
-//! backfill or a standstill has it. A table that cannot be planned or encoded has the code of the
-//! trouble or the halt instead.
+//! The codes of the first copy begin with `copy`. Those of backfills and standstills begin with
+//! `window`, except for `table_detached`. A table that cannot be planned or encoded has the code of
+//! the trouble or the halt instead.
 
 super::reasons! {
     /// Reason why a table is not copied, or why its copy waits.

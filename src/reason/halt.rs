@@ -96,7 +96,7 @@ super::reasons! {
     }
 }
 
-/// Where the cause of a halt can be observed.
+/// When the cause of a halt can be observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// Each connect observes the cause for as long as it exists. The halt ends by itself when a
@@ -145,17 +145,17 @@ impl By {
     }
 }
 
-/// Where the cause of a halt can be observed, and what ends the halt.
+/// When the cause of a halt can be observed, and what ends the halt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifting {
-    /// Where the cause of the halt can be observed.
+    /// When the cause of the halt can be observed.
     pub proof: Proof,
-    /// The ways that end the halt; nothing else does.
+    /// The ways that end the halt. Nothing else ends it.
     pub by: &'static [By],
 }
 
 impl Lifting {
-    /// True if `way` is one of the ways.
+    /// True if `way` is one of the ways that end the halt.
     #[must_use]
     pub fn is_by(&self, way: By) -> bool {
         self.by.contains(&way)
@@ -163,13 +163,13 @@ impl Lifting {
 }
 
 impl Reason {
-    /// Where the cause can be observed, and what ends the halt.
+    /// When the cause of a halt for this reason can be observed, and what ends the halt.
     #[must_use]
     pub const fn lifting(self) -> Lifting {
         use By::{Accept, Configuration, Correction, Exclusion, Limit, Retry, Skip};
         let (proof, by): (Proof, &'static [By]) = match self {
-            // A slot's position never falls, and a new slot stands above the checkpoint. A connect
-            // observes either case.
+            // A slot's position never falls, and a slot that is created anew begins above the
+            // checkpoint. So each connect observes the cause.
             Reason::SlotMissing | Reason::SlotAhead => (Proof::EachConnect, &[Correction, Accept]),
             // An invalidated slot stays invalidated. Its replacement is observed as `slot_ahead`.
             Reason::SlotLost => (Proof::EachConnect, &[Accept]),
@@ -178,25 +178,25 @@ impl Reason {
             | Reason::OtherCluster
             | Reason::OtherDatabase
             | Reason::TimelineUnknown => (Proof::EachConnect, &[Correction, Accept]),
-            // A process knows what it has sent before a checkpoint says so. Another process would
-            // observe nothing.
+            // The process that has sent commits knows of them before a checkpoint records them.
+            // Another process would observe nothing.
             Reason::PublishedAhead => (Proof::Once, &[Accept]),
             // A restored server writes on and passes the recorded position. A later connect would
             // observe nothing.
             Reason::ServerWentBack => (Proof::Once, &[Accept]),
             // A retry reads up to the same commit again, so it checks the history once more.
             Reason::HistoryDiffers => (Proof::Once, &[Accept, Retry]),
-            // A recreated publication or table has another oid.
+            // A recreated publication or table has another oid, which each connect observes.
             Reason::PublicationMissing | Reason::PublicationChanged => {
                 (Proof::EachConnect, &[Accept])
             }
             Reason::TableRecreated | Reason::TableRepublished => {
                 (Proof::EachConnect, &[Accept, Exclusion])
             }
-            // A table that leaves a published schema and returns keeps its oids. A later connect
+            // A table that leaves a published namespace and returns keeps its oids. A later connect
             // would observe nothing.
             Reason::TableNotPublished => (Proof::Once, &[Accept, Exclusion]),
-            // What was altered back leaves nothing that a connect compares.
+            // If the alteration is undone, a later connect finds no difference.
             Reason::PublicationAltered | Reason::PublicationAbsent => (Proof::Once, &[Accept]),
             Reason::TableSwapped | Reason::TableLeft => (Proof::Once, &[Accept, Exclusion]),
             Reason::RecordTooLarge => (Proof::Once, &[Limit, Configuration, Skip, Retry]),
@@ -226,8 +226,9 @@ impl Reason {
         )
     }
 
-    /// True if a consent goes on with a new slot. The WAL that the slot needs is gone, or it is of
-    /// a time without the publication, so that nothing can ever decode it.
+    /// True if the stream goes on with a new slot after `wellspring slot accept`. The WAL that the
+    /// old slot needs is gone, or nothing can decode it, because it is of a time without the
+    /// publication.
     #[must_use]
     pub const fn is_passed_by_a_new_slot(self) -> bool {
         matches!(
@@ -239,8 +240,9 @@ impl Reason {
         )
     }
 
-    /// True if the slot or the address is of something else. No replica causes that while it holds
-    /// the slot, so that the halt stands whoever holds it.
+    /// True if the slot or the address belongs to another pipeline, cluster or database. Another
+    /// replica of this agent does not cause that, so the halt applies even while another session
+    /// holds the slot.
     #[must_use]
     pub const fn is_other(self) -> bool {
         matches!(self, Reason::SlotForeign | Reason::OtherCluster | Reason::OtherDatabase)

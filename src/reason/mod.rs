@@ -16,8 +16,8 @@ pub use copy::CopyReason;
 pub use halt::{By, Lifting, Proof, Reason};
 pub use trouble::TroubleReason;
 
-/// Declares one class of reasons. Each row of the table is a variant, its code and its text, which
-/// the given function returns.
+/// Declares one class of reasons. Each row of the table is a variant, its code and its text. The
+/// function that is named above the rows returns the text.
 macro_rules! reasons {
     (
         $(#[$enum_doc:meta])*
