@@ -1,8 +1,8 @@
 //! Finds out what a registry's answer means, and which field a refusal is about.
 //!
-//! One exhaustive decision leads from HTTP status to error class, and the client adds nothing to
-//! it. Registries answer a refusal with `{"error_code": .., "message": ..}`. Any other answer is
-//! cut short and kept as text.
+//! Only `class_of` decides to which class an HTTP status belongs, and every status has a class.
+//! Registries answer a refusal with `{"error_code": .., "message": ..}`. If the body of a refusal
+//! has another form, its beginning is kept as the message.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub enum RegistryError {
         /// The field that the message names, if any, as a path of field names (`after.email`).
         field: Option<String>,
     },
-    /// The registry is away, busy or failing. The call is repeated for ever.
+    /// The registry is unreachable, busy or failing. A later call can succeed.
     #[error(
         "reach the schema registry at {url}{}: {detail}",
         status.map_or_else(String::new, |s| format!(" ({s})"))
@@ -85,8 +85,8 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// Whether the error passes by itself. The call is then repeated with backoff, for ever. Any
-    /// other error waits for a person, and the call is repeated rarely.
+    /// Whether the error can pass by itself: the registry is unavailable, or a secret could not be
+    /// read.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
@@ -99,7 +99,8 @@ impl RegistryError {
     }
 }
 
-/// An answer that is not an error of transport, access or availability. It may still be a refusal.
+/// An answer that is not an error of transport, access or availability. The answer may still be a
+/// refusal.
 pub(super) struct Answer {
     status: u16,
     body: Vec<u8>,
@@ -214,7 +215,7 @@ impl Answer {
             }
             Class::Refused => {
                 let Fault { error_code, message } = self.fault();
-                // The message may name the field after the cut.
+                // The field is looked for in the whole body, because the message is cut short.
                 let field = field_named_in(&String::from_utf8_lossy(&self.body), schema);
                 Err(RegistryError::Refused {
                     subject: subject.to_owned(),
@@ -280,7 +281,7 @@ fn pointer_at(message: &str, at: usize) -> &str {
     message.get(start..end).unwrap_or("")
 }
 
-/// The first text in quotes right after a word: 'so', "so" or \"so\".
+/// The first text in quotes right after a word: 'x', "x" or \"x\".
 fn quoted_after<'m>(message: &'m str, word: &str) -> Option<&'m str> {
     message.match_indices(word).find_map(|(at, _)| {
         let rest = message.get(at + word.len()..)?.trim_start_matches('\\');

@@ -5,7 +5,7 @@ use crate::secret::{self, Kept, Secret, Source};
 use reqwest::{RequestBuilder, Url};
 use std::path::Path;
 
-/// The credentials. The output of a command is kept between calls.
+/// The credentials for every call to the registry. The output of a command is kept between calls.
 #[derive(Debug)]
 pub(super) enum Credentials {
     None,
@@ -90,8 +90,8 @@ pub(super) fn identity(
     })
 }
 
-/// A URL without its user and password, and these two as credentials. No error contains the text,
-/// because it may hold the password.
+/// Reads a URL. Returns it without user, password, query and fragment, and returns user and
+/// password as credentials. No error contains `text`, because it may hold the password.
 pub(super) fn parse_url(text: &str) -> Result<(Url, Option<Auth>), RegistryError> {
     let fault = |detail: &str| RegistryError::Setup { detail: format!("a registry URL {detail}") };
     let mut url = Url::parse(text).map_err(|error| fault(&format!("cannot be read: {error}")))?;

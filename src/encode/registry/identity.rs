@@ -1,15 +1,15 @@
 //! Finds out whether two texts are the same Avro schema. Pure: a text goes in, and a digest comes
 //! out.
 //!
-//! A registry may answer with another text than the one it was given: it drops spaces, orders
-//! attributes its own way, and shortens names by the namespace around them. Those texts are one
-//! schema here. Everything that a reader can see is compared: names, fields in their order,
+//! A registry may answer with another text than the one that we gave: the registry drops spaces,
+//! orders attributes its own way, and shortens names by the namespace around them. Those texts are
+//! one schema here. Everything that a reader can see is compared: names, fields in their order,
 //! defaults, logical types, and the properties of Kafka Connect. Avro's own canonical form drops
 //! the last three, so two schemas with the same canonical form can mean different values.
 //!
-//! Two texts of one schema that are taken for different cost one call: the registry is then asked
-//! to register our text, and answers with the id that it already has. Two schemas that are taken
-//! for the same would leave a wrong id in use.
+//! If two texts of one schema get different digests, this costs one call: the registry is asked to
+//! register our text, and answers with the id that it already has. If two different schemas got the
+//! same digest, a wrong id would stay in use.
 
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -123,8 +123,8 @@ fn write_value(value: &Value, out: &mut String) {
         }
         Value::Array(list) => write_list(list, out, write_value),
         Value::String(text) => write_text(text, out),
-        // Registries write 0 for 0.0 and the reverse. Whole numbers beyond 2^53 are not compared as
-        // doubles.
+        // Registries write 0 for 0.0 and the reverse, so a whole double is written as an integer. A
+        // double of 9e15 or more is written as it is, because it may be rounded.
         Value::Number(number) => match (number.is_f64(), number.as_f64()) {
             (true, Some(float)) if float.fract() == 0.0 && float.abs() < 9e15 => {
                 let _ = write!(out, "{float:.0}"); // writing to memory does not fail
@@ -216,8 +216,9 @@ mod tests {
         }
     }
 
-    /// What the canonical form of `apache_avro` takes for one schema is not, and what it takes for
-    /// two is.
+    /// Two different schemas to which `apache_avro` gives the same canonical form have different
+    /// digests. Two schemas to which it gives different canonical forms also have different
+    /// digests.
     #[test]
     fn is_stricter_than_the_canonical_form_and_never_looser() {
         let canonical = |text: &str| apache_avro::Schema::parse_str(text).unwrap().canonical_form();

@@ -1,11 +1,11 @@
 //! The schema registry's client: from a schema's text to its id, and what a refusal says.
 //!
 //! This is the only part of `encode` that does IO. The client knows subjects, schema texts and ids,
-//! but no events, plans or caches. The client does not repeat a call, because the caller keeps a
-//! connection to Postgres alive and decides when to ask again. The variant of an error says what is
-//! needed: `Unavailable` needs another call later, `Refused` a person for this subject, and
-//! `Denied` other credentials or rights. `Broken` says that something answers that is not a
-//! registry, or not as a registry does.
+//! but no events, plans or caches. A call asks each URL at most once, or twice with the new output
+//! of a credentials command. The caller decides when to call again, because it keeps a connection
+//! to Postgres alive meanwhile. The variant of an error says what is needed: `Unavailable` needs
+//! another call later, `Refused` a person for this subject, and `Denied` other credentials or
+//! rights. `Broken` says that something answers that is not a registry, or not as a registry does.
 //!
 //! HTTP is `reqwest`'s. `schema_registry_converter` has a REST layer too. The demo's consumer
 //! fetches schemas by this layer. But the errors of the layer are sentences without status, error
@@ -13,8 +13,9 @@
 //! right (401) at one URL, the layer asks the next URL. The layer treats only 502 and 503 as
 //! passing. In a subject, the layer escapes only `/`.
 //!
-//! No log line and no error holds a secret. Credentials are read from their source at each call.
-//! User names and passwords are cut out of URLs at the start.
+//! No log line and no error holds a secret. Credentials are read from their source at each call,
+//! and only the output of a command is kept for a time. User names and passwords are cut out of
+//! URLs at the start.
 
 mod answer;
 mod credentials;
@@ -38,22 +39,23 @@ pub use identity::SchemaDigest;
 /// The media type that every registry accepts.
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
-/// The longest time for making a connection. After it the next URL is tried.
+/// The longest time for making a connection to one URL. After this time the next URL is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest time for which the output of a command is used before the command runs again,
 /// whatever lifetime the output states.
 const PRINTED_TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// Every character but RFC 3986's unreserved ones. Subjects hold spaces, `#`, `%`, `/` and quotes
-/// if the names of tables do.
+/// The characters that are percent-encoded in a path segment: all but RFC 3986's unreserved ones.
+/// So every subject is one segment, whatever characters it has.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// How to reach the registry. The room `config` builds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// One or more URLs of the same registry. If one does not answer, the next one is tried. User
-    /// and password in a URL count as `Auth::Basic`, unless `auth` has other credentials.
+    /// and password of the first URL that has them count as `Auth::Basic` for every URL, unless
+    /// `auth` has credentials.
     pub urls: Vec<String>,
     /// The credentials of every call, which go before those in a URL.
     pub auth: Auth,
@@ -61,11 +63,11 @@ pub struct Config {
     /// is read when the client is made.
     pub ca_file: Option<PathBuf>,
     /// Our own certificate chain and its key, both PEM, if the registry asks for a certificate.
-    /// They are read when the client is made.
+    /// Both are read when the client is made.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
     /// The passphrase of the key, if the key is encrypted.
     pub key_password: Option<Source>,
-    /// How long one call may take, connecting included.
+    /// How long one request to one URL may take, connecting included.
     pub timeout: Duration,
     /// Whether unknown schemas are registered. Otherwise schemas are only looked up, and a missing
     /// schema is a refusal.
@@ -89,8 +91,8 @@ impl Config {
     }
 }
 
-/// The credentials for the registry. Secrets are read from their source at each call. A rotated
-/// file is therefore picked up.
+/// The credentials for the registry. A secret is read from its source at each call, so a rotated
+/// file is picked up. Only the output of a command is kept for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// There are no credentials, except for those in a URL, which count as `Basic`.
@@ -104,7 +106,7 @@ pub enum Auth {
     },
     /// An OAuth bearer token (RFC 6750).
     Bearer {
-        /// The source of the token, which is read again at each call.
+        /// The source of the token.
         token: Source,
     },
 }
@@ -168,8 +170,8 @@ impl Registry {
     /// Makes the client, without a connection.
     ///
     /// # Errors
-    /// `Setup` for a text that is not a URL, and for a CA file that cannot be read or holds no
-    /// certificate.
+    /// `Setup` for a text that is not a URL, for a CA file that cannot be read or holds no
+    /// certificate, and for a client certificate that cannot be used.
     pub fn new(config: &Config) -> Result<Self, RegistryError> {
         let mut auth = config.auth.clone();
         let mut urls = Vec::with_capacity(config.urls.len());
@@ -267,7 +269,7 @@ impl Registry {
     /// unknown. Changes nothing.
     ///
     /// # Errors
-    /// As [`RegistryError`].
+    /// See [`RegistryError`].
     pub async fn lookup(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError> {
         let call = Call {
             method: Method::POST,
@@ -310,7 +312,7 @@ impl Registry {
     /// The compatibility level that applies to a subject: its own, or the global one.
     ///
     /// # Errors
-    /// As [`RegistryError`].
+    /// See [`RegistryError`].
     pub async fn level(&self, subject: &str) -> Result<String, RegistryError> {
         let call = Call {
             method: Method::GET,
@@ -325,7 +327,7 @@ impl Registry {
     /// The text of the schema with this id. `None` if there is no such schema.
     ///
     /// # Errors
-    /// As [`RegistryError`].
+    /// See [`RegistryError`].
     pub async fn schema(&self, id: u32) -> Result<Option<String>, RegistryError> {
         let call = Call {
             method: Method::GET,
@@ -344,7 +346,7 @@ impl Registry {
     /// Checks that the registry answers and accepts our credentials.
     ///
     /// # Errors
-    /// As [`RegistryError`].
+    /// See [`RegistryError`].
     pub async fn probe(&self) -> Result<(), RegistryError> {
         let call = Call { method: Method::GET, path: "config".to_owned(), subject: "", body: None };
         let _: WithLevel = self.ask(call).await?.or_refused("", "")?;
@@ -354,7 +356,8 @@ impl Registry {
     /// Asks one URL after the other until one answers. A refusal is an answer, too. After a refusal
     /// no other URL is asked.
     ///
-    /// If the registry denies access with the output of a command, the command runs once more.
+    /// If the registry denies access with the output of a command, the command runs once more, and
+    /// the call is repeated.
     async fn ask(&self, call: Call<'_>) -> Result<Answer, RegistryError> {
         match self.ask_as(&call).await {
             Err(RegistryError::Denied { .. }) if self.credentials.forget().await => {
@@ -409,7 +412,8 @@ fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// The body of a request with a schema. It names no type, because registries then assume Avro.
+/// The body of a request with a schema. The body names no type, because registries then assume
+/// Avro.
 fn body_of(schema: &str) -> String {
     serde_json::json!({ "schema": schema }).to_string()
 }

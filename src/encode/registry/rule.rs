@@ -10,10 +10,11 @@ use reqwest::Method;
 use std::error::Error;
 
 impl Registry {
-    /// The text of the newest schema of a subject. `None` if there is none.
+    /// The text of the newest schema of a subject. `None` if the registry does not know the
+    /// subject.
     ///
     /// # Errors
-    /// As [`RegistryError`].
+    /// See [`RegistryError`].
     pub async fn latest(&self, subject: &str) -> Result<Option<String>, RegistryError> {
         let path = format!("subjects/{}/versions/latest", segment(subject));
         let call = Call { method: Method::GET, path, subject, body: None };
@@ -26,9 +27,9 @@ impl Registry {
     }
 }
 
-/// The rule that `new` breaks after `latest` under the level, with the field. `None` if these two
-/// break no rule of the level. The cause is then an earlier version, or a rule of the registry's
-/// own.
+/// The rule that `new` breaks after `latest` under the level, with the field. `None` if `new`
+/// breaks no rule of the level after `latest`, or if a text is no Avro schema. The cause of a
+/// refusal is then an earlier version, or a rule of the registry's own.
 #[must_use]
 pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
     let (old, new) = (Schema::parse_str(latest).ok()?, Schema::parse_str(new).ok()?);
@@ -48,7 +49,7 @@ pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
 /// The most characters of a fault. The library prints both schemas if their types differ.
 const RULE_CHARS_MAX: usize = 1000;
 
-/// The path of fields down to the fault, and the fault itself.
+/// The text of an error and of its causes, which name the fields down to the fault.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
