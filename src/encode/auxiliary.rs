@@ -17,18 +17,18 @@ use super::schema::{Base, Field, Schema, field, optional, required};
 use crate::change::{Context, Marker, Position};
 use crate::lsn::{Lsn, PgMicros, Xid};
 
-/// The place of a transaction record in the stream.
+/// The transaction of a begin or end record, and the place of this record in the stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mark {
     /// The Position that the identity headers carry.
     pub position: Position,
-    /// Start of the message's own WAL record, which is part of the record's id.
+    /// LSN of the Begin or Commit message, which is part of the transaction's id in the record.
     pub lsn: Lsn,
     pub(crate) xid: Xid,
     pub(crate) committed_at: PgMicros,
 }
 
-/// Number of events in the open transaction: of all tables, and of the present table.
+/// Number of events in the open transaction: of all tables, and of the table of the present row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub(crate) total: u64,
@@ -51,7 +51,7 @@ pub(super) enum Auxiliary {
 }
 
 impl Auxiliary {
-    /// Key and value schema.
+    /// The schemas of key and value.
     pub(super) fn schemas(self) -> (Schema, Schema) {
         let named = |name, fields| Schema::named(Base::Struct(fields), name);
         match self {
@@ -85,7 +85,8 @@ impl Auxiliary {
         }
     }
 
-    /// Key and value as scripts, with the prefix and suffix of each record.
+    /// The scripts of key and value. `prefix` is the first part of every topic. `key` and `value`
+    /// hold the bytes before and after each key and value.
     pub(super) fn scripts<F: Form>(
         self,
         prefix: &str,
@@ -135,8 +136,8 @@ fn transaction_fields() -> Vec<Field> {
     ]
 }
 
-/// Debezium's transaction id `txId:lsn`. No two records have the same id, because the LSN is that
-/// of the present record.
+/// Writes Debezium's transaction id `txId:lsn`. The LSN is that of the present record and not that
+/// of the commit. The records of one transaction can therefore have different ids.
 pub(super) fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
     let mut id = Short::new(); // two numbers of 20 digits at most, and a colon
     id.push_digits(u64::from(xid.0), 1);
@@ -145,7 +146,8 @@ pub(super) fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
     F::text(id.as_str(), out);
 }
 
-/// An event's `transaction`. It is null for an event outside a transaction.
+/// Writes the field `transaction` of an event. The field is null for a copied row and outside a
+/// transaction.
 pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: &mut Vec<u8>) {
     // A copied row belongs to no transaction of the stream, whatever xid its snapshot has.
     let xid = context.xid.filter(|_| context.marker == Marker::Streamed);
@@ -161,10 +163,10 @@ pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: 
     F::struct_close(out);
 }
 
-/// The values for the gaps of one auxiliary record.
+/// The values that fill the script of one transaction record or heartbeat.
 struct Filling<'a> {
     mark: Option<Mark>,
-    /// Number of events of each table. `None` at the begin of a transaction.
+    /// Number of events of each table, at the end of a transaction. `None` for any other record.
     tables: Option<&'a [(&'a str, u64)]>,
     millis: i64,
 }
@@ -224,13 +226,13 @@ fn push_tables<F: Form>(tables: &[(&str, u64)], out: &mut Vec<u8>) {
 }
 
 impl Encoder {
-    /// Writes a transaction's begin, by the plan of transactions.
+    /// Writes the record of a transaction's begin, by the plan of transactions.
     pub fn transaction_begins(&mut self, plan: &Plan, mark: Mark) {
         let millis = mark.committed_at.unix_micros().div_euclid(1000);
         self.auxiliary(plan, mark.position, &Filling { mark: Some(mark), tables: None, millis });
     }
 
-    /// Writes the end of a transaction, with the number of events of each table.
+    /// Writes the record of a transaction's end, with the number of events of each table.
     pub fn transaction_ends(&mut self, plan: &Plan, mark: Mark, tables: &[(&str, u64)]) {
         let millis = mark.committed_at.unix_micros().div_euclid(1000);
         self.auxiliary(

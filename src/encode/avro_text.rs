@@ -1,8 +1,8 @@
 //! Schemas as Avro, in the text that Confluent's converter registers.
 //!
-//! The registry compares texts. So the order of attributes, the spelling of numbers and the reuse
-//! of named types must be those of the converter (`AvroData`, default settings). No name is
-//! adjusted here. `plan` refuses names that Avro does not allow.
+//! A registry may compare the texts of schemas. So the order of attributes, the spelling of numbers
+//! and the reuse of named types must be those of the converter (`AvroData`, default settings). No
+//! name is adjusted here. `plan` refuses names that Avro does not allow.
 
 use super::java::{push_float, push_int, push_json_text};
 use super::literal::Literal;
@@ -74,7 +74,7 @@ impl Writer {
                 self.raw("}");
             }
             Base::Map(key, value) => {
-                // Keys of Avro's own maps are texts.
+                // The keys of an Avro map are texts. A map with other keys is a list of entries.
                 self.raw("{\"type\":\"array\",\"items\":");
                 let field = |name: &'static str, schema: &Schema| Field {
                     name: name.into(),
@@ -220,8 +220,8 @@ impl Writer {
         }
     }
 
-    /// Writes a default as JSON. Bytes are a text in ISO-8859-1. Structs and lists have no defaults
-    /// here.
+    /// Writes a default as JSON. Bytes are a text in ISO-8859-1. Structs, maps and lists never are
+    /// defaults of columns.
     fn literal(&mut self, literal: &Literal) {
         match literal {
             Literal::Boolean(value) => self.raw(if *value { "true" } else { "false" }),

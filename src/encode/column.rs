@@ -12,21 +12,22 @@ use crate::table::{Column, Table};
 /// How keys are written.
 #[derive(Debug)]
 pub(super) enum Key {
-    /// Records have no key: the table has no primary key and no usable unique index.
+    /// Records have no key: the table has no primary key and no usable unique index, and no rule
+    /// gives it a key.
     None,
     /// The key is made of columns of the row.
     Columns {
-        /// Bytes before each key.
+        /// Bytes that begin each key, such as Confluent's header.
         prefix: Box<[u8]>,
         /// The columns in the order of the key.
         columns: Vec<KeyColumn>,
-        /// The field after the columns that names the table, as bytes in a key and in a header.
-        /// Most tables have no such field, and the bytes are then empty.
+        /// The bytes of the field that names the table, which follows the columns: first as written
+        /// in a key, then as written in a header. For a table without such a field, both are empty.
         added: [Box<[u8]>; 2],
-        /// Bytes after each key.
+        /// Bytes that end each key.
         suffix: Box<[u8]>,
     },
-    /// The key is made of a logical message's prefix.
+    /// The key of a logical message or of an auxiliary record, as a script.
     Message(Vec<Step>),
 }
 
@@ -68,21 +69,22 @@ impl Key {
     }
 }
 
-/// A column of the rows.
+/// How the values of one column are written.
 #[derive(Debug)]
 pub(super) struct ColumnPlan {
     pub name: Box<str>,
     pub wire: Wire,
     pub union: Union,
-    /// Whether old tuples of kind `K` hold the column.
+    /// Whether the column belongs to the replica identity. Old tuples of kind `K` hold only such
+    /// columns.
     pub in_identity: bool,
     /// Bytes before the column's value.
     pub lead: Box<[u8]>,
-    /// The field of a row that does not have the column.
+    /// The bytes of the value in a record whose row does not have the column.
     pub missing: Box<[u8]>,
-    /// The field of a row that has the column unchanged and unsent.
+    /// The bytes of a value that the server did not send because it did not change.
     pub unavailable: Box<[u8]>,
-    /// Whether `unavailable` marks the value as unsent, and is not merely an empty value.
+    /// Whether `unavailable` is the placeholder, and not null or an empty value.
     pub has_placeholder: bool,
     /// Whether rows have the column. The key can have the column even if rows do not.
     pub in_row: bool,
@@ -90,7 +92,7 @@ pub(super) struct ColumnPlan {
     pub mask: Option<Mask>,
 }
 
-/// The columns of a plan. The first column that rows have opens the struct of the row.
+/// The columns of a plan. Only the first column that rows have has no separator before it.
 pub(super) fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
     let first = shape.fields.iter().position(|rule| rule.in_row);
     let columns = shape.table.columns.iter().zip(&shape.fields);
@@ -107,7 +109,8 @@ impl ColumnPlan {
         ColumnPlan { lead, ..ColumnPlan::value::<F>(schema.union(), column, rule, config) }
     }
 
-    /// The column's value in a field of this union, without the bytes before the value.
+    /// The plan for the values of a column in one field. `union` says whether and where null stands
+    /// in the field's type. `lead` is left empty.
     pub(super) fn value<F: Form>(
         union: Union,
         column: &Column,
@@ -137,7 +140,7 @@ impl ColumnPlan {
     }
 }
 
-/// A field with this value, or with null.
+/// The bytes of a field's value: the literal, or null if there is none.
 pub(super) fn field_of<F: Form>(union: Union, literal: Option<&Literal>) -> Box<[u8]> {
     let mut out = Vec::new();
     match literal {

@@ -1,8 +1,9 @@
-//! Conditions of records. They are compiled with the scripts, and evaluated before a record is
-//! written.
+//! Conditions by which transforms keep or drop a record. Conditions are compiled when a plan is
+//! made, and evaluated before a record is written.
 //!
-//! Only the columns that a condition names are decoded. Their values are written into the encoder's
-//! buffer in the form of the record, masks included. The buffer is cut back after the evaluation.
+//! Only the columns that a condition names are decoded. The values are written into the encoder's
+//! buffer as plain text, masks included. After the evaluation, the values are removed from the
+//! buffer.
 
 use super::encoder::{EncodeError, Span};
 use super::form::Form;
@@ -22,27 +23,27 @@ use crate::transform::filter::Guard;
 use crate::transform::shape::{Base, Kind, Node, Shape, Side};
 use std::borrow::Cow;
 
-/// A condition with its fields.
+/// A compiled expression, with the fields that it names.
 #[derive(Debug)]
 pub(super) struct Question {
     program: Program,
     fields: Vec<Field>,
-    /// The condition as it was written.
+    /// The text of the expression in the configuration.
     text: Box<str>,
 }
 
-/// A field that a condition names.
+/// A field that an expression names.
 #[derive(Debug)]
 struct Field {
-    /// The value, as [`PlainText`] writes it.
+    /// The script that writes the field's value as [`PlainText`].
     gaps: Vec<Gap>,
     of: Type,
-    /// Whether the text is that of a `float4`, which has to be read as such.
+    /// Whether the field is a `float4`, whose text has to be read as a number of 32 bits.
     is_float4: bool,
 }
 
 impl Compiler<'_> {
-    /// The conditions of a kind of record.
+    /// Compiles the conditions that the records of one kind must meet.
     pub(super) fn asked(&self, shape: &Shape) -> Result<Vec<Question>, PlanError> {
         self.all_asked(&shape.guards)
     }
@@ -57,8 +58,8 @@ impl Compiler<'_> {
             transform: TransformError { number: guard.number, name: guard.name, source },
         };
         let identity = self.table.map(|of| of.table.identity);
-        // With REPLICA IDENTITY FULL no update comes without the old row. Such an update would halt
-        // the stream.
+        // With REPLICA IDENTITY FULL, no update comes without the old row. A condition that reads
+        // the old row is therefore accepted. An update without old row would halt the stream.
         let never_comes =
             guard.kind == Kind::UpdateAlone && identity == Some(ReplicaIdentity::Full);
         if let Some(absent) = guard.ready.absent().filter(|_| !never_comes) {
@@ -75,7 +76,8 @@ impl Compiler<'_> {
         Ok(Question { program, fields, text: guard.text.as_str().into() })
     }
 
-    /// The column of an operand that old rows do not hold.
+    /// The column that an operand of an expression takes from the old row, although old rows do not
+    /// hold it. `None` if there is no such column.
     fn outside_identity(&self, operand: &Operand) -> Option<String> {
         let of = self.table.filter(|of| of.table.identity != ReplicaIdentity::Full)?;
         let mut lacking = None;
@@ -193,7 +195,7 @@ impl Field {
                 Value::Double(f64::from(text.parse::<f32>().map_err(foreign)?))
             }
             Type::Double => Value::Double(text.parse().map_err(foreign)?),
-            // The record has null in place of a NaN or an infinity.
+            // A NaN or an infinity counts as null, because the record has null in its place.
             Type::Decimal if text.ends_with(|c: char| c.is_ascii_digit()) => {
                 Value::Decimal(Cow::Borrowed(text))
             }
@@ -204,7 +206,7 @@ impl Field {
     }
 }
 
-/// Whether the server has not sent a value.
+/// Whether the row lacks a value that the script writes, because the server has not sent it.
 fn is_unsent(gaps: &[Gap], images: Images<'_, '_>) -> bool {
     let is_lacking = |gap: &ColumnGap| match cell(gap, images) {
         None => true,

@@ -1,8 +1,8 @@
-//! JSON documents that are expanded: a value of a row becomes a tree, which has an outline and is
-//! written by a schema.
+//! Expands JSON documents: a JSON value of a row is read into a tree. The outline of the tree,
+//! which has the names and types of its fields, gives the schema by which the tree is written.
 //!
 //! Types are inferred as Debezium's outbox router infers them. A document that would not arrive
-//! exactly has no outline, and its row keeps the text.
+//! exactly has no outline, and the record of its row has the text of the document.
 
 use super::form::Form;
 use crate::table::value::ValueError;
@@ -12,13 +12,13 @@ use crate::transform::shape::{Base, Schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// From this value on, a floating point number has no digits after the point. Such a number may be
-/// a rounded integer of the JSON text.
+/// a rounded integer of the JSON text, and is refused.
 const WHOLE_FLOATS_FROM: f64 = 9_007_199_254_740_992.0; // 2^53
 
 /// The error for a document whose value does not fit the outline that was made of it.
 pub(super) const UNFIT: ValueError = ValueError::new("a JSON document", "not of its outline");
 
-/// A value of a document.
+/// A value in a JSON document.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Document {
     Null,
@@ -27,23 +27,25 @@ pub(super) enum Document {
     Float(f64),
     Text(String),
     List(Vec<Document>),
-    /// The fields in the order of the text.
+    /// A JSON object, with its fields in the order of the text.
     Struct(Vec<(String, Document)>),
 }
 
 impl Document {
-    /// Reads a text. `None` if the text is not JSON, or holds a number beyond 64 bits.
+    /// Reads a text. `None` if the text is not JSON, or holds an integer beyond 64 bits or a
+    /// floating point number of 2^53 or more.
     pub(super) fn read(text: &[u8]) -> Option<Document> {
         serde_json::from_slice(text).ok()
     }
 
-    /// Reads a text as a document that can be expanded, which is a struct.
+    /// Reads a text as a JSON object, because only objects are expanded. `None` for any other text.
     pub(super) fn expandable(text: &[u8]) -> Option<Document> {
-        // For most texts that are not a struct, the first byte decides.
+        // A text that does not begin with a brace is not parsed at all.
         if text.first() != Some(&b'{') { None } else { Document::read(text) }
     }
 
-    /// The outline of the whole document. `None` if a list holds values of different types.
+    /// The outline of the whole document. `None` if its types cannot be inferred, for example
+    /// because a list holds values of different types.
     pub(super) fn outline(&self, rules: Expand) -> Option<Outline> {
         self.field(rules).ok()?
     }
@@ -74,7 +76,7 @@ impl Document {
                 let element = all.ok_or(NoOutline)?;
                 let has_null = elements.contains(&Document::Null);
                 if has_null && matches!(element, Outline::Struct(_, true)) {
-                    return Err(NoOutline); // a merged struct is required
+                    return Err(NoOutline); // a merged struct cannot be null
                 }
                 Outline::List(Box::new(element))
             }
@@ -90,7 +92,7 @@ impl Document {
         }))
     }
 
-    /// The value at the end of a path of fields.
+    /// The value at the end of a path of fields. Null if a field of the path is missing.
     pub(super) fn at(&self, path: &[String]) -> &Document {
         path.iter().fold(self, |value, name| value.named(name))
     }
@@ -141,7 +143,7 @@ impl Document {
     }
 }
 
-/// A document has no outline.
+/// The types of a document cannot be inferred, so that it has no outline.
 struct NoOutline;
 
 impl<'de> Deserialize<'de> for Document {
@@ -202,7 +204,8 @@ impl<'de> Visitor<'de> for Reader {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
         let mut fields: Vec<(String, Document)> = Vec::new();
         while let Some((name, value)) = map.next_entry::<String, Document>()? {
-            // The last of several fields with one name counts, as in Java's library and in `jsonb`.
+            // The last of several fields with one name counts, as in Debezium's JSON library and in
+            // `jsonb`.
             match fields.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, known)) => *known = value,
                 None => fields.push((name, value)),
@@ -277,8 +280,9 @@ mod tests {
     }
 
     proptest! {
-        /// Goal: an expanded document is the same document. Method: its JSON form reads back as it
-        /// was, except for fields that merged structs have in addition.
+        /// Goal: an expanded document is the same document. Method: the JSON that is written of a
+        /// document reads back as the document, apart from fields with null, which merged structs
+        /// have in addition.
         #[test]
         fn an_expanded_document_is_the_document(value in documents()) {
             let text = value.to_string();

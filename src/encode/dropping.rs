@@ -1,7 +1,9 @@
-//! Finds the fields that an update drops: the fields that it changes, or the fields that it leaves.
+//! Finds the fields that the transform `unwrap` drops from an update: the fields that the update
+//! changes, or those that it leaves unchanged.
 //!
-//! Values are compared as they are written, as the header of the names compares them. The fields
-//! of a row are found before the row is encoded, because each set of them has a plan of its own.
+//! Values are compared as they are written, as the transform `changed-fields` compares them. The
+//! dropped fields are found before the row is encoded, because each set of dropped fields has a
+//! plan of its own.
 
 use super::column::field_of;
 use super::filter::{FieldRule, Filtered};
@@ -20,7 +22,7 @@ use crate::transform::shape::Union;
 /// in the registry.
 pub(super) const SETS_MAX: usize = 1000;
 
-/// How the updates of a table are compared.
+/// The columns of a table whose values decide which fields an update drops.
 #[derive(Debug)]
 pub(super) struct Dropping {
     table: Filtered,
@@ -35,7 +37,8 @@ impl Dropping {
         Dropping { table: table.clone(), decisive }
     }
 
-    /// Appends the set of a row: a bit for each column. Appends nothing if no field is dropped.
+    /// Appends the set of fields that a change drops: one character for each column of the table.
+    /// Appends nothing if no field is dropped.
     pub(super) fn write(&self, row: &Row<'_>, set: &mut String) {
         let Row::Update { old: Some(old), new } = row else { return };
         let start = set.len();
@@ -75,7 +78,7 @@ fn is_same(column: &Column, rule: &FieldRule, before: Option<Cell<'_>>, after: C
             Some(Mask::Stars(_)) => true,
             Some(Mask::Hash(_)) => false,
             Some(Mask::Cut { units, bytes: true }) => {
-                // The text has a mark of two characters, and then two hexadecimal digits for each
+                // The text of a `bytea` begins with `\x` and has two hexadecimal digits for each
                 // byte.
                 let cut = |text: &[u8]| text.len().min(2 + units * 2);
                 before.get(..cut(before)) == after.get(..cut(after))
@@ -95,7 +98,7 @@ fn is_same(column: &Column, rule: &FieldRule, before: Option<Cell<'_>>, after: C
     }
 }
 
-/// A value in the form for headers. `None` if it has no such form.
+/// A value as it is written in a header. `None` if it cannot be written.
 fn written(wire: &Wire, cell: Cell<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     match cell {

@@ -14,11 +14,11 @@ pub enum EncodeError {
     Value {
         table: String,
         column: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         #[source]
         source: ValueError,
     },
-    /// A value has no form in the column's schema, and null has none either.
+    /// The column's schema can hold neither the value nor null in its place.
     #[error(
         "encode column `{column}` of {table}: its schema has no value for {loss} and the column is \
          NOT NULL; correct the row and skip the change, or drop NOT NULL"
@@ -29,8 +29,8 @@ pub enum EncodeError {
         /// The kind of value that the schema does not have.
         loss: Loss,
     },
-    /// The row is from before its column was NOT NULL. A plan of the same table in which the column
-    /// is nullable can write this row.
+    /// The row has NULL in a column that is NOT NULL by now. A plan of the same table in which the
+    /// column is nullable can write this row.
     #[error(
         "encode column `{column}` of {table}: NULL in a column that the catalog has as NOT NULL"
     )]
@@ -47,7 +47,7 @@ pub enum EncodeError {
          hold the key"
     )]
     KeyMissing { table: String, column: String },
-    /// The column that makes the topic has no value.
+    /// The column that makes the topic is NULL or blank.
     #[error("route a row of {table}: column `{column}`, which makes the topic, is NULL or blank")]
     RouteMissing { table: String, column: String },
     /// An update changes the key and the column that makes the topic.
@@ -69,13 +69,14 @@ pub enum EncodeError {
     /// topic.
     #[error("route a row of {table}: the value of column `{column}` makes no name of a topic")]
     RouteNoTopic { table: String, column: String },
-    /// The column that makes the topic has more values than are allowed.
+    /// The column that makes the topic has more values than `topics_max` allows topics.
     #[error(
         "route a row of {table}: column `{column}` makes more than {max} topics, which topics_max \
          allows"
     )]
     RoutesFull { table: String, column: String, max: usize },
-    /// The payloads that are expanded have more outlines than there may be plans.
+    /// The JSON documents of a payload column have more outlines (sets of field names and types)
+    /// than there may be plans.
     #[error(
         "route a row of {table}: the JSON documents of column `{column}` have more than {max} \
          forms; names of fields that are data make a form each; set expand_json = false"
@@ -93,18 +94,18 @@ pub enum EncodeError {
          topic `{topic}` has"
     )]
     NoPartition { table: String, topic: String, partitions: i32 },
-    /// The time of a record is before the first one that Kafka has.
+    /// The time of a record is before Kafka's first time, one millisecond after the begin of 1970.
     #[error(
         "encode a row of {table}: its column for the record's time is before 1970-01-01 \
          00:00:00.001, where Kafka's times begin"
     )]
     NoTime { table: String },
-    /// A transform has no value of the new type for a value.
+    /// A transform cannot convert a value to the new type.
     #[error("convert column `{column}` of {table}")]
     Unconverted {
         table: String,
         column: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         #[source]
         source: ConvertFault,
     },
@@ -112,28 +113,29 @@ pub enum EncodeError {
     #[error("work out `{condition}` for a row of {table}{column}")]
     Condition {
         table: String,
-        /// The column at fault, in words that begin with a space. It is empty if no single column
-        /// is at fault.
+        /// The column at fault, in words that begin with a space. The text is empty if no single
+        /// column is at fault.
         column: String,
         /// The expression as it was written.
         condition: String,
         #[source]
         source: RunFault,
     },
-    /// The content of a logical message that should be an event is not a JSON object.
+    /// The content of a logical message that should be an event is not a JSON object that can be
+    /// expanded.
     #[error(
         "decode the content of a logical message: it is no JSON object, or holds a number or list \
          that has no schema; name the prefixes of events in events.message_prefixes, or correct \
          the sender"
     )]
     Content,
-    /// The content of a logical message lacks a field.
+    /// The content of a logical message lacks a field that an event needs.
     #[error("route a logical message: its content has no field `{field}` that an event could take")]
     ContentField { field: String },
-    /// A row of an outbox was updated.
+    /// A row of an outbox was updated, and `updates` is "halt".
     #[error("route a row of {table}: an update is no event, and `updates` is \"halt\"")]
     RoutedUpdate { table: String },
-    /// The row is not of the plan's table version.
+    /// The row has another number of columns than the table of its plan.
     #[error("encode a row of {table}: it has {found} columns, the table {expected}")]
     Shape {
         table: String,
@@ -144,10 +146,11 @@ pub enum EncodeError {
     },
 }
 
-/// Finds column and kind of a value that has no form, in a text that contains an
-/// [`EncodeError::NotHoldable`]. `table` is `namespace.name`.
+/// Finds the column and the kind of value that an [`EncodeError::NotHoldable`] names, in a text
+/// that contains this error. `table` is `namespace.name`.
 ///
-/// A halt keeps only its detail. After a restart the next step is derived from this text as well.
+/// The record of a halt keeps only the text of the error. After a restart, the next step is derived
+/// from this text.
 #[must_use]
 pub fn not_holdable_in<'a>(text: &'a str, table: &str) -> Option<(&'a str, Loss)> {
     let (_, rest) = text.split_once("encode column `")?;

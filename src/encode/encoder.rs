@@ -1,8 +1,8 @@
-//! The row path: a change and a plan become one to three records in a reused buffer.
+//! The row path: writes the records of a change by a plan, at most three, into a reused buffer.
 //!
 //! Keys and values of a change lie one after another in one buffer. Records are views of the
-//! buffer, which are valid until the next change. Once the buffers have grown to a stream's largest
-//! rows, nothing is allocated here.
+//! buffer, which are valid until the next change. The buffers keep up to 1 MiB from one row to the
+//! next, so that most rows need no allocation.
 
 use super::Format;
 use super::auxiliary::{Counted, push_block};
@@ -22,11 +22,11 @@ use std::sync::Arc;
 
 pub use super::encode_error::EncodeError;
 
-/// The capacity that a buffer keeps from one row to the next. Most rows fit, and a huge row does
-/// not occupy memory for ever.
+/// The most bytes of capacity that a buffer keeps from one row to the next. Most rows fit into
+/// them. The memory of a larger row is freed when the next row is written.
 const KEEP_BYTES: usize = 1024 * 1024;
 
-/// Writes changes as records.
+/// Writes changes as records, one change at a time.
 #[derive(Debug, Default)]
 pub struct Encoder {
     pub(super) out: Vec<u8>,
@@ -38,9 +38,10 @@ pub struct Encoder {
     /// transaction.
     pub(super) counted: Counted,
     headers: Option<Arc<FixedHeaders>>,
-    /// The scripts of the last transformed records.
+    /// The scripts of the plan by which the last transformed records were written.
     shaped: Option<Arc<Shaped>>,
-    /// Values of the headers of the last transformed records.
+    /// Places in `out` of the header values of the last change's transformed records. `None` for
+    /// null.
     shaped_headers: Vec<Option<Span>>,
     /// Whether the records carry the context headers. Records of rows carry them, and logical
     /// messages do not.
@@ -49,10 +50,11 @@ pub struct Encoder {
     ordinal: Span,
 }
 
-/// A part of the buffer: its begin and its end.
+/// A part of the encoder's buffer, by the offsets of its begin and its end.
 pub(super) type Span = (usize, usize);
 
-/// Headers of a transformed record: their names, and where their values stand.
+/// Headers of a transformed record: their names, and the places of their values in the encoder's
+/// buffer.
 type ShapedHeaders<'a> = (&'a [(Box<str>, HeaderScript)], &'a [Option<Span>]);
 
 /// Where the parts of one record stand in the encoder's buffer.
@@ -61,7 +63,7 @@ pub(super) struct Slot {
     pub key: Option<Span>,
     pub value: Option<Span>,
     pub change: Option<(&'static str, Span)>,
-    /// The additional parts of a transformed record.
+    /// The parts that only a transformed record has. `None` without transforms.
     pub shaped: Option<OfShape>,
 }
 
@@ -69,29 +71,33 @@ pub(super) struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OfShape {
     pub kind: Kind,
-    /// Index of the record's first header in the encoder's list of headers.
+    /// Index of the record's first header in `Encoder::shaped_headers`.
     pub headers: usize,
-    /// The record's time in milliseconds since 1970, if it is not the time of the sending.
+    /// The record's time in milliseconds since 1970. `None` if it is the time at which the record
+    /// is sent.
     pub time: Option<i64>,
-    /// The number of the record's partition, if the key does not decide.
+    /// The partition that a transform has chosen. `None` if the key decides, or the table's name
+    /// without a key.
     pub partition: Option<i64>,
 }
 
 /// A record that an [`Encoder`] wrote.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// `None` for truncates and tables without key.
+    /// `None` for a record without key, such as a truncate.
     pub key: Option<&'a [u8]>,
-    /// None for a tombstone.
+    /// `None` for a record without value, such as a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The record's time in milliseconds since 1970. `None` for the time of the sending.
+    /// The record's time in milliseconds since 1970. `None` if it is the time at which the record
+    /// is sent.
     pub time: Option<i64>,
-    /// The number of the record's partition. `None` if the key decides.
+    /// The partition that a transform has chosen. `None` if the key decides, or the table's name
+    /// without a key.
     pub partition: Option<i64>,
     change: Option<(&'static str, &'a [u8])>,
     headers: Option<&'a FixedHeaders>,
     in_context: bool,
-    /// Names and values of the headers of a transformed record.
+    /// Names and values of the headers of a transformed record. Empty for any other record.
     shaped: ShapedHeaders<'a>,
     bytes: &'a [u8],
     commit_lsn: &'a [u8],
@@ -138,7 +144,7 @@ impl<'a> Record<'a> {
     }
 
     /// A token for the headers of this record: records with the same token have the same headers.
-    /// `None` if the headers are those of this record alone.
+    /// `None` unless the headers are exactly the context headers of the plan.
     #[must_use]
     pub fn headers_token(&self) -> Option<&'a Arc<()>> {
         self.only_fixed().map(|headers| &headers.token)
@@ -164,11 +170,12 @@ impl Encoder {
         Self::default()
     }
 
-    /// Writes the records of a row's change. They replace the records of the previous change.
+    /// Writes the records of a row's change, which replace the records of the previous change.
     ///
-    /// An insert, a copied row and an update are one record each. An update that changes the key is
-    /// a delete, a tombstone and a create. A delete is one record and a tombstone. A truncate is
-    /// one record without key. A change that is switched off has no records.
+    /// Without transforms, an insert, a copied row and an update are one record each. An update
+    /// that changes the key is a delete, a tombstone and a create. A delete is one record and a
+    /// tombstone. A truncate is one record without key. Tombstones are left out if the
+    /// configuration switches them off. A change of a kind that is switched off has no records.
     ///
     /// # Errors
     /// See [`EncodeError`]. The change then has no records.
@@ -193,10 +200,11 @@ impl Encoder {
         result
     }
 
-    /// Writes a logical message. Nothing is written if logical messages are switched off.
+    /// Writes a logical message. Nothing is written if the configuration does not publish messages
+    /// with this prefix.
     ///
     /// # Errors
-    /// The content of an event does not match its route.
+    /// See [`EncodeError`]. Only a message that transforms make an event can fail.
     pub fn message(
         &mut self,
         plan: &Plan,
@@ -276,8 +284,8 @@ impl Encoder {
         &self.tools.notes
     }
 
-    /// The largest column of the last row, with its size in bytes, for messages about the size of a
-    /// row.
+    /// The name of the largest column of the last change, in its old or new row, with the size in
+    /// bytes. Messages about the size of a row name it.
     #[must_use]
     pub fn largest_column<'p>(&self, plan: &'p Plan) -> Option<(&'p str, usize)> {
         let spans = [&self.new_spans, &self.old_spans]
@@ -314,7 +322,7 @@ impl Encoder {
         }
     }
 
-    /// A writer of shapes, with the places for records and headers.
+    /// A writer of transformed records, with the lists that take the records and their headers.
     pub(super) fn writer<'a, F: Form>(
         &'a mut self,
         plan: &'a Plan,
@@ -414,7 +422,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The records of a transformed table.
+    /// Writes the records of a row's change in a table whose records are transformed.
     fn shaped_in<F: Form>(
         &mut self,
         plan: &Plan,

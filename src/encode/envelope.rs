@@ -1,7 +1,7 @@
 //! The envelope around the rows, as a script of constants and gaps.
 //!
-//! The order of fields is Debezium's. A script is compiled once for a plan and a form; the row path
-//! copies its constants and fills its gaps.
+//! The order of fields is Debezium's. A script is compiled once for a plan and a form (Avro or
+//! JSON). The row path copies the constants of the script and fills its gaps.
 
 use super::Config;
 use super::form::{Form, Union, push_code};
@@ -13,7 +13,7 @@ use crate::transform::shape::Meta;
 /// Debezium's connector type, by which readers recognise the source.
 pub(super) const CONNECTOR: &str = "postgresql";
 
-/// A piece of an envelope.
+/// A piece of a script: constant bytes, or a gap for a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Bytes that are the same in each record.
@@ -25,7 +25,8 @@ pub(super) enum Step {
     /// The operation as one letter: c (create), u (update), d (delete), r (read by a copy), t
     /// (truncate) or m (message).
     Operation,
-    /// A value of the transaction or of the clock, in a field of this union.
+    /// A value of the transaction or of the clock. The union says whether and where null stands in
+    /// the field's type.
     Meta(Meta, Union),
     /// A logical message's prefix.
     MessagePrefix,
@@ -75,7 +76,7 @@ impl Script {
         self.first = false;
     }
 
-    /// A required text that never changes.
+    /// Adds a field with a required text that is the same in each record.
     pub(super) fn text<F: Form>(&mut self, name: &str, value: &str) {
         self.field::<F>(name);
         F::text(value, &mut self.pending);
@@ -137,7 +138,8 @@ impl Script {
     }
 }
 
-/// The envelope of a table's rows, with the prefix and suffix of each record.
+/// The script of the envelope of a table's rows. `prefix` and `suffix` are the bytes before and
+/// after each value.
 pub(super) fn of_rows<F: Form>(
     config: &Config,
     database: &str,
@@ -159,7 +161,7 @@ pub(super) fn of_rows<F: Form>(
     script.finish(suffix)
 }
 
-/// The value of logical messages.
+/// The script of the values of logical messages.
 pub(super) fn of_messages<F: Form>(
     config: &Config,
     database: &str,
@@ -181,7 +183,7 @@ pub(super) fn of_messages<F: Form>(
     script.finish(suffix)
 }
 
-/// The key of logical messages.
+/// The script of the keys of logical messages.
 pub(super) fn of_message_keys<F: Form>(prefix: &[u8], suffix: &[u8]) -> Vec<Step> {
     let mut script = Script::new(prefix);
     script.open::<F>();
@@ -227,8 +229,8 @@ pub(super) fn meta<F: Form>(
         Meta::NowMillis => int(Some(now_unix_nanos.div_euclid(1_000_000)), out),
         Meta::NowMicros => int(Some(now_unix_nanos.div_euclid(1000)), out),
         Meta::NowNanos => int(Some(now_unix_nanos), out),
-        // The word for a streamed row is the field's default. A field without a default has null
-        // instead.
+        // The word for a streamed row, `false`, is the default of the field `snapshot`. In a field
+        // without this default, null is written in place of the word.
         Meta::Snapshot if context.marker == Marker::Streamed && union != Union::NullLast => {
             F::null(union, out);
         }
@@ -238,7 +240,8 @@ pub(super) fn meta<F: Form>(
         }
         Meta::Sequence => sequence::<F>(context, union, out),
         Meta::Transaction => int(context.xid.map(|xid| i64::from(xid.0)), out),
-        // A row of a later copy has no WAL record. Debezium sends no LSN for such a row either.
+        // A row of a backfill or standstill has no WAL record. Debezium sends no LSN for such a row
+        // either.
         Meta::Lsn if context.marker == Marker::Incremental => F::null(union, out),
         Meta::Lsn => int(i64::try_from(context.lsn.bytes()).ok(), out),
         Meta::Xmin => int(context.xmin.map(|xid| i64::from(xid.0)), out),
@@ -262,7 +265,7 @@ pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec
     match binary {
         BinaryMode::Bytes => F::bytes(content, out),
         BinaryMode::Coded(code) => {
-            let mut text = Vec::new(); // once a message, not a row
+            let mut text = Vec::new(); // one allocation for each message, none for a row
             push_code(code, content, &mut text);
             let Ok(text) = std::str::from_utf8(&text) else {
                 unreachable!("Base64 and hexadecimal are ASCII")
@@ -290,7 +293,7 @@ fn sequence<F: Form>(context: &Context<'_>, union: Union, out: &mut Vec<u8>) {
     F::text(text.as_str(), out);
 }
 
-/// The decimal text of a number, for headers.
+/// Appends a number in decimal.
 pub(super) fn push_number(number: u64, out: &mut Vec<u8>) {
     push_int(i64::try_from(number).unwrap_or(i64::MAX), out);
 }

@@ -1,9 +1,9 @@
-//! Applies the rules to one table: they decide the columns of its rows, their names and masks, and
-//! the columns of the key.
+//! Applies the operator's rules to one table. The rules decide which columns rows have, their names
+//! and masks, and the columns of the key.
 //!
-//! This is decided once for each version of a table. A configuration that would let a value out
-//! although a rule holds it back is refused here, before a row is read. The error names the place
-//! and a way to correct it.
+//! The rules are applied once for each version of a table. A configuration that would let a value
+//! out although a rule holds it back is refused here, before a row is read. The error names the
+//! place and a way to correct it.
 
 use super::Config;
 use super::mask::{Holds, Mask, holds};
@@ -14,16 +14,17 @@ use super::wire::Wire;
 use crate::table::names::{NameList, NamePattern};
 use crate::table::{Column, ColumnKind, ReplicaIdentity, Table};
 
-/// A table under the rules.
+/// A table to which the operator's rules are applied.
 #[derive(Clone, Debug)]
 pub(super) struct Filtered {
-    /// The table with the names of fields, and with the key that the rules give it.
+    /// The table, whose columns have the names of the fields in events, and whose key is the one
+    /// that the rules give.
     pub table: Table,
-    /// The rules for the columns, one for each column.
+    /// What the rules say about each column, in the order of the table's columns.
     pub fields: Vec<FieldRule>,
 }
 
-/// A column under the rules.
+/// A column to which the operator's rules are applied.
 #[derive(Clone, Debug)]
 pub(super) struct FieldRule {
     /// The column's name in Postgres.
@@ -33,13 +34,13 @@ pub(super) struct FieldRule {
     /// Whether rows have the column. The key can have the column even if rows do not.
     pub in_row: bool,
     pub mask: Option<Mask>,
-    /// Remarks in the schema of rows.
+    /// Parameters that the column's field has in the schema of rows, such as `masked`.
     pub parameters: Vec<(&'static str, String)>,
 }
 
 impl Filtered {
     /// # Errors
-    /// Rules that cannot be kept for this table.
+    /// The rules cannot be applied to this table. See [`PlanError`].
     pub(super) fn of(config: &Config, table: &Table) -> Result<Self, PlanError> {
         let (rules, mut table) = (&*config.rules, table.clone());
         if let Some(key) = key_of(rules, &table)? {
@@ -69,7 +70,8 @@ impl Filtered {
                     let (table, column) = at();
                     return Err(PlanError::ExcludedKey { table, column });
                 }
-                // Debezium does not read the catalog for a column that rows do not have.
+                // For a column that rows do not have, Debezium reads neither NOT NULL nor the
+                // default.
                 (column.not_null, column.default) = (false, None);
             }
         }
@@ -119,8 +121,8 @@ impl Filtered {
     }
 }
 
-/// A key column of an unknown type that is left out would make one key of many rows. (Debezium does
-/// that, down to an empty key.)
+/// The error for a key column whose type is left out of events. Without this column, many rows
+/// would have one key. (Debezium leaves the column out, even if the key is empty then.)
 fn key_left_out(config: &Config, table: &str, rule: &FieldRule, kind: &ColumnKind) -> PlanError {
     let type_name = match kind {
         ColumnKind::Unknown { type_name, .. } => type_name.to_string(),
@@ -161,7 +163,7 @@ fn field(config: &Config, table: &Table, column: &Column) -> Result<FieldRule, P
     Ok(FieldRule { name: column.name.clone(), wire, in_row, mask, parameters })
 }
 
-/// The mask of a column, of which there may be only one.
+/// The rule that masks a column. Two such rules are an error.
 fn mask_rule<'r>(
     rules: &'r Rules,
     table: &Table,
@@ -189,7 +191,7 @@ fn mask(
     match rule.method {
         Method::Truncate(units) => {
             if i64::from(column.source_type.length) <= i64::try_from(units).unwrap_or(i64::MAX) {
-                return Ok(None); // no value is longer
+                return Ok(None); // the column's type allows no longer value
             }
             parameters.push(("truncateLength", units.to_string()));
         }
@@ -260,9 +262,9 @@ fn no_such_column(rule: &KeyRule, table: &Table, pattern: &NamePattern) -> PlanE
     }
 }
 
-/// Checks that old rows hold the columns that the rules need. Under identity DEFAULT and INDEX, old
-/// rows hold some columns only. (Under NOTHING, and under DEFAULT without primary key, the server
-/// itself refuses updates and deletes.)
+/// Checks that old rows hold the columns of the key. Under identity DEFAULT and INDEX, old rows
+/// hold some columns only. (Under NOTHING, and under DEFAULT without primary key, the server itself
+/// refuses updates and deletes.)
 fn check_identity(rules: &Rules, table: &Table) -> Result<(), PlanError> {
     let outside =
         table.key.iter().filter_map(|i| table.columns.get(*i)).find(|column| !column.in_identity);

@@ -1,4 +1,5 @@
-//! The forms in which a value can be written: Avro, JSON, and the text of a key in a header.
+//! The forms in which a value can be written: Avro, JSON, and the text of a struct in a record
+//! header.
 //!
 //! A form says how null, numbers, texts, lists and structs are written. `transcode` and `envelope`
 //! say, for all forms, of which of these a value is made. Nothing here knows a column.
@@ -36,7 +37,7 @@ pub(super) trait Form {
     fn float8(value: f64, out: &mut Vec<u8>);
     fn text(value: &str, out: &mut Vec<u8>);
     fn bytes(value: &[u8], out: &mut Vec<u8>);
-    /// A decimal of the schema's scale.
+    /// A decimal: its unscaled value, and the scale of the schema.
     fn decimal(unscaled: &[u8], scale: u32, out: &mut Vec<u8>);
     /// Writes the begin of a list of `count` elements.
     fn list_open(count: usize, out: &mut Vec<u8>);
@@ -46,7 +47,7 @@ pub(super) trait Form {
     fn list_close(count: usize, out: &mut Vec<u8>);
     /// Writes the begin of a map of `count` texts. Each key follows before its value.
     fn map_open(count: usize, out: &mut Vec<u8>);
-    /// Writes a key with the bytes around it.
+    /// Writes the key of a map's entry, with the bytes around the key.
     fn map_key(first: bool, key: &str, out: &mut Vec<u8>);
     fn map_close(count: usize, out: &mut Vec<u8>);
     /// Writes the bytes before, between and after the two parts of a map's entry whose key is not a
@@ -58,10 +59,11 @@ pub(super) trait Form {
     fn struct_close(out: &mut Vec<u8>);
 }
 
-/// Avro's binary encoding. The plan's frame has the registry's header.
+/// Avro's binary encoding, without Confluent's header. The plan adds this header.
 pub(super) struct Avro;
 
-/// A variable-length zig-zag integer, as Avro writes int, long, lengths and branches.
+/// Appends a variable-length zig-zag integer, as Avro writes `int`, `long`, lengths and the numbers
+/// of union branches.
 pub(super) fn avro_long(value: i64, out: &mut Vec<u8>) {
     let mut rest = (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned();
     if rest < 0x80 {
@@ -288,7 +290,7 @@ fn push_base64(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends bytes as text.
+/// Appends bytes as text in a code.
 pub(super) fn push_code(code: Code, value: &[u8], out: &mut Vec<u8>) {
     let engine = match code {
         Code::Base64 => &STANDARD,

@@ -1,12 +1,12 @@
-//! The text of a header's value. It is that of a value in a struct, except that a single text or
-//! bytes have no quotes.
+//! The text of a header whose value is no struct, map or list. The value has the same text in a
+//! struct, except that texts and bytes have quotes there.
 
 use super::form::{Form, HeaderText, Pair, Temporal, Union};
 use super::java::push_float;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A header's value as Connect's SimpleHeaderConverter writes it.
+/// A header's single value as Connect's SimpleHeaderConverter writes it.
 pub(super) struct HeaderValue;
 
 impl Form for HeaderValue {

@@ -17,7 +17,8 @@ pub(super) use crate::transform::shape::Literal;
 const EMPTY_GEOMETRY: [u8; 9] = [1, 7, 0, 0, 0, 0, 0, 0, 0];
 
 impl Literal {
-    /// The default that an expression gives a schema. `None` if Debezium has none.
+    /// The default in a column's schema, made of the column's DEFAULT expression. `None` if
+    /// Debezium writes no default for it.
     pub(super) fn of_default(expression: &str, kind: &ColumnKind, wire: &Wire) -> Option<Self> {
         match default_text(expression, kind)? {
             DefaultText::Computed => Self::computed(wire),
@@ -36,7 +37,8 @@ impl Literal {
         }
     }
 
-    /// A default's literal as a value of the `Wire`.
+    /// Reads the literal of a column's DEFAULT as a value in the form of the column. `None` if it
+    /// has no such form.
     fn parse(text: &str, wire: &Wire) -> Option<Self> {
         let bytes = text.as_bytes();
         Some(match wire {
@@ -92,7 +94,7 @@ impl Literal {
             | Wire::TimestampNanos
             | Wire::ConnectTimestamp
             | Wire::IntervalMicros => Literal::Int(Self::through_json(bytes, wire)?.parse().ok()?),
-            // Debezium has no default where a date or a moment with time zone is infinite.
+            // Debezium writes no default for an infinite `date` or `timestamptz`.
             Wire::Date | Wire::ConnectDate | Wire::IsoDate | Wire::ZonedTimestamp { .. }
                 if text.ends_with("infinity") =>
             {
@@ -112,14 +114,14 @@ impl Literal {
         })
     }
 
-    /// The JSON text of a value, if that text reads back without loss.
+    /// The JSON text of a value. `None` if the value cannot be written.
     fn through_json(text: &[u8], wire: &Wire) -> Option<String> {
         let (mut out, mut tools) = (Vec::new(), Tools::default());
         transcode::value::<form::Json>(wire, text, &mut out, &mut tools).ok()?;
         String::from_utf8(out).ok()
     }
 
-    /// The empty value: a required field holds it if the row has no value, as in the before-image
+    /// The empty value: a required field holds it if the row has no value, as in the field `before`
     /// of a delete. A sparse vector has no empty value, because its field is never required.
     pub(super) fn empty(wire: &Wire) -> Option<Self> {
         let text = |text: &str| Literal::Text(text.to_owned());
@@ -195,14 +197,15 @@ impl Literal {
     }
 
     /// The placeholder for a value that the server did not send because it did not change. `None`
-    /// for booleans, numbers and moments, because these types cannot hold a placeholder. Only lists
-    /// of these are ever stored out of line.
+    /// for types that cannot hold a placeholder: booleans, points, sparse vectors, precise `money`,
+    /// and integers, floating point numbers and moments that are written as numbers. `None` also
+    /// for lists of booleans, points and sparse vectors.
     ///
-    /// For a text it is the placeholder's text, in which invalid `bytes` are replaced. For bytes it
-    /// is the placeholder's bytes. A list holds one such element, or the placeholder's bytes as
-    /// signed numbers. For decimals, several lists, geometries and vectors, Debezium has no
-    /// placeholder and writes null. We write the placeholder's bytes as unscaled value or
-    /// well-known binary. Lists have the same rules.
+    /// The placeholder of a text is its text, in which invalid UTF-8 is replaced. The placeholder
+    /// of bytes is `bytes`. A list of texts or bytes holds one such element, and a list of numbers
+    /// holds `bytes` as signed numbers. For decimals, several lists, geometries and vectors,
+    /// Debezium has no placeholder and writes null. We write `bytes` as the unscaled value, as the
+    /// well-known binary, or as the numbers of the list.
     pub(super) fn unavailable(wire: &Wire, bytes: &[u8]) -> Option<Self> {
         let placeholder = &*String::from_utf8_lossy(bytes);
         let numbers = || bytes.iter().map(|byte| byte.cast_signed());
@@ -257,7 +260,7 @@ impl Literal {
         })
     }
 
-    /// A list whose elements are required, or an empty one.
+    /// A list whose elements cannot be null.
     fn required(elements: Vec<Literal>) -> Self {
         Literal::List { elements, element: Union::Required }
     }

@@ -18,7 +18,7 @@ pub(super) enum Mask {
     /// The same stars for every value, also for null.
     Stars(Box<str>),
     Hash(Box<Hash>),
-    /// The first UTF-16 units of a text, or bytes of a `bytea`.
+    /// The first `units` UTF-16 units of a text, or the first `units` bytes of a `bytea`.
     Cut {
         units: usize,
         bytes: bool,
@@ -28,9 +28,10 @@ pub(super) enum Mask {
 /// The kinds of values, as masks distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
-    /// The column has a character type, also for Debezium.
+    /// The column has a type that Debezium treats as a character type. An enum is one.
     Characters,
-    /// The value is a text that Debezium's masks and hashes let through.
+    /// The value is a text of a type that is no character type, such as `json`. Debezium's stars
+    /// and hashes let such a value pass unmasked.
     Text,
     Bytes,
     /// No mask has a form for the value.
@@ -65,7 +66,7 @@ impl Mask {
         }
     }
 
-    /// The text in place of null, if null is masked.
+    /// The text that replaces null. `None` if null stays null.
     pub(super) fn null(&self) -> Option<&str> {
         match self {
             Mask::Stars(stars) => Some(stars),
@@ -73,7 +74,7 @@ impl Mask {
         }
     }
 
-    /// The text in place of a text. `buffer` holds the result if it is not a part of the given
+    /// The text that replaces `text`. `buffer` holds the result if it is not a part of the given
     /// text.
     pub(super) fn text<'a>(&'a self, text: &'a str, buffer: &'a mut String) -> &'a str {
         match self {
@@ -87,8 +88,8 @@ impl Mask {
         }
     }
 
-    /// The literal in place of a value that is known when a plan is made. `None` stays `None`
-    /// unless null is masked.
+    /// The masked form of a value that is known when a plan is made, such as a default. `None` is
+    /// null, which stays null unless the mask replaces null.
     pub(super) fn literal(&self, literal: Option<Literal>) -> Option<Literal> {
         match (self, literal) {
             (Mask::Cut { units, bytes: true }, Some(Literal::Bytes(mut bytes))) => {
@@ -130,7 +131,7 @@ pub(super) struct Hash {
     /// The state of the hash after the salt.
     salted: State,
     payload: Payload,
-    /// At most this many digits.
+    /// The most hexadecimal digits that are written.
     digits: usize,
 }
 
@@ -191,7 +192,7 @@ impl State {
 /// Bytes of the longest hash.
 const HASH_BYTES_MAX: usize = 64;
 
-/// Appends the first `digits` digits.
+/// Appends the first `digits` hexadecimal digits of `bytes`.
 fn push_hex(bytes: &[u8], digits: usize, out: &mut String) {
     // The digits are appended in one piece, because single characters would cost as much as the
     // hash of a short value.
@@ -244,8 +245,8 @@ impl Hash {
     }
 }
 
-/// Bytes of a character as Java serialises it: NUL takes two bytes, and a character of two units
-/// takes three bytes for each unit.
+/// Bytes of a character as Java serialises it: NUL takes two bytes, and a character of two UTF-16
+/// units takes three bytes for each unit.
 fn modified_utf8_len(c: char) -> usize {
     match c {
         '\0' => 2,
@@ -294,7 +295,7 @@ mod tests {
         out
     }
 
-    /// Values of the reference case column-mask-hash.
+    /// The expected hashes are those of the reference case column-mask-hash.
     #[test]
     fn hashes_are_debeziums() {
         use Payload::{JavaSerialised, Plain};

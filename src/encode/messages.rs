@@ -1,9 +1,10 @@
 //! Logical messages as events: the content of a message is a JSON document, and the document is the
 //! row of an outbox.
 //!
-//! Debezium's `DecodeLogicalDecodingMessageContent` makes the document a struct, so that its outbox
-//! router finds its fields. Here the outline of the document is part of the message's route. A
-//! message whose content is not such a document halts the stream. With Debezium it ends the task.
+//! Debezium's `DecodeLogicalDecodingMessageContent` makes the document a struct, so that Debezium's
+//! outbox router finds the fields of the document. Here the outline of the document (its field
+//! names and types) is part of the message's route. A message whose content is not such a document
+//! halts the stream. In Debezium, such a message ends the task.
 
 use super::document::Document;
 use super::encoder::{EncodeError, Encoder};
@@ -30,7 +31,7 @@ impl Planner {
         Some(Arc::new(Router::of_messages(rules, &routing)))
     }
 
-    /// The form of the records of messages with this route.
+    /// The draft for the records of logical messages that have this route.
     pub(super) fn message_routed(&self, route: &str) -> Result<Draft, PlanError> {
         let fault = |transform| PlanError::Transform { table: MESSAGES.to_owned(), transform };
         let shape = self.decoded(route);
@@ -47,7 +48,8 @@ impl Planner {
         Ok(self.drafted(topic, key, value, What::Messages(Some(shapes))))
     }
 
-    /// The record of a message after its content was decoded: an envelope without key.
+    /// The shape (schemas and sources of values) of a message's record after its content was
+    /// decoded, and before other transforms: an envelope with the document in `after`, and no key.
     fn decoded(&self, route: &str) -> Shape {
         let config = self.config();
         let after = match crate::transform::outbox::payload_of(route) {
@@ -76,10 +78,11 @@ impl Planner {
 }
 
 impl Router {
-    /// Writes the route of a message to `route`, in place of what is there.
+    /// Replaces the content of `route` by the route of a message.
     ///
     /// # Errors
-    /// The content is not a document, or lacks a field that an event has.
+    /// The content is not a JSON object that can be expanded, or it lacks a field that an event
+    /// needs.
     pub fn of_message(&self, content: &[u8], route: &mut String) -> Result<(), EncodeError> {
         let (Of::Messages(rules), RoutedBy::Outbox(outbox)) = (&self.of, &self.by) else {
             unreachable!("a table's router has no messages")

@@ -1,10 +1,10 @@
-//! Changes become records: topics, keys, Debezium's envelope, Avro and JSON.
+//! Turns changes into records: chooses the topic, and writes key, Debezium's envelope and headers
+//! in Avro or JSON.
 //!
-//! When a relation appears, [`Planner::draft`] says which schemas its records have. With the ids of
-//! the registry, the draft becomes a [`Plan`]. [`Encoder`] writes rows by the plan: from the
-//! server's text straight into one reused buffer, without a value tree and without a look-up by
-//! name. Only `registry` asks a registry. Nothing here knows the number of partitions or keeps a
-//! row.
+//! For a relation, [`Planner::draft`] says which schemas its records have. With the ids of the
+//! registry, the draft becomes a [`Plan`]. [`Encoder`] writes rows by the plan: from the server's
+//! text straight into one reused buffer. Only a JSON document that a transform expands is read into
+//! a tree. Only `registry` does IO. The number of a topic's partitions comes in as an argument.
 
 mod plain_text;
 mod avro_text;
@@ -66,19 +66,20 @@ pub use crate::transform::reroute;
 use crate::transform::{Chain, java, naming};
 use std::sync::Arc;
 
-/// How records are written.
+/// The format of keys and values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Avro with schemas in a registry, in Confluent's framing.
     Avro,
     /// JSON with the payload alone, as with Debezium's `schemas.enable=false`.
     Json,
-    /// JSON with its schema in each record.
+    /// JSON with the schema beside the payload in each key and value, as with Debezium's
+    /// `schemas.enable=true`.
     JsonSchema,
 }
 
 impl Format {
-    /// The word in the configuration, in status and in metrics.
+    /// The word for the format in the configuration, in status and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -94,34 +95,36 @@ impl Format {
 pub struct Config {
     /// The first part of every topic (`topics.prefix`).
     pub prefix: String,
-    /// How records are written.
+    /// The format of keys and values.
     pub format: Format,
-    /// Whether a delete is followed by a record without value.
+    /// Whether a delete is followed by a tombstone: a record with the key of the delete and no
+    /// value.
     pub tombstones: bool,
     /// Whether truncates are published.
     pub truncates: bool,
     /// Whether logical messages are published.
     pub messages: bool,
-    /// Whether records carry Debezium's `__debezium.context.*` headers.
+    /// Whether the records of rows carry Debezium's `__debezium.context.*` headers.
     pub context_headers: bool,
     /// Whether records carry `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`.
     pub identity_headers: bool,
     /// The placeholder for a value that the server did not send because it did not change; see
     /// [`Config::placeholder_bytes`].
     pub placeholder: String,
-    /// The forms of the types that have more than one.
+    /// The chosen form of each type of Postgres that can be written in more than one form.
     pub modes: Modes,
-    /// The rules about left out, masked and renamed columns, and about other keys.
+    /// The operator's rules about topics, columns, keys and the changes that are published.
     pub rules: Arc<Rules>,
-    /// How records are reshaped.
+    /// The configured transforms, which change the form of records.
     pub transforms: Arc<Chain>,
 }
 
 impl Config {
-    /// The text that Debezium sends in place of a large value that did not change.
+    /// The text that Debezium sends in place of a TOAST value that an update did not change.
     pub const PLACEHOLDER: &'static str = "__debezium_unavailable_value";
 
-    /// The defaults for a prefix: Avro, tombstones, truncates, messages and context headers.
+    /// The default settings for a prefix: format Avro, with tombstones, truncates, logical messages
+    /// and context headers.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         Config {
@@ -138,8 +141,9 @@ impl Config {
             transforms: Arc::default(),
         }
     }
-    /// The placeholder's bytes: the bytes of its text, or the bytes that are given as `hex:` with
-    /// an even number of digits.
+    /// The bytes of the placeholder. If the setting is `hex:` with an even number of hexadecimal
+    /// digits, they are the bytes that the digits encode. Otherwise they are the bytes of the
+    /// setting's text.
     #[must_use]
     pub fn placeholder_bytes(&self) -> Vec<u8> {
         let digits = self.placeholder.strip_prefix("hex:").and_then(|digits| {

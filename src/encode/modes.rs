@@ -1,9 +1,10 @@
-//! The choices about the forms of types.
+//! The operator's choices for those types of Postgres that can be written in more than one form.
 //!
-//! The words are Debezium's (`time.precision.mode` and its siblings), so that readers of Debezium's
-//! records get the same values. `wire` decides which form a column's values have under these modes.
+//! The words are those of Debezium's options, such as `time.precision.mode`, so that readers of
+//! Debezium's records get the same values. `wire` decides which form a column's values have under
+//! these modes.
 
-/// The forms of the types that have more than one.
+/// The chosen form of each type of Postgres that can be written in more than one form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Modes {
     /// How `date`, `time` and `timestamp` are written. Types with a time zone are text in each
@@ -15,7 +16,8 @@ pub struct Modes {
     pub intervals: IntervalMode,
     /// How `hstore` is written.
     pub hstore: HstoreMode,
-    /// How `bytea`, the content of logical messages, and unknown types as bytes are written.
+    /// How `bytea`, the content of logical messages, and unknown types (if they are written as
+    /// bytes) are written.
     pub binary: BinaryMode,
     /// Digits after the point of a precise `money`, at most [`Modes::MONEY_DIGITS_MAX`].
     pub money_digits: u8,
@@ -24,8 +26,8 @@ pub struct Modes {
 }
 
 impl Modes {
-    /// The most digits after the point of a `money`. With this many, 64 bits of hundredths fit 128
-    /// bits. No currency has more than four.
+    /// The most digits after the point of a `money`. With this many digits, every `money`, which is
+    /// 64 bits of hundredths, fits 128 bits. No currency has more than four.
     pub const MONEY_DIGITS_MAX: u8 = 16;
 }
 
@@ -48,11 +50,12 @@ impl Default for Modes {
 /// Debezium's `time.precision.mode`: unit and type of dates, times and timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeMode {
-    /// A number of milliseconds for up to three digits of a fraction, and of microseconds for more.
+    /// A number of milliseconds for a column with up to three digits of a fraction, and of
+    /// microseconds for any other.
     Adaptive,
     /// Like `Adaptive`, with `time` always in microseconds.
     AdaptiveTimeMicroseconds,
-    /// Connect's own types, in milliseconds. Microseconds are cut off.
+    /// Connect's own types. Times and timestamps are in milliseconds, and microseconds are cut off.
     Connect,
     /// Texts in the forms of ISO 8601.
     IsoString,
@@ -117,14 +120,14 @@ pub enum Code {
 pub enum UnknownMode {
     /// The text that Postgres prints.
     Text,
-    /// The bytes of that text, in the form of `binary`.
+    /// The bytes of the text that Postgres prints, in the form of [`Modes::binary`].
     Bytes,
     /// The column is left out.
     Drop,
 }
 
 impl UnknownMode {
-    /// The word of the configuration.
+    /// The word for the mode in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

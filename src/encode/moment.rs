@@ -1,4 +1,4 @@
-//! Dates, times and spans as numbers and texts of a column's unit.
+//! Writes dates, times and intervals as numbers in the unit of their column, or as texts.
 
 use super::form::Temporal;
 use super::java::Short;
@@ -7,9 +7,9 @@ use super::transcode::{Fault, Tools};
 use crate::table::value::{Days, Interval, IntervalParts, MICROS_PER_DAY, Moment, civil_of};
 use crate::transform::times::{INFINITY_MICROS, NEGATIVE_INFINITY_MICROS};
 
-/// A date as a number of days. Infinite dates are the ends of 32 bits. These ends sort after and
-/// before every date of Postgres. (Debezium's numbers for infinite dates differ between snapshot
-/// and stream, and both lie in the past.)
+/// A date as a number of days. Infinite dates are the largest and the smallest number of 32 bits.
+/// These numbers sort after and before every date of Postgres. (Debezium's numbers for infinite
+/// dates differ between snapshot and stream, and both lie in the past.)
 pub(super) fn date_number(days: Days) -> i64 {
     i64::from(match days {
         Days::Finite(days) => days,
@@ -18,8 +18,8 @@ pub(super) fn date_number(days: Days) -> i64 {
     })
 }
 
-/// A date as `2016-11-04Z`. Infinities have their names, while Debezium writes dates of its own for
-/// them.
+/// A date as `2016-11-04Z`. Infinite dates are `infinity` and `-infinity`. (Debezium writes finite
+/// dates for them.)
 pub(super) fn date_text(days: Days) -> Short {
     let mut text = Short::new();
     match days {
@@ -33,7 +33,7 @@ pub(super) fn date_text(days: Days) -> Short {
     text
 }
 
-/// A time in milliseconds. A remainder below them is noted.
+/// A time of day in milliseconds. Microseconds that are cut off are noted.
 pub(super) fn connect_time(micros: i64, tools: &mut Tools) -> i64 {
     if micros % 1000 != 0 {
         tools.note(Loss::BelowMillis);
@@ -41,8 +41,8 @@ pub(super) fn connect_time(micros: i64, tools: &mut Tools) -> i64 {
     micros.div_euclid(1000)
 }
 
-/// A timestamp in milliseconds. Postgres has rounded a smaller fraction away before, or the caller
-/// notes it for Connect's own type.
+/// A timestamp in milliseconds. Microseconds are cut off. Either the precision of the column allows
+/// none, or `connect_timestamp` notes the loss.
 pub(super) fn timestamp_millis(moment: Moment) -> i64 {
     match moment {
         Moment::Infinity => INFINITY_MICROS / 1000,
@@ -68,7 +68,7 @@ pub(super) fn timestamp_micros(moment: Moment) -> Result<i64, Fault> {
     }
 }
 
-/// A timestamp in nanoseconds. Infinities are the ends of 64 bits.
+/// A timestamp in nanoseconds. Infinities are the largest and the smallest number of 64 bits.
 pub(super) fn timestamp_nanos(moment: Moment) -> Result<i64, Fault> {
     match moment {
         Moment::Infinity => Ok(i64::MAX),
@@ -80,8 +80,9 @@ pub(super) fn timestamp_nanos(moment: Moment) -> Result<i64, Fault> {
     }
 }
 
-/// A moment in ISO form in UTC, with at least `precision` digits of a fraction. Infinities have
-/// their names. Years beyond 9999 have a plus, and years before 1 are astronomical (0000 is 1 BC).
+/// A moment in ISO form in UTC, with at least `precision` digits of a fraction. Infinities are
+/// `infinity` and `-infinity`. Years beyond 9999 have a plus, and years before 1 are astronomical
+/// (0000 is 1 BC).
 pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
     let mut text = Short::new();
     match moment {
@@ -94,7 +95,8 @@ pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
     text
 }
 
-/// ISO form of a timestamp without time zone; infinities are the moments of the driver's sentinels.
+/// ISO form of a timestamp without time zone. Infinities are the finite moments that the JDBC
+/// driver uses for them.
 pub(super) fn iso_text(moment: Moment) -> Short {
     let mut text = Short::new();
     let mut sentinel = |at: i64| {
@@ -108,8 +110,8 @@ pub(super) fn iso_text(moment: Moment) -> Short {
     text
 }
 
-/// A time as `13:51:30.123Z`. The end of a day, 24:00:00, becomes the start of the next day, with a
-/// note.
+/// A time as `13:51:30.123Z`. The end of a day, 24:00:00, becomes the start of the next day, and
+/// this loss is noted.
 pub(super) fn time_text(micros: i64, end_of_day: bool, tools: &mut Tools) -> Short {
     if end_of_day {
         tools.note(Loss::EndOfDay);
@@ -119,8 +121,8 @@ pub(super) fn time_text(micros: i64, end_of_day: bool, tools: &mut Tools) -> Sho
     text
 }
 
-/// A value of Connect's own temporal types as its header converter writes it: always with
-/// milliseconds, without quotes.
+/// A value of Connect's own temporal types as Connect's header converter writes it: without quotes,
+/// and a time with three digits of milliseconds.
 pub(super) fn temporal_text(kind: Temporal, value: i64) -> Short {
     const MILLIS_PER_DAY: i64 = MICROS_PER_DAY / 1000;
     let mut text = Short::new();
@@ -185,7 +187,8 @@ fn push_fraction(text: &mut Short, mut micros: u64, least: usize) {
     }
 }
 
-/// An interval in microseconds. Beyond 64 bits it is the nearest end, as in Debezium, with a note.
+/// An interval in microseconds. Beyond 64 bits it is the largest or the smallest number of 64 bits,
+/// as in Debezium, and the loss is noted.
 pub(super) fn interval_micros(interval: Interval, tools: &mut Tools) -> i64 {
     let micros = match interval {
         Interval::Infinity => i128::MAX,
@@ -198,8 +201,8 @@ pub(super) fn interval_micros(interval: Interval, tools: &mut Tools) -> i64 {
     })
 }
 
-/// An interval as `P1Y2M3DT4H5M6.78S`, with every part, each with its sign. Infinities have their
-/// names.
+/// An interval as `P1Y2M3DT4H5M6.78S`, with every part, each with its sign. Infinities are
+/// `infinity` and `-infinity`.
 pub(super) fn interval_text(interval: Interval) -> Short {
     let mut text = Short::new();
     match interval {

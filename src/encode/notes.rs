@@ -1,50 +1,54 @@
 //! Notes about values that an event holds less exactly than the row.
 //!
-//! The schemas are Debezium's and cannot hold every value of Postgres. If a value had to become
-//! null, or lost a part that the schema has no room for, the encoder notes that for each row.
+//! The schemas are Debezium's and cannot hold every value of Postgres. If a value becomes null
+//! because the schema cannot hold it, or loses a part, the encoder notes the column and the loss.
 //! `plans` counts the notes by table.
 
-/// A column of the last row, and the loss in its event.
+/// A column of the last row whose value lost something in the event, and the kind of loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
     /// Index into the table's columns.
     pub column: usize,
-    /// The kind of loss, by which warnings and metrics count.
+    /// The kind of loss in the event.
     pub loss: Loss,
 }
 
-/// The ways in which a field can say less than its column.
+/// The ways in which a field of an event can say less than the column in Postgres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Loss {
-    /// A `numeric` NaN or infinity. A decimal has no such value. The field (or the list's element)
-    /// is null.
+    /// A `numeric` NaN or infinity. A decimal has no such value. An optional field (or list
+    /// element) is null. A required one refuses the change.
     NotANumber,
     /// A `timestamp` beyond 64 bits of the field's unit. Microseconds end in the year 294247, and
-    /// nanoseconds reach from 1677 to 2262. The field is null.
+    /// nanoseconds reach from 1677 to 2262. An optional field is null. A required field refuses the
+    /// change.
     BeyondUnit,
-    /// Microseconds in a field of milliseconds (Connect's own types). They are cut off.
+    /// Microseconds in a field of milliseconds (Connect's own types). The microseconds are cut off.
     BelowMillis,
-    /// A `numeric` beyond the range of a floating point field, which holds an infinity.
+    /// A `numeric` beyond the range of a floating point field. The field holds an infinity.
     BeyondDouble,
     /// Digits of a `money` beyond those of its field. The value is rounded, half away from zero.
     MoneyRounded,
-    /// A `sparsevec` with more than 32767 dimensions, for which the field has 16 bits. The field is
-    /// null.
+    /// A `sparsevec` with more than 32767 dimensions, for which the field has 16 bits. An optional
+    /// field is null. A required field refuses the change.
     BeyondInt16,
-    /// An empty `varbit(1)`, whose field is a boolean. The field is null.
+    /// An empty `varbit(1)`, whose field is a boolean. An optional field is null. A required field
+    /// refuses the change.
     EmptyBits,
     /// A NULL in an array whose elements are required (of an enum, for example). The whole field is
-    /// null.
+    /// null if it is optional. A required field refuses the change.
     NullElement,
-    /// An array of more than one dimension or with bounds of its own. Its elements are one list in
-    /// row-major order.
+    /// An array of more than one dimension or with bounds of its own. The elements of the array are
+    /// one list in row-major order.
     ArrayShape,
-    /// An `interval` beyond 64 bits of microseconds. The field holds the nearest end.
+    /// An `interval` beyond 64 bits of microseconds. The field holds the largest or the smallest
+    /// number of 64 bits.
     IntervalCut,
-    /// A time of 24:00:00 in text. The field holds 00:00:00 of the next day (shifted to UTC).
+    /// A time of 24:00:00 in a field of text. The field holds 00:00:00 of the next day, which is
+    /// shifted to UTC for a `timetz`.
     EndOfDay,
-    /// An unchanged value out of line, of a type that can hold no placeholder. The field is null,
-    /// or empty if it is required.
+    /// A TOAST value that the server did not send because it did not change, of a type that can
+    /// hold no placeholder. The field is null, or empty if it is required.
     Unavailable,
 }
 
@@ -65,7 +69,7 @@ impl Loss {
         Loss::Unavailable,
     ];
 
-    /// A stable name, for a metric's label.
+    /// The name of this kind of loss, in one word with underscores.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,9 +88,9 @@ impl Loss {
         }
     }
 
-    /// The part after WHERE in a query that finds the rows of a table with such a value: a
-    /// condition, and an order if the condition accepts further rows. `column` is quoted. `None` if
-    /// the value alone does not show the loss.
+    /// The part after WHERE in a query that finds the rows of a table with this loss: a condition,
+    /// and an order if the condition accepts further rows. `column` is quoted. `None` if the value
+    /// alone does not show the loss.
     #[must_use]
     pub fn condition(self, column: &str) -> Option<String> {
         Some(match self {

@@ -22,13 +22,13 @@ pub struct Notice {
     pub kind: &'static str,
     /// The kind of copy: `Initial Snapshot` or `Incremental Snapshot`.
     pub aggregate: &'static str,
-    /// Further entries by name.
+    /// The entries of the field `additional_data`, by name.
     pub data: Vec<(&'static str, String)>,
     /// Milliseconds since 1970, by the agent's clock.
     pub at_ms: i64,
 }
 
-/// The fields of a notice.
+/// The fields in the schema of a notice's value.
 pub(super) fn fields() -> Vec<Field> {
     let texts = Base::Map(Box::new(Schema::plain(Base::Text)), Box::new(Schema::plain(Base::Text)));
     vec![

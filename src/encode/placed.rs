@@ -1,7 +1,8 @@
 //! Reads back from a record of ours where its change stands in the WAL.
 //!
 //! The identity headers name the commit. Without them the source block of the value names the
-//! change and its transaction. A transform can take both away. The caller fetches schemas.
+//! change and its transaction. A transform can take both away. The caller fetches the schema of a
+//! value in Avro.
 
 use crate::lsn::{Lsn, Xid};
 use apache_avro::Schema;
@@ -12,30 +13,30 @@ use serde_json::Value as Json;
 /// Where the change of a record stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
-    /// Its commit, under an epoch.
+    /// The record names the commit of its change, and the epoch.
     Commit {
         /// Epoch of the position.
         epoch: u64,
         /// LSN of the commit.
         commit: Lsn,
     },
-    /// The change itself, whose commit follows it.
+    /// The record names the change itself. The commit of the change follows it in the WAL.
     Change {
         /// LSN of the change, which lies below the LSN of its commit.
         lsn: Lsn,
-        /// Its transaction. `None` for a message outside a transaction.
+        /// The transaction of the change. `None` for a message outside a transaction.
         xid: Option<Xid>,
     },
     /// The record is a copied row, which is no change.
     Copied,
-    /// Another pipeline, whose positions do not compare, sent the record.
+    /// The record comes from another pipeline, whose positions cannot be compared with ours.
     Foreign,
 }
 
 /// The ordinals of copied rows begin here: their upper bits are the term, which begins with 1.
 const COPIED_FROM: u64 = 1 << 40;
 
-/// Reads the identity headers. `None` if the record has none.
+/// Reads the identity headers. `None` if the record has none, or if they cannot be read.
 #[must_use]
 pub fn by_headers(headers: &[(&str, Option<&[u8]>)]) -> Option<Placed> {
     let text = |name: &str| {
@@ -68,7 +69,8 @@ pub fn by_json(value: &[u8], pipeline: &str) -> Option<Placed> {
     placed(number("lsn")?, number("txId"))
 }
 
-/// The id of the schema of a value in Confluent's framing, and the value's own bytes.
+/// The id of the schema of a value in Confluent's framing, and the value's own bytes. `None` if the
+/// value has no such framing.
 #[must_use]
 pub fn framed(value: &[u8]) -> Option<(u32, &[u8])> {
     let (frame, body) = value.split_at_checked(5)?;
@@ -76,8 +78,8 @@ pub fn framed(value: &[u8]) -> Option<(u32, &[u8])> {
     Some((u32::from_be_bytes(id.try_into().ok()?), body))
 }
 
-/// Reads the source block of a value in Avro, whose frame is removed. `pipeline` is the prefix of
-/// our topics, which the source block names.
+/// Reads the source block of a value in Avro, without Confluent's header. `pipeline` is the prefix
+/// of our topics, which the source block names.
 #[must_use]
 pub fn by_avro(schema: &Schema, mut body: &[u8], pipeline: &str) -> Option<Placed> {
     let reader = GenericDatumReader::builder(schema).build().ok()?;

@@ -1,14 +1,15 @@
-//! The text of a value that is converted or hashed before it is written.
+//! The text of a value that a transform converts, hashes or tests in an expression.
 
 use super::form::{Form, Pair, Temporal, Union, push_code};
 use super::header::HeaderValue;
 use super::java::push_int;
 use super::modes::Code;
 
-/// A single value as its plain text. Nothing marks a value, and null is a byte that no text has.
+/// A single value as its plain text. No bytes mark a value as not null. Null is the byte 0xFF,
+/// which no UTF-8 text has.
 pub(super) struct PlainText;
 
-/// What is written for null.
+/// The byte that is written for null.
 pub(super) const NULL: &[u8] = &[0xFF];
 
 impl Form for PlainText {
@@ -26,7 +27,7 @@ impl Form for PlainText {
         push_int(value, out);
     }
 
-    /// The number: days, or milliseconds.
+    /// Writes the number of days or milliseconds.
     fn temporal(_kind: Temporal, value: i64, out: &mut Vec<u8>) {
         push_int(value, out);
     }

@@ -1,8 +1,9 @@
 //! Plans: the decisions about a relation that are made once, and not for each row.
 //!
-//! A draft has the schemas' texts and no ids. With the registry's ids it becomes a plan. A plan is
-//! immutable and belongs to one version of one table. It has topic, envelope, columns and key in
-//! the form in which they are written.
+//! A draft has the schemas' texts and no ids. With the registry's ids, the draft becomes a plan. A
+//! plan is immutable. A plan belongs to one version of a table, to logical messages, or to one kind
+//! of auxiliary record. A plan has topic, envelope, columns and key in the form in which they are
+//! written.
 
 use super::auxiliary::Auxiliary;
 use super::column::{ColumnPlan, Key, columns_of};
@@ -21,14 +22,14 @@ use std::sync::Arc;
 
 pub use super::plan_error::PlanError;
 
-pub(super) const TOPIC_LENGTH_MAX: usize = 249; // Kafka's
+pub(super) const TOPIC_LENGTH_MAX: usize = 249; // Kafka's limit for a topic's name
 
 /// A schema as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvroSchema {
     /// The subject: `<topic>-key` or `<topic>-value`.
     pub subject: String,
-    /// The text of the schema, to the letter.
+    /// The text of the schema, exactly as it is sent to the registry.
     pub text: String,
 }
 
@@ -41,13 +42,13 @@ pub struct Ids {
     pub value: u32,
 }
 
-/// Makes drafts. A pipeline has one planner.
+/// Makes the drafts of plans.
 #[derive(Clone, Debug)]
 pub struct Planner {
     shared: Arc<Shared>,
 }
 
-/// The parts that all plans of a pipeline share.
+/// The parts that all plans of one planner share.
 #[derive(Debug)]
 struct Shared {
     config: Config,
@@ -55,7 +56,7 @@ struct Shared {
     headers: Arc<FixedHeaders>,
 }
 
-/// Headers that are the same on every record.
+/// Headers whose values are the same in each record that carries them.
 #[derive(Debug)]
 pub(super) struct FixedHeaders {
     pub(crate) context: Vec<(&'static str, Box<[u8]>)>,
@@ -70,8 +71,8 @@ pub(super) struct FixedHeaders {
 }
 
 impl Planner {
-    /// A planner for one database. `run_id` identifies this process's run and `epoch` the slot's
-    /// history.
+    /// A planner for one database. `run_id` identifies this run of the process. `epoch` is the
+    /// number that rises when a gap is accepted.
     #[must_use]
     pub fn new(config: Config, database: &str, run_id: &str, epoch: u64) -> Self {
         let text = |value: &str| -> Box<[u8]> { value.as_bytes().into() };
@@ -108,12 +109,13 @@ impl Planner {
     /// The draft for the records of a table.
     ///
     /// # Errors
-    /// A name is not allowed by Avro or Kafka, or old rows do not hold the key.
+    /// See [`PlanError`]. For example, Avro or Kafka does not allow a name, or old rows do not hold
+    /// the key.
     pub fn draft(&self, table: &Table) -> Result<Draft, PlanError> {
         self.draft_by(table, None)
     }
 
-    /// The draft for the records of a routed table, for rows with this route.
+    /// The draft for those rows, or logical messages, of the router that have this route.
     ///
     /// # Errors
     /// See [`Planner::draft`].
@@ -162,7 +164,8 @@ impl Planner {
         Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape), None)))
     }
 
-    /// The draft for logical messages. Their topic is `<prefix>.message`, unless they are events.
+    /// The draft for logical messages. The topic is `<prefix>.message`, unless the messages are
+    /// events.
     #[must_use]
     pub fn message_draft(&self) -> Draft {
         let topic = self.message_topic();
@@ -208,7 +211,7 @@ impl Planner {
         &self.shared.database
     }
 
-    /// Headers of every record of a table.
+    /// The context headers, which every record of a table's rows carries.
     pub(super) fn context(&self) -> &[(&'static str, Box<[u8]>)] {
         &self.shared.headers.context
     }
@@ -244,19 +247,20 @@ impl Planner {
 
 /// A plan without schema ids.
 ///
-/// In format `json` the schemas' texts are empty. In `json-schema` they are Connect's, and are not
-/// for a registry.
+/// In format `json` the schemas' texts are empty. In `json-schema` they are Connect's JSON schemas,
+/// which no registry gets.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    /// The topic of all records.
+    /// The topic of all records of this draft.
     pub topic: String,
     /// The key's schema. `None` for a table without key.
     pub key: Option<AvroSchema>,
-    /// The value's schema, whose name ends in `.Envelope` for rows. None if no record has a value.
+    /// The value's schema. `None` if no record has a value.
     pub value: Option<AvroSchema>,
-    /// Finds the topics of the records of a routed table. The draft then belongs to no topic.
+    /// The router that finds the plan of a row by its route. `None` if all rows have the plan of
+    /// this draft. With a router, rows have this plan only if [`Router::has_own`] is true.
     pub router: Option<Arc<Router>>,
-    /// True if the topic is that of one route of a routed table.
+    /// True if [`Planner::routed`] made the draft, for the rows of one route.
     pub is_routed: bool,
     pub(super) what: What,
     shared: Arc<Shared>,
@@ -264,7 +268,8 @@ pub struct Draft {
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// Rows of a table, with the shapes of transformed records in the order of `Kind::ALL`.
+    /// Rows of a table. With transforms, also the shape (schemas and sources of values) of each
+    /// kind of record, in the order of `Kind::ALL`.
     Rows(Box<Filtered>, Option<Vec<Option<Shape>>>),
     /// Logical messages. If they are events, the shape of an event is in the place of
     /// `Kind::Create`.
@@ -360,7 +365,8 @@ impl Draft {
     }
 }
 
-/// The bytes before and after a key or value.
+/// The bytes before and after each key or value: Confluent's header in Avro, nothing in JSON, and
+/// the schema with braces in JSON with schemas.
 fn frame(format: Format, schema: &str, id: u32) -> (Vec<u8>, Vec<u8>) {
     match format {
         Format::Avro => {
@@ -375,7 +381,8 @@ fn frame(format: Format, schema: &str, id: u32) -> (Vec<u8>, Vec<u8>) {
     }
 }
 
-/// How one version of a table becomes records.
+/// How changes become records. A plan is for the rows of one version of a table, for logical
+/// messages, or for one kind of auxiliary record.
 #[derive(Debug)]
 pub struct Plan {
     topic: Box<str>,
@@ -387,7 +394,7 @@ pub struct Plan {
     pub(super) key: Key,
     pub(super) columns: Vec<ColumnPlan>,
     pub(super) headers: Arc<FixedHeaders>,
-    /// The scripts of transformed records, in place of `value`.
+    /// How transformed records are written, in place of `value`.
     pub(super) shaped: Option<Arc<Shaped>>,
     router: Option<Arc<Router>>,
 }
@@ -409,26 +416,26 @@ impl Plan {
             && takes_message(&self.rules.message_include, &self.rules.message_exclude, prefix)
     }
 
-    /// The topic of all records.
+    /// The topic of all records of this plan.
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// Finds the plan of a row, if rows of the table go to many topics.
+    /// The router that finds the plan of a row by its route. `None` if all rows have this plan.
     #[must_use]
     pub fn router(&self) -> Option<&Arc<Router>> {
         self.router.as_ref()
     }
 
-    /// Whether rows have a key.
+    /// Whether rows have a key before any transform.
     #[must_use]
     pub fn keyed(&self) -> bool {
         !matches!(self.key, Key::None)
     }
 
-    /// The columns of a record's key, in the order of the key, as places in the table. There are
-    /// none if records have no key.
+    /// The columns of a row's key before any transform, in the order of the key, as places in the
+    /// table. There are none if rows have no key.
     pub fn key_places(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = match &self.key {
             Key::Columns { columns, .. } => columns.as_slice(),
@@ -437,7 +444,7 @@ impl Plan {
         columns.iter().map(|column| column.index)
     }
 
-    /// A column's name, for a [`super::Note`].
+    /// The name of the column with this index, which a [`super::Note`] states.
     #[must_use]
     pub fn column(&self, index: usize) -> Option<&str> {
         self.columns.get(index).map(|column| &*column.name)
@@ -445,22 +452,22 @@ impl Plan {
 }
 
 impl Config {
-    /// The topic of a table's records.
+    /// The topic of a table's records before any transform.
     #[must_use]
     pub fn topic(&self, table: &TableName) -> String {
         let own = naming::topic(&self.own_topic(table));
         self.rules.reroute.as_ref().map_or_else(|| own.clone(), |reroute| reroute.topic.apply(&own))
     }
 
-    /// The topic of a table that shares its topic with no other table. Characters that Kafka does
-    /// not allow are not yet replaced.
+    /// The topic that a table has by its own name: prefix, namespace and name. Characters that
+    /// Kafka does not allow are not replaced yet.
     fn own_topic(&self, table: &TableName) -> String {
         [&*self.prefix, &*table.namespace, &*table.name].join(&self.rules.delimiter)
     }
 
-    /// The field that names a table in its keys, and the content of the field. `None` if keys of
-    /// several tables never meet. Also `None` for a table without key, because all its rows would
-    /// have the same key.
+    /// The field that names a table in its keys, and the content of the field. `None` if no rule
+    /// lets tables share a topic, if the rule names no such field, or if the table has no key. With
+    /// this field as its only field, the key would be the same for all rows of a table without key.
     fn key_field(&self, table: &Table) -> Option<(String, String)> {
         let reroute = self.rules.reroute.as_ref().filter(|_| !table.key.is_empty())?;
         let own = self.own_topic(&table.name);

@@ -16,7 +16,8 @@ pub enum PlanError {
     )]
     Namespace {
         table: String,
-        /// The prefix, namespace or table name at fault.
+        /// The part at fault: a part of the prefix, of the namespace, of the table's name or of the
+        /// topic.
         part: String,
     },
     /// A column's name is not an Avro name.
@@ -105,7 +106,7 @@ pub enum PlanError {
     TwoMasks {
         table: String,
         column: String,
-        /// The operator's words for the two masks.
+        /// The names of the two masks in the configuration.
         masks: [String; 2],
     },
     /// A mask has no form for a column's type.
@@ -117,23 +118,23 @@ pub enum PlanError {
     NoMaskedForm {
         table: String,
         column: String,
-        /// The operator's word for the mask.
+        /// The name of the mask in the configuration.
         mask: String,
     },
-    /// One table has two keys.
+    /// Two entries under `[keys]` match one table.
     #[error(
         "table {table}: [keys] has two entries for it, `{}` and `{}`; take it out of one of \
          them", keys[0], keys[1]
     )]
     TwoKeys { table: String, keys: [String; 2] },
-    /// A key names a column that the table does not have.
+    /// An entry under `[keys]` names a column that its table does not have.
     #[error(
         "table {table}: keys.\"{key}\" names column `{column}`, which the table does not have; \
          correct the name"
     )]
     NoKeyColumn {
         table: String,
-        /// The pattern of the key.
+        /// The pattern of the entry under `[keys]`, which matches the table.
         key: String,
         column: String,
     },
@@ -156,7 +157,7 @@ pub enum PlanError {
          \"json\""
     )]
     NotAvro { table: String, name: String },
-    /// Transforms make records of one table that do not belong together.
+    /// Transforms give the records of one table different topics or different schemas.
     #[error(
         "table {table}: the transforms give its records two {of}; one table has one: use `tables` \
          to apply them to other tables, or leave the condition out"
@@ -180,8 +181,8 @@ impl PlanError {
         Some(format!("correct {field}{transform}, or leave {table} out of its `tables`"))
     }
 
-    /// Whether the operator's rules over columns and keys are at fault, rather than names that no
-    /// format takes.
+    /// Whether the operator's rules or transforms are at fault. False if a name of the database
+    /// does not suit Avro or Kafka.
     #[must_use]
     pub fn is_of_rules(&self) -> bool {
         match self {

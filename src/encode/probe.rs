@@ -1,8 +1,8 @@
 //! The expressions that are evaluated for a row before its topic is known: conditions that can drop
 //! the row, and expressions that name its topic.
 //!
-//! A probe writes no record. It has a plan of its own, because the plan of the row follows from the
-//! result.
+//! A probe writes no record. A probe has a plan of its own, because the plan of the row follows
+//! from the result of the probe.
 
 use super::condition::Question;
 use super::encoder::{EncodeError, Encoder};
@@ -17,10 +17,11 @@ use crate::transform::shape::Kind;
 /// The expressions for the rows of a table.
 #[derive(Debug)]
 pub(super) struct Probe {
-    /// The table's columns and key, without transforms.
+    /// The plan of the table without transforms, by which a row is read and its old and new key are
+    /// compared.
     pub plan: Plan,
-    /// The expressions for each kind, in the order of [`Kind::ALL`]. `None` for a kind that is
-    /// dropped.
+    /// The expressions for each kind of record, in the order of [`Kind::ALL`]. `None` for a kind
+    /// whose records are dropped.
     pub kinds: Vec<Option<Asks>>,
 }
 
@@ -96,7 +97,8 @@ impl Encoder {
 /// The answers for the records of one row.
 struct Asking<'p> {
     probe: &'p Probe,
-    /// The topic of the records so far. It is empty for the table's own topic.
+    /// The topic of the records so far. An empty text stands for the table's own topic. `None`
+    /// before the first record.
     found: Option<String>,
     is_kept: bool,
 }
@@ -118,7 +120,7 @@ impl Asking<'_> {
                 continue;
             }
             self.is_kept = true;
-            // A tombstone goes to the topic of its row.
+            // A tombstone goes to the topic of its delete.
             if kind.operation().is_none() {
                 continue;
             }
@@ -129,8 +131,8 @@ impl Asking<'_> {
                     _ => None,
                 })?;
                 if let Some(named) = answer {
-                    // An empty name would stand for the table's own topic. A control character
-                    // would end the route.
+                    // In a route, an empty name stands for the table's own topic, and a control
+                    // character separates the name from other parts.
                     if named.is_empty() || named.contains(char::is_control) {
                         let (table, column) = (self.table(), BY_EXPRESSION.to_owned());
                         return Err(EncodeError::RouteNoTopic { table, column });
@@ -139,8 +141,8 @@ impl Asking<'_> {
                 }
             }
             match &self.found {
-                // A row has one topic. The change is refused, because the records of the old key
-                // would need another topic.
+                // The update changes the key. The update is refused, because the delete of the old
+                // key and the create of the new key would need two topics.
                 Some(found) if *found != topic => {
                     return Err(EncodeError::RouteDivided { table: self.table() });
                 }
@@ -151,5 +153,5 @@ impl Asking<'_> {
     }
 }
 
-/// The words in errors in place of a column.
+/// What errors name in place of a column if an expression names the topic.
 pub(super) const BY_EXPRESSION: &str = "topic of content-router";

@@ -12,7 +12,7 @@ use super::{Config, envelope::push_number};
 use crate::change::{Context, RelationShape, Row};
 use crate::pgoutput::{Cell, OldTuple, Tuple};
 
-/// The version of the text's form.
+/// The version of the form of these JSON texts. The field `format` of each text holds this number.
 const FORMAT: u64 = 1;
 
 /// The part of the topic's name after the prefix.
@@ -29,7 +29,7 @@ pub struct Quarantine {
 #[derive(Debug)]
 struct RawColumn {
     name: String,
-    /// Whether no rule holds the column's values back.
+    /// Whether the column's values are written: no rule leaves the column out or masks it.
     shown: bool,
     in_identity: bool,
 }
@@ -37,7 +37,7 @@ struct RawColumn {
 /// The reason why a text has no values: they are too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Bytes of key and text with the values.
+    /// Bytes of the key and of the text with its values together.
     pub size_bytes: usize,
     /// The most bytes that the topic accepts.
     pub max_bytes: usize,
@@ -53,7 +53,8 @@ impl Config {
 }
 
 impl Quarantine {
-    /// The quarantine of a table as the stream describes it, under the rules over columns.
+    /// How the changes of this table are written to the quarantine topic. `shape` is the table as
+    /// the stream describes it. The rules of `config` say which columns are left out.
     #[must_use]
     pub fn new(config: &Config, shape: &RelationShape) -> Self {
         let rules = &*config.rules;
@@ -87,7 +88,7 @@ impl Quarantine {
         &self.key
     }
 
-    /// Replaces the content of `out` by a change's text.
+    /// Replaces the content of `out` by the JSON text of a change.
     pub fn write(&self, context: &Context<'_>, row: &Row<'_>, out: &mut Vec<u8>) {
         let (old, new) = match *row {
             Row::Insert { new } | Row::Read { new } => (None, Some(new)),
@@ -120,8 +121,8 @@ impl Quarantine {
         out.extend_from_slice(b"]}");
     }
 
-    /// Replaces the content of `out` by a change's text without values, which says that the values
-    /// are too large.
+    /// Replaces the content of `out` by the JSON text of a change without its values. The text says
+    /// that the values are too large.
     pub fn write_without_values(
         &self,
         context: &Context<'_>,
@@ -142,8 +143,8 @@ impl Quarantine {
         Quarantine { table: MESSAGES.to_owned(), key, columns: Vec::new() }
     }
 
-    /// Replaces the content of `out` by a logical message's text. Content that is too large is left
-    /// out.
+    /// Replaces the content of `out` by the JSON text of a logical message. Content that is too
+    /// large is left out.
     pub fn write_message(
         &self,
         context: &Context<'_>,
@@ -185,8 +186,9 @@ impl Quarantine {
         Json::int(context.committed_at.unix_micros(), out);
     }
 
-    /// Writes a row's columns by their names. For a row that has only its identity, these are the
-    /// columns of the identity.
+    /// Writes the columns of a row by their names. Columns that a rule hides and values that were
+    /// not sent are left out. With `only_identity`, columns outside of the identity are left out
+    /// too.
     fn row(&self, tuple: Tuple<'_>, only_identity: bool, out: &mut Vec<u8>) {
         out.push(b'{');
         let mut first = true;

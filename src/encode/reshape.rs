@@ -18,7 +18,7 @@ use crate::transform::shape::{Kind, Node, Part, Shape};
 use crate::transform::{By, Routing, TransformError};
 use std::sync::Arc;
 
-/// What a table's records are before any transform.
+/// The topic, schemas and table of records before any transform.
 pub(super) struct Original {
     pub topic: String,
     pub key: Option<Schema>,
@@ -53,7 +53,8 @@ impl Planner {
             None => self.router(&original, &described)?,
             Some(_) => None,
         };
-        // The table's own topic, if rows have it beside the topics that they name.
+        // If some rows keep the topic of the table, this draft is the plan of those rows, and their
+        // route is empty.
         let route = route.or(router.as_ref().filter(|it| it.has_own()).map(|_| ""));
         let mut shapes = Vec::new();
         for kind in Kind::ALL {
@@ -81,7 +82,8 @@ impl Planner {
         let key = schema(|shape| &shape.key).map_err(|()| divided("key schemas"))?.cloned();
         let value = schema(|shape| &shape.value).map_err(|()| divided("value schemas"))?.cloned();
         self.checked(&name.to_string(), &topic, key.iter().chain(&value))?;
-        // Any form serves for the check, because an error in a script shows in every form.
+        // The scripts are compiled to find errors. JSON serves for every format, because an error
+        // shows in each of them.
         let frame = Frame::default();
         Compiler { config, table: Some(&original.table) }
             .shaped::<Json>(&shapes, &frame, &frame)?;
@@ -111,7 +113,7 @@ impl Planner {
                 true => config.transforms.probed(name, kind, described.shape(kind)),
                 false => Ok(None),
             };
-            // A truncate names no topic and is not sent.
+            // A truncate has no row that could name its topic, so it is not sent.
             all.push(probed.map_err(fault_of(name))?.filter(|_| kind != Kind::Truncate));
         }
         let of_deletes = self.guards_of_deletes(original, described)?;
@@ -137,8 +139,8 @@ impl Planner {
         Ok(Some(Box::new(Probe { plan, kinds })))
     }
 
-    /// The conditions of the deletes before tombstones, in the order of [`TOMBSTONES`]. The list is
-    /// empty if no expression names topics. `None` stands for deletes that are dropped.
+    /// The conditions of the deletes that a tombstone follows, in the order of [`TOMBSTONES`]. The
+    /// list is empty if no expression names topics. `None` stands for deletes that are dropped.
     fn guards_of_deletes(
         &self,
         original: &Original,
@@ -176,7 +178,8 @@ impl Planner {
         }
         let places = transforms.route_places(name, described.shape(Kind::Create));
         let places = places.map_err(fault_of(name))?;
-        // If a filter before the router leaves no rows, only the time in the topic's name is left.
+        // If an earlier transform drops every row, no row names a topic. Then only the commit's
+        // time can decide the plan.
         let is_by_content = matches!(routing.by, Some(By::Content(_)));
         let is_there = places.is_some() || is_by_content;
         let routing = Routing { by: routing.by.filter(|_| is_there), ..routing };
@@ -214,14 +217,15 @@ impl Config {
         routing.is_some_and(|routing| matches!(routing.by, Some(By::Outbox(_))))
     }
 
-    /// Whether the rows of a table name their topics.
+    /// Whether rows of a table can have different topics, by their values or by the time of the
+    /// commit.
     #[must_use]
     pub fn is_routed(&self, table: &TableName) -> bool {
         let routing = self.transforms.routing(table, &self.topic(table));
         routing.is_some_and(|routing| routing.names_topics())
     }
 
-    /// The topic of heartbeats, whether there are any or not.
+    /// The name of the topic of heartbeats, even if heartbeats are switched off.
     #[must_use]
     pub fn heartbeat_topic(&self) -> String {
         let named = self.rules.heartbeat_topic.clone();
@@ -236,8 +240,8 @@ impl Config {
 }
 
 impl Draft {
-    /// The number of partitions that transforms spread the records over. `None` if they leave it to
-    /// the key.
+    /// The number of partitions that transforms spread the records over. `None` if no transform
+    /// computes the partition.
     #[must_use]
     pub fn partitions(&self) -> Option<i32> {
         let (What::Rows(_, Some(shapes)) | What::Messages(Some(shapes))) = &self.what else {
@@ -260,9 +264,9 @@ fn fault_of(table: &TableName) -> impl Fn(TransformError) -> PlanError + use<> {
 const TOMBSTONES: [(Kind, Kind); 2] =
     [(Kind::Delete, Kind::Tombstone), (Kind::MovedDelete, Kind::MovedTombstone)];
 
-/// Lets a tombstone follow the conditions of its delete. A tombstone has no row that could name its
-/// topic. Without these conditions, a tombstone would be in a topic that has nothing for it to
-/// delete.
+/// Gives each tombstone the conditions of its delete, and drops a tombstone whose delete is
+/// dropped. A tombstone has no row that could name its topic. Without these conditions, a tombstone
+/// would be in a topic that has nothing for it to delete.
 fn go_with_deletes<T>(
     kinds: &mut [Option<T>],
     deletes: &[Option<Vec<Guard>>],
@@ -281,7 +285,7 @@ fn partition_of(shape: &Option<Shape>) -> Option<&Part> {
     shape.as_ref()?.partition.as_ref()
 }
 
-/// Whether records of a kind are written at all.
+/// Whether the configuration lets records of a kind be written at all.
 fn is_written(config: &Config, kind: Kind, is_keyed: bool) -> bool {
     let rows = config.rules.rows;
     match kind {
@@ -302,7 +306,7 @@ fn one<'a, T: PartialEq>(mut all: impl Iterator<Item = &'a T>) -> Result<Option<
     if all.all(|other| other == first) { Ok(Some(first)) } else { Err(()) }
 }
 
-/// The first name that Avro does not allow.
+/// The first name in a schema that Avro does not allow.
 fn foreign_name(schema: &Schema) -> Option<&str> {
     match &schema.base {
         Base::Struct(fields) => {

@@ -1,7 +1,10 @@
-//! The route of a row, which decides the row's plan. A route is the value of a column, with the
-//! outline of the payload if the payload is expanded.
+//! Computes the route of a row, a text by which the plan of the row is found. A route has the time
+//! of the commit, the value that names the topic, the version and the outline (field names and
+//! types) of an event's payload, or the set of fields that an update drops. A route has only those
+//! parts that the transforms need.
 //!
-//! A route is checked when it is seen first. Errors show no value, because values are data.
+//! A new route is checked before a plan is made for it. Errors show no value, because values are
+//! data.
 
 use super::document::Document;
 use super::dropping::{Dropping, SETS_MAX};
@@ -25,38 +28,41 @@ use crate::transform::unwrap::{Missing, RouteBy};
 use crate::transform::{By, Routing};
 use std::collections::BTreeSet;
 
-/// The least number of plans that are kept if topics are named by the time. Rows of a past time
-/// come again only in a replay.
+/// If topics are named by the time of the commit, the plans of other times are forgotten when a
+/// table has this many plans, or `topics_max` plans if that is more. Rows of a past time come again
+/// only in a replay.
 const TIMED_PLANS_MAX: usize = 100;
 
-/// The most plans that the rows of a table may have. A plan takes some kilobytes. Each outline of a
-/// payload has a plan, and a version in the registry.
+/// The most plans that the rows of an outbox table may have, or `topics_max` if that is more. A
+/// plan takes some kilobytes. Each outline (set of field names and types) of a payload has a plan,
+/// and a version in the registry.
 const PLANS_MAX: usize = 10_000;
 
-/// How the rows of one version of a table are routed.
+/// Finds the routes of the rows of one version of a table, or of logical messages.
 #[derive(Debug)]
 pub struct Router {
     pub(super) of: Of,
     pub(super) by: RoutedBy,
-    /// How the commit's time is written, for each transform that names topics by it.
+    /// The forms of the commit's time, one for each transform that names topics by this time.
     times: Vec<Pattern>,
-    /// The expressions that are evaluated first, if an expression can drop a row or names its
-    /// topic.
+    /// The expressions that are evaluated before the route is known, because they can drop the row
+    /// or name its topic. `None` if there are none.
     probe: Option<Box<Probe>>,
 }
 
 /// The part of a row that decides its topic or its plan.
 #[derive(Debug)]
 pub(super) enum RoutedBy {
-    /// The row is an event.
+    /// The row is an event of an outbox. One column names the topic, and the payload can decide the
+    /// plan.
     Outbox(Box<Outbox>),
-    /// A column is the topic.
+    /// The value of a column is the topic.
     Field(RouteBy),
     /// Expressions name the topic, and the probe evaluates them. The number is the most topics.
     Content(usize),
     /// The row does not decide the topic. Each set of fields that an update drops has its own plan.
     Dropped(Box<Dropping>),
-    /// Only the time of the row's commit.
+    /// Only the time of the row's commit decides.
     Time,
 }
 
@@ -70,7 +76,8 @@ impl RoutedBy {
         }
     }
 
-    /// The column that names the topic, and the most topics.
+    /// The column that names the topic, for errors, and the most topics. If an expression names the
+    /// topic, other words stand for the column.
     fn column(&self) -> (&str, usize) {
         match self {
             RoutedBy::Outbox(outbox) => (&outbox.route, outbox.topics_max),
@@ -81,26 +88,29 @@ impl RoutedBy {
     }
 }
 
-/// The changes that a router routes.
+/// The changes for which a router finds routes.
 #[derive(Debug)]
 pub(super) enum Of {
-    /// Rows of a table, as the catalog described it.
+    /// Rows of this table, as the catalog described it. The places are those of the columns that
+    /// decide the route.
     Rows(Box<Table>, Option<Places>),
-    /// Logical messages, whose content has an outline by these rules.
+    /// Logical messages. The rules say whether nulls and empty lists in the JSON content of a
+    /// message get fields.
     Messages(Expand),
 }
 
-/// Where a row goes.
+/// Which plan a row has.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
-    /// The row goes by the plan of its route.
+    /// The row has the plan of its route.
     Found,
-    /// The row goes by the plan of its table.
+    /// The row has the plan of its table.
     Own,
-    /// The row goes nowhere, because it is no event.
+    /// The change has no record: the row is no event, a condition drops the row, or the change is a
+    /// truncate that can have no topic.
     Nowhere,
-    /// The row goes nowhere, although the operator would not expect that: an outbox row was
-    /// updated.
+    /// The change has no record, although an operator may expect one: the change is an update of an
+    /// outbox row.
     Unexpected,
 }
 
@@ -129,7 +139,7 @@ impl Router {
             let (table, column) = names();
             return Err(PlanError::RouteOutsideIdentity { table, column });
         }
-        // The mask of a payload is not a document.
+        // A masked payload is no JSON document, so the plan does not depend on it.
         let places = places.map(|places| {
             let payload = places.payload.filter(|(place, _)| !is_masked(*place));
             Places { payload, ..places }
@@ -137,7 +147,7 @@ impl Router {
         Ok(Router { of: Of::Rows(table, places), by, times: times(routing), probe })
     }
 
-    /// A router of updates by the fields that they drop.
+    /// A router that finds the plan of an update by the set of fields that the update drops.
     pub(super) fn of_dropped(
         routing: &Routing<'_>,
         dropping: Dropping,
@@ -162,7 +172,7 @@ impl Router {
         }
     }
 
-    /// Writes the route of a row to `route`, in place of what is there.
+    /// Replaces the content of `route` by the route of a row.
     ///
     /// # Errors
     /// See [`Router::of_by`].
@@ -175,12 +185,12 @@ impl Router {
         self.of_by(row, context, route, &mut Encoder::new())
     }
 
-    /// Writes the route of a row like [`Router::of`], with an encoder whose buffers the evaluation
-    /// of expressions uses.
+    /// Replaces the content of `route` by the route of a row. Expressions are evaluated in the
+    /// buffers of `encoder`.
     ///
     /// # Errors
-    /// The row names no topic, it is an update of an event and those are refused, or an expression
-    /// cannot be evaluated.
+    /// See [`EncodeError`]. For example, the row names no topic, it is an update of an event and
+    /// `updates` is "halt", or an expression cannot be evaluated.
     pub fn of_by(
         &self,
         row: &Row<'_>,
@@ -228,7 +238,8 @@ impl Router {
         }
     }
 
-    /// The version of an event's schema. `None` if the schema has none.
+    /// The version of an event's schema, which a column states. `None` if no column states it, or
+    /// if the column is NULL.
     fn version(
         &self,
         outbox: &Outbox,
@@ -246,7 +257,8 @@ impl Router {
         })
     }
 
-    /// Writes the times of a route, in place of what is there.
+    /// Replaces the content of `route` by the time of the commit, in each form that the transforms
+    /// need.
     fn write_times(&self, committed_at: PgMicros, route: &mut String) -> Result<(), EncodeError> {
         route.clear();
         for pattern in &self.times {
@@ -257,8 +269,8 @@ impl Router {
         Ok(())
     }
 
-    /// A route without the times of the commit at its beginning, so that only what the row gives is
-    /// left.
+    /// The part of a route that follows the times of the commit. This part comes from the row
+    /// itself.
     fn without_times<'r>(&self, mut route: &'r str) -> &'r str {
         for _ in &self.times {
             route = split_time(route).1;
@@ -266,13 +278,13 @@ impl Router {
         route
     }
 
-    /// The value in a route that makes the topic.
+    /// The value in a route from which the topic is made.
     fn value<'r>(&self, route: &'r str) -> &'r str {
         topic_value(self.without_times(route))
     }
 
-    /// Writes the topic that a column names. The text is empty if the row keeps the topic of its
-    /// table.
+    /// Appends to `route` the topic that a column names. Appends nothing if the row keeps the topic
+    /// of its table.
     fn by_field(
         &self,
         by: &RouteBy,
@@ -288,8 +300,8 @@ impl Router {
                     Some(Cell::Unchanged) => before.flatten(),
                     after => after,
                 };
-                // A row has one topic. The change is refused, because the records of the old key
-                // would need another topic.
+                // The update changes key and topic. The update is refused, because the delete of
+                // the old key and the create of the new key would need two topics.
                 if let Some(old) = old
                     && before.is_some_and(|before| before != found)
                     && is_moved(table, old.tuple(), *new)
@@ -325,7 +337,8 @@ impl Router {
     ) -> Result<(), EncodeError> {
         let topic = match &self.by {
             RoutedBy::Outbox(outbox) => outbox.topic.apply(self.value(route)),
-            // The row keeps the topic of its table, or has the commit's time in its name.
+            // Without a value in the route, the topic is made of the table's own topic and perhaps
+            // of the commit's time. The row adds nothing that has to be checked.
             RoutedBy::Field(_) | RoutedBy::Content(_) if self.value(route).is_empty() => {
                 return Ok(());
             }
@@ -368,8 +381,8 @@ impl Router {
         has_own && self.times.is_empty()
     }
 
-    /// Whether `known` plans are so many that the plans of other times are forgotten. A plan of a
-    /// past time is not needed again.
+    /// Whether a table with `known` plans forgets the plans of other times. False if no topic is
+    /// named by the time. A plan of a past time is not needed again.
     #[must_use]
     pub fn forgets(&self, known: usize) -> bool {
         !self.times.is_empty() && known >= TIMED_PLANS_MAX.max(self.by.column().1)
@@ -417,7 +430,7 @@ fn payload(outbox: &Outbox, places: &Places, row: Tuple<'_>) -> Payload {
     let Some((place, is_text)) = places.payload else { return Payload::Any };
     match row.cells().nth(place) {
         Some(Cell::Text(text)) if is_text => {
-            // Java's `trim` removes these bytes.
+            // Java's `trim` removes each character up to the space, so this text counts as empty.
             if outbox.tombstones && text.iter().all(|byte| *byte <= b' ') {
                 return Payload::Empty;
             }

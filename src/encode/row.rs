@@ -1,8 +1,8 @@
 //! Writes the records of one row: decides which parts of the old and the new row go where.
 //!
-//! An image is a row as one record sees it: the new row with what it shares with the old one, or an
-//! old row of which only the identity's columns are known. `transcode` decides the form of a value,
-//! and `envelope` writes the parts around the rows.
+//! An image is the old or the new row of a change. The image of a new row takes values that the
+//! server did not send again from the old row. Of an old row, often only the identity's columns are
+//! known. `transcode` decides the form of a value, and `envelope` writes the parts around the rows.
 
 use super::auxiliary::{Counted, push_block};
 use super::column::{ColumnPlan, Key, KeyColumn};
@@ -18,7 +18,7 @@ use crate::change::Context;
 use crate::pgoutput::{Cell, CellSpan, OldTuple, Tuple};
 use crate::table::value::{self, ValueError};
 
-/// A row as one record sees it.
+/// The old or the new row of a change, as records are written from it.
 #[derive(Clone, Copy)]
 pub(super) struct Image<'a> {
     tuple: Tuple<'a>,
@@ -30,7 +30,8 @@ pub(super) struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// A row that has all columns. Values that the row does not repeat are taken from `before`.
+    /// The image of a row that has all columns. Values that the server did not send because they
+    /// did not change are taken from `before`.
     pub(super) fn whole(
         plan: &Plan,
         tuple: Tuple<'a>,
@@ -45,7 +46,7 @@ impl<'a> Image<'a> {
         Ok(Image { tuple, spans, only_identity: false, before })
     }
 
-    /// An old row, whole or only its identity.
+    /// The image of an old row, which is whole or has only the columns of the identity.
     pub(super) fn old(
         plan: &Plan,
         old: OldTuple<'a>,
@@ -81,7 +82,8 @@ pub(super) struct Writer<'a, F> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) tools: &'a mut Tools,
     pub(super) counted: &'a mut Counted,
-    /// The payload of the row, if it is expanded and was read.
+    /// The JSON document that is expanded, of the row or message. `None` before the document is
+    /// parsed.
     pub(super) document: Option<Document>,
     form: std::marker::PhantomData<F>,
 }
@@ -281,8 +283,8 @@ impl<'a, F: Form> Writer<'a, F> {
 }
 
 impl<F: Form> Writer<'_, F> {
-    /// Writes the mask of a column's cell. Returns false for a cell that is written like any other:
-    /// a null that is not masked, or a value that the server did not send.
+    /// Writes the value of a masked column in its masked form. Returns false for a cell that is
+    /// written like any other: a null that is not masked, or a value that the server did not send.
     fn masked<G: Form>(
         &mut self,
         mask: &Mask,
@@ -332,5 +334,5 @@ pub(super) fn is_same(plan: &Plan, old: &Image<'_>, new: &Image<'_>) -> bool {
     plan.columns.iter().enumerate().all(|(index, column)| !column.in_row || same(index, column))
 }
 
-/// We never ask for binary values.
+/// The error for a value in binary form. We never ask for such values.
 const BINARY: ValueError = ValueError::new("any type", "sent in binary, which we did not ask for");

@@ -12,12 +12,12 @@ use crate::table::names::{NameList, NamePattern};
 use std::fmt;
 use std::sync::Arc;
 
-/// The rules of a pipeline.
+/// The operator's rules for one pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// The separator between the parts of a topic's name.
     pub delimiter: String,
-    /// Topics by a regular expression, where tables share them.
+    /// The rule that makes topics by a regular expression, so that tables can share a topic.
     pub reroute: Option<Reroute>,
     /// How the names of schemas are made fit for Avro.
     pub schema_names: Adjust,
@@ -37,19 +37,20 @@ pub struct Rules {
     pub source_types_of: NameList,
     /// Keys for tables that have another key than their own.
     pub keys: Vec<KeyRule>,
-    /// Whether such a key may have columns that old rows do not hold.
+    /// Whether a key of `keys` may have columns that old rows do not hold.
     pub keys_outside_identity: Allowed,
     /// Which changes of rows are published.
     pub rows: RowRules,
     /// Whether events carry the slot's xmin.
     pub xmin: bool,
-    /// Whether a topic tells of transactions, and events of their place in them.
+    /// Whether the begin and the end of each transaction are records, and events carry their place
+    /// in the transaction.
     pub transactions: bool,
     /// The topic of transactions. `None` for `<prefix>.transaction`.
     pub transaction_topic: Option<String>,
     /// The topic of heartbeats. `None` for `__debezium-heartbeat.<prefix>`.
     pub heartbeat_topic: Option<String>,
-    /// The topic of notifications. `None` if none are sent to a topic.
+    /// The topic of notices about copies. `None` if no topic gets notices.
     pub notice_topic: Option<String>,
     /// Prefixes of logical messages that are published. If the list is empty, all are published.
     pub message_include: NameList,
@@ -58,7 +59,7 @@ pub struct Rules {
 }
 
 impl Default for Rules {
-    /// Everything as it is.
+    /// No rule: every column, key and name stays as it is, and every change is published.
     fn default() -> Self {
         Rules {
             delimiter: ".".to_owned(),
@@ -93,10 +94,10 @@ impl Rules {
     }
 }
 
-/// Whether something that is refused by default was allowed.
+/// Whether the operator allows something that planning refuses by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Allowed {
-    /// The default: planning ends with an error.
+    /// The default: planning refuses a table for which the setting would be needed.
     #[default]
     No,
     /// The operator's setting permits it.
@@ -134,24 +135,25 @@ pub struct KeyRule {
 /// A mask over some columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaskRule {
-    /// The operator's word for the mask.
+    /// The name of the mask in the configuration.
     pub name: String,
     pub(crate) columns: NameList,
     /// How the values are masked.
     pub method: Method,
     /// Whether columns of other types than character types pass as they are, as Debezium lets them.
-    /// If not, texts of every type are masked, and columns that hold no text are refused.
+    /// If not, texts of every type are masked, and a column whose values have no masked form is
+    /// refused.
     pub other_types_pass: Allowed,
 }
 
 /// How a masked value is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// By this many stars, also for null.
+    /// The value is replaced by this many stars, and so is null.
     Stars(usize),
-    /// By a salted hash in hexadecimal, cut to the column's length.
+    /// The value is replaced by its salted hash in hexadecimal, cut to the column's length.
     Hash(HashRule),
-    /// By its first characters (UTF-16 units, without splitting a pair) or bytes.
+    /// The value is cut to this many characters (UTF-16 units, without splitting a pair) or bytes.
     Truncate(usize),
 }
 
@@ -165,7 +167,7 @@ pub struct HashRule {
     pub payload: Payload,
 }
 
-/// Hashes, by Java's names.
+/// The hash algorithms, with the names that Java gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// `MD5`: 32 hexadecimal digits.
@@ -203,7 +205,7 @@ pub enum Payload {
     JavaSerialised,
 }
 
-/// A salt. It is never printed, because with the salt short values can be guessed.
+/// A salt, which is never printed, because with the salt short values can be guessed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Salt(Arc<[u8]>);
 

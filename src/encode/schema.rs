@@ -1,8 +1,9 @@
-//! The schemas of events, as Kafka Connect has them: the one tree from which both schema texts are
-//! written.
+//! The schemas of events, as trees in the form of Kafka Connect. The Avro text and the JSON text of
+//! a schema are written from the same tree.
 //!
 //! The names, versions, parameters and defaults of a column's schema are those of Debezium
-//! (reference cases under `tests/data/debezium`). `avro_text` and `connect_text` write the texts.
+//! (reference cases under `tests/data/debezium`). `avro_text` writes the Avro text, and
+//! `connect_text` the JSON text.
 
 use super::literal::Literal;
 use super::modes::BinaryMode;
@@ -19,7 +20,7 @@ const SNAPSHOT_MARKERS: &str =
     "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
 
 impl Schema {
-    /// A semantic type, version 1.
+    /// A schema with the name of a semantic type, in version 1.
     pub(super) fn named(base: Base, name: &'static str) -> Self {
         Schema { name: Some(name.into()), version: Some(1), ..Schema::plain(base) }
     }
@@ -38,7 +39,7 @@ pub(super) fn required(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base))
 }
 
-/// A field whose name is not ours.
+/// A required field whose name the configuration gives.
 pub(super) fn required_named(name: String, base: Base) -> Field {
     Field { name: name.into(), schema: Schema::plain(base) }
 }
@@ -47,7 +48,7 @@ pub(super) fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }
 
-/// The schema of a `Wire`'s values, without default. It is required, except for
+/// The schema of a `Wire`'s values, without default. The schema is required, except for
 /// [`Wire::is_always_optional`].
 pub(super) fn of_wire(wire: &Wire) -> Schema {
     match wire {
@@ -170,13 +171,14 @@ pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     Field { name: column.name.to_string().into(), schema }
 }
 
-/// A table's `Key`. `None` without key columns.
+/// The schema `Key` of a table's keys. `None` for a table without key.
 pub(super) fn of_key(structure: &str, fields: Vec<Field>) -> Option<Schema> {
     let name = Some(format!("{structure}.Key").into());
     (!fields.is_empty()).then(|| Schema { name, ..Schema::plain(Base::Struct(fields)) })
 }
 
-/// A table's `Envelope`. `structure` is `prefix.namespace.table`, `fields` are the row's.
+/// The schema `Envelope` of a table's values. `structure` is the namespace of the schemas, which is
+/// made of the topic. `fields` are the fields of a row.
 pub(super) fn of_envelope(structure: &str, fields: Vec<Field>) -> Schema {
     let row = Schema {
         name: Some(format!("{structure}.Value").into()),
@@ -200,13 +202,14 @@ pub(super) fn of_envelope(structure: &str, fields: Vec<Field>) -> Schema {
     }
 }
 
-/// The key of logical messages.
+/// The schema of the keys of logical messages.
 pub(super) fn of_message_key() -> Schema {
     let fields = vec![optional("prefix", Base::Text)];
     Schema::named(Base::Struct(fields), "io.debezium.connector.postgresql.MessageKey")
 }
 
-/// The value of logical messages, whose content has the form of `bytea`.
+/// The schema of the values of logical messages. The content of a message has the form of a
+/// `bytea`.
 pub(super) fn of_message(binary: BinaryMode) -> Schema {
     let content = match binary {
         BinaryMode::Bytes => Base::Bytes,

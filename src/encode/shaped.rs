@@ -1,7 +1,7 @@
 //! Scripts of records that transforms have reshaped, one for each kind of record.
 //!
-//! A script is compiled once for a plan and a form. The row path copies its constants and fills its
-//! gaps, as it does without transforms.
+//! A script is a list of constant bytes and of gaps for values. A script is compiled once for a
+//! plan and a form (Avro or JSON). The row path copies the constants and fills the gaps.
 
 use super::column::{ColumnPlan, field_of};
 use super::condition::Question;
@@ -19,16 +19,16 @@ use crate::transform::hash::{Class, Hash};
 use crate::transform::outline::Source;
 use crate::transform::shape::{Converted, Hashed, Kind, Literal, Meta, Node, Part, Shape, Side};
 
-/// The records of a table, by their kind.
+/// The scripts for all kinds of records of a table, or for logical messages.
 #[derive(Debug)]
 pub(super) struct Shaped {
-    /// The scripts of each kind, in the order of [`Kind::ALL`]. `None` if a transform drops the
-    /// record.
+    /// The scripts of each kind of record, in the order of [`Kind::ALL`]. `None` if a transform
+    /// drops the records of this kind.
     kinds: Vec<Option<Scripts>>,
 }
 
 impl Shaped {
-    /// The scripts of a kind.
+    /// The scripts of a kind of record. `None` if no record of this kind is written.
     pub(super) fn of(&self, kind: Kind) -> Option<&Scripts> {
         self.kinds.get(kind as usize)?.as_ref()
     }
@@ -44,18 +44,20 @@ pub(super) struct Scripts {
     /// The value. `None` for a tombstone.
     pub value: Option<Whole>,
     pub headers: Vec<(Box<str>, HeaderScript)>,
-    /// The time of the record, with the number of its units in a millisecond.
+    /// The script of the record's time, with the number of its units in a millisecond. `None` if it
+    /// is the time at which the record is sent.
     pub time: Option<(Vec<Gap>, i64)>,
-    /// The number of the partition.
+    /// The script of the record's partition. `None` if no transform chooses the partition.
     pub partition: Option<Vec<Gap>>,
 }
 
-/// A key or value.
+/// The script of a whole key or value.
 #[derive(Debug)]
 pub(super) struct Whole {
     pub gaps: Vec<Gap>,
-    /// The bytes of a null. If the script writes exactly these, the record has no key or value.
-    /// `None` if a null is written, as by Connect's JSON converter, or if there can be no null.
+    /// The bytes of a null. If the script writes exactly these bytes, the record has no key or no
+    /// value. `None` if a null is written as bytes, as Connect's JSON converter does, or if there
+    /// can be no null.
     pub nothing: Option<Box<[u8]>>,
 }
 
@@ -70,7 +72,7 @@ pub(super) enum HeaderScript {
     Nested(Vec<Gap>),
 }
 
-/// A piece of a script.
+/// A piece of a script: constant bytes, or a gap that a value of the row or transaction fills.
 #[derive(Debug)]
 pub(super) enum Gap {
     /// Bytes that are the same in each record.
@@ -91,13 +93,13 @@ pub(super) struct ColumnGap {
     pub plan: ColumnPlan,
     /// Whether a value that the row lacks halts the stream.
     pub in_key: bool,
-    /// The bytes for null, if they differ from those of the column's own field.
+    /// The bytes for null, if null becomes the default of the schema.
     pub null: Option<Box<[u8]>>,
     /// The bytes for every value that is not null, if they do not depend on the value.
     pub masked: Option<Box<[u8]>>,
 }
 
-/// A value of a JSON document.
+/// A value in an expanded JSON document.
 #[derive(Debug)]
 pub(super) struct DocumentGap {
     pub source: Source,
@@ -118,7 +120,7 @@ pub(super) struct ComparedGap {
 /// A value that is converted into another type.
 #[derive(Debug)]
 pub(super) struct ConvertedGap {
-    /// The value before the conversion, as [`PlainText`] writes it.
+    /// The script that writes the value before the conversion as [`PlainText`].
     pub gaps: Vec<Gap>,
     pub origin: Origin,
     pub conversion: Conversion,
@@ -131,10 +133,10 @@ pub(super) struct ConvertedGap {
     pub field: Box<str>,
 }
 
-/// The number of a partition.
+/// The number of a partition, made of the hashes of values.
 #[derive(Debug)]
 pub(super) struct HashedGap {
-    /// The values as [`PlainText`] writes them.
+    /// The Java class of each value, and the script that writes the value as [`PlainText`].
     pub values: Vec<(Class, Vec<Gap>)>,
     pub hash: Hash,
     pub partitions: i32,
@@ -144,7 +146,7 @@ pub(super) struct HashedGap {
 /// The bytes before and after a key or value.
 pub(super) type Frame = (Vec<u8>, Vec<u8>);
 
-/// Compiles the shapes of one table.
+/// Compiles the shapes of a table's records, or of logical messages, into scripts.
 pub(super) struct Compiler<'a> {
     pub config: &'a Config,
     /// The table. `None` for logical messages.
@@ -229,8 +231,8 @@ impl Compiler<'_> {
         Ok(script.gaps)
     }
 
-    /// The bytes of a null that is the whole key or value, which Connect's Avro converter leaves
-    /// out.
+    /// The bytes of a null that is the whole key or value. Connect's Avro converter leaves such a
+    /// null out. `None` for other formats, and if there can be no null.
     fn nothing<F: Form>(&self, schema: &Schema, frame: &Frame) -> Option<Box<[u8]>> {
         if self.config.format != Format::Avro || schema.union() == Union::Required {
             return None;
@@ -241,7 +243,7 @@ impl Compiler<'_> {
         Some(bytes.into())
     }
 
-    /// The script of a value as a text, for a value that is not a part of the record's bytes.
+    /// The script that writes a value as a text, for a time or a partition, or to compare values.
     fn text_of(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
         self.part::<HeaderValue>(part, &Frame::default(), false)
     }
@@ -323,7 +325,7 @@ impl Compiler<'_> {
                     script.push(Gap::Converted(Box::new(gap)));
                 }
                 Node::Null => F::null(union, &mut script.pending),
-                // Every other value is known in each record, or is masked in any case.
+                // Every other node is never null, or is replaced by the literal even if it is null.
                 _ => script.pending.extend_from_slice(&field_of::<F>(union, Some(literal))),
             },
         }

@@ -1,4 +1,5 @@
-//! The row path of transformed tables: a change becomes records by its scripts.
+//! The row path of tables whose records are transformed: fills the scripts of a plan with the
+//! values of a change.
 
 use super::auxiliary::{Counted, count, push_block, push_id};
 use super::document::{Document, UNFIT};
@@ -27,15 +28,17 @@ pub(super) struct Images<'a, 'b> {
     pub new: Option<&'a Image<'b>>,
 }
 
-/// Where records and their headers go.
+/// The lists to which records and the values of their headers are appended.
 pub(super) struct Written<'a> {
     pub slots: &'a mut Vec<Slot>,
-    /// Values of the headers of all slots, in the order of the scripts.
+    /// Places in the buffer of the header values of all records, in the order of the scripts.
+    /// `None` for null.
     pub headers: &'a mut Vec<Option<Span>>,
 }
 
 impl<F: Form> Writer<'_, F> {
-    /// Writes an update by the shapes, in the same cases as [`Writer::update`].
+    /// Writes the transformed records of an update: one update, or a delete, a tombstone and a
+    /// create if the update changes the key.
     pub(super) fn shaped_update(
         &mut self,
         shaped: &Shaped,
@@ -64,7 +67,8 @@ impl<F: Form> Writer<'_, F> {
         Ok(moves)
     }
 
-    /// Writes the record of one kind, unless the transforms drop it.
+    /// Writes the record of one kind, unless a transform drops the kind or a condition does not
+    /// hold.
     pub(super) fn shaped(
         &mut self,
         shaped: &Shaped,
@@ -99,7 +103,8 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// Writes a key or value. `None` if it is null as a whole and Connect writes nothing for that.
+    /// Writes a key or value. `None` if the record has none, or if the whole key or value is null
+    /// and Connect writes no bytes for that.
     fn whole<G: Form>(
         &mut self,
         whole: Option<&Whole>,
@@ -137,7 +142,8 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// A number that is not a part of the record's bytes. `None` for null.
+    /// Computes the time or the partition of a record, which are not in its bytes. `None` if the
+    /// value is null.
     fn number(&mut self, gaps: &[Gap], images: Images<'_, '_>) -> Result<Option<i64>, EncodeError> {
         if self.is_null(gaps, images) {
             return Ok(None);
@@ -149,7 +155,8 @@ impl<F: Form> Writer<'_, F> {
         Ok(number)
     }
 
-    /// Whether a header's value is null, which has no bytes.
+    /// Whether the value of a header, of the time or of the partition is null. Such a null has no
+    /// bytes.
     fn is_null(&self, gaps: &[Gap], images: Images<'_, '_>) -> bool {
         let context = self.context;
         match gaps {
@@ -157,7 +164,7 @@ impl<F: Form> Writer<'_, F> {
                 gap.null.is_none() && matches!(cell(gap, images), None | Some(Cell::Null))
             }
             [Gap::Converted(gap)] => gap.null.is_some() && self.is_null(&gap.gaps, images),
-            // A null in a document has a field of bytes, or no field.
+            // In an expanded document, only a field that was null has the type bytes.
             [Gap::Document(gap)] => gap.schema.base == Base::Bytes,
             [Gap::Meta(meta, _)] => match meta {
                 Meta::Snapshot => context.marker == Marker::Streamed,
@@ -215,7 +222,8 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// Writes a value as its conversion makes it. The buffers are the encoder's own.
+    /// Writes the result of a value's conversion. The texts before and after the conversion lie in
+    /// reused buffers.
     fn converted<G: Form>(
         &mut self,
         gap: &ConvertedGap,
@@ -262,7 +270,8 @@ impl<F: Form> Writer<'_, F> {
         }
     }
 
-    /// Writes the number of the partition that the hashes of values make. Nulls do not count.
+    /// Writes the number of the partition, which is made of the sum of the values' hashes. A null
+    /// value is left out of the sum.
     fn hashed<G: Form>(
         &mut self,
         gap: &HashedGap,
@@ -297,8 +306,7 @@ impl<F: Form> Writer<'_, F> {
     }
 
     /// Writes the names of the fields whose values differ, or of those whose values are the same.
-    /// Values are compared as they are written. A masked value therefore differs only if its mask
-    /// differs.
+    /// Values are compared as they are written. Masked values are therefore compared after masking.
     fn compared<G: Form>(
         &mut self,
         gap: &ComparedGap,
@@ -328,7 +336,7 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// Writes a value of a document, which is read once for a row.
+    /// Writes a value of an expanded JSON document. The document is parsed once for each row.
     fn document<G: Form>(
         &mut self,
         gap: &DocumentGap,
@@ -367,7 +375,8 @@ impl<F: Form> Writer<'_, F> {
     }
 }
 
-/// Writes one field of an event's place in its transaction. It is null outside a transaction.
+/// Writes one field of an event's place in its transaction. The field is null for a copied row and
+/// outside a transaction.
 fn block<G: Form>(
     meta: Meta,
     union: Union,
@@ -386,7 +395,7 @@ fn block<G: Form>(
     }
 }
 
-/// The name of a value's column, for an error.
+/// The name of the column from which a value comes, for an error.
 fn name_of(gaps: &[Gap]) -> String {
     match gaps {
         [Gap::Column(gap)] => gap.plan.name.to_string(),
@@ -394,7 +403,7 @@ fn name_of(gaps: &[Gap]) -> String {
     }
 }
 
-/// Writes a converted value, without the mark that it is not null.
+/// Writes a converted value. The caller has written the bytes that mark it as not null.
 fn write<G: Form>(value: Made<'_>, out: &mut Vec<u8>) {
     match value {
         Made::Boolean(value) => G::boolean(value, out),

@@ -1,4 +1,5 @@
-//! The shape of a table's records as they are without transforms.
+//! The shape of a table's records before any transform: their schemas, and where the value of each
+//! field comes from.
 
 use super::Config;
 use super::envelope::CONNECTOR;
@@ -6,7 +7,7 @@ use super::filter::Filtered;
 use super::schema::Schema;
 use crate::transform::shape::{Header, Kind, Literal, Meta, Node, Part, Shape, Side};
 
-/// The parts that a table's records have in common.
+/// The parts that the records of all kinds of a table have in common.
 pub(super) struct Described<'a> {
     pub config: &'a Config,
     pub database: &'a str,
@@ -18,12 +19,12 @@ pub(super) struct Described<'a> {
     pub key_field: Option<&'a str>,
     /// Schema of the envelope.
     pub envelope: &'a Schema,
-    /// Headers of every record.
+    /// The context headers, which every record carries.
     pub context: &'a [(&'static str, Box<[u8]>)],
 }
 
 impl Described<'_> {
-    /// The record of one kind.
+    /// The schemas, and the sources of all values, of the records of one kind.
     pub(super) fn shape(&self, kind: Kind) -> Shape {
         let side = match kind {
             Kind::Delete | Kind::Tombstone | Kind::MovedDelete | Kind::MovedTombstone => Side::Old,
@@ -95,7 +96,7 @@ impl Described<'_> {
     }
 }
 
-/// The node of `source`, in the order of the schema's fields.
+/// The content of the envelope's field `source`, in the order of the schema's fields.
 pub(super) fn source(config: &Config, database: &str, namespace: &str, table: &str) -> Node {
     let xmin = if config.rules.xmin { Node::Meta(Meta::Xmin) } else { Node::Null };
     Node::Struct(vec![

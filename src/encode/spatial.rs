@@ -1,4 +1,4 @@
-//! Points, geometries and vectors.
+//! Writes points, geometries, vectors and sparse vectors.
 
 use super::form::{Form, Pair, Union};
 use super::java::push_float;
@@ -6,7 +6,7 @@ use super::notes::Loss;
 use super::transcode::{Fault, Tools};
 use crate::table::value::{self, SparseVector, ValueError};
 
-/// A point with its well-known binary and no reference system.
+/// Writes a point: x, y, its well-known binary, and null as its reference system.
 pub(super) fn point<F: Form>(x: f64, y: f64, out: &mut Vec<u8>) {
     F::struct_open(out);
     F::field(true, "x", out);
@@ -65,12 +65,14 @@ pub(super) fn numbers<'a, F: Form>(
     Ok(())
 }
 
-/// Checks a number of dimensions or an index, for which Debezium has 16 bits.
+/// Converts an index or the number of dimensions of a sparse vector to 16 bits, which Debezium's
+/// field has.
 pub(super) fn index(number: i64) -> Result<i16, Fault> {
     i16::try_from(number).map_err(|_| Fault::Unholdable(Loss::BeyondInt16))
 }
 
-/// A sparse vector: its dimensions, and a map from index to number in the order of Java's HashMap.
+/// Writes a sparse vector: its dimensions, and a map from index to number in the order of Java's
+/// HashMap.
 pub(super) fn sparse<F: Form>(
     text: &[u8],
     out: &mut Vec<u8>,
@@ -87,9 +89,9 @@ pub(super) fn sparse<F: Form>(
         let (place, number) = entry?;
         entries.push((index(place)?, number));
     }
-    // Java's map begins with a size for the number of entries, and doubles when it is more than
-    // three quarters full. The hash of a short is the short itself. The entries of one bucket stay
-    // in order.
+    // Java's HashMap begins with as many buckets as the next power of two from the number of
+    // entries, and doubles them when they are more than three quarters full. The hash of a short is
+    // the short itself. The entries of one bucket stay in order.
     let mut buckets = entries.len().next_power_of_two();
     if entries.len() > buckets * 3 / 4 {
         buckets *= 2;

@@ -1,8 +1,9 @@
-//! Turns one value from the text that the server sends into a form, by the column's `Wire`.
+//! Reads one value from the text that the server sends, and writes the value in a form (Avro, JSON
+//! or header text), as the column's `Wire` says.
 //!
 //! A value that the schema cannot hold is a [`Fault::Unholdable`], after which the caller writes
 //! null or refuses the value. A value that is only written in a less exact form (such as a list of
-//! two dimensions as one list) is noted. No value is rounded unasked.
+//! two dimensions as one list) is noted. A value is rounded only if a mode asks for that.
 
 use super::form::{Form, Temporal, Union, push_code};
 use super::java::{hash_spread, push_json_escaped};
@@ -23,7 +24,7 @@ pub(super) struct Tools {
     pub column: usize,
     /// The entries of a sparse vector.
     pub entries: Vec<(i16, f64)>,
-    /// The mask of the value that is being written.
+    /// The text that replaces the value that is being written, if its column is masked.
     pub masked: String,
     pub masked_bytes: Vec<u8>,
     pub texts: Texts,
@@ -48,7 +49,7 @@ impl Tools {
         self.notes.push(Note { column: self.column, loss });
     }
 
-    /// Bytes of memory kept for the next row.
+    /// Clears the buffers, and frees the memory of each buffer beyond `keep_bytes`.
     pub(super) fn shrink(&mut self, keep_bytes: usize) {
         self.masked = String::new();
         for buffer in [&mut self.texts.given, &mut self.texts.made] {
@@ -67,9 +68,9 @@ impl Tools {
 /// Why a value was not written. The bytes that were appended to `out` before are of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The text is not of its type.
+    /// The text is not in the text form of its type.
     Text(ValueError),
-    /// The field's schema has no value for it.
+    /// The schema of the field has no value that could stand for this one.
     Unholdable(Loss),
 }
 
@@ -79,7 +80,8 @@ impl From<ValueError> for Fault {
     }
 }
 
-/// Appends the value of `text` in the form of its `Wire`, without the mark that it is not null.
+/// Appends the value of `text` in the form that `wire` names. The caller has written the bytes that
+/// mark the value as not null.
 pub(super) fn value<F: Form>(
     wire: &Wire,
     text: &[u8],
@@ -249,7 +251,7 @@ fn integer(wire: &Wire, text: &[u8]) -> Result<i64, ValueError> {
     }
 }
 
-/// The scale of a decimal that is a number.
+/// The scale of a decimal. NaN and the infinities are an error, because they have no scale.
 fn finite(decimal: Decimal) -> Result<u32, Fault> {
     match decimal {
         Decimal::Finite { scale } => Ok(scale),
@@ -257,7 +259,7 @@ fn finite(decimal: Decimal) -> Result<u32, Fault> {
     }
 }
 
-/// A decimal with a scale of its own.
+/// Writes a decimal as a struct of its own scale and its unscaled value.
 pub(super) fn variable<F: Form>(unscaled: &[u8], scale: u32, out: &mut Vec<u8>) {
     F::struct_open(out);
     F::field(true, "scale", out);
@@ -284,7 +286,7 @@ fn decimal_text<F: Form>(
     Ok(())
 }
 
-/// The nearest floating point number.
+/// Writes the floating point number that is nearest to a decimal.
 fn decimal_float<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
     let number = value::float8(text)?;
     if number.is_infinite() && !text.ends_with(b"Infinity") {
@@ -294,7 +296,7 @@ fn decimal_float<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> 
     Ok(())
 }
 
-/// Hundredths as an unscaled value with this many digits after the point.
+/// Converts hundredths to an unscaled value with this many digits after the point.
 fn money(cents: i64, digits: u8, tools: &mut Tools) -> i128 {
     let cents = i128::from(cents);
     if digits >= 2 {
@@ -317,7 +319,7 @@ fn push_cents(cents: i64, text: &mut Vec<u8>) {
     let _ = write!(text, "{sign}{}.{:02}", cents / 100, cents % 100);
 }
 
-/// Bytes as text in a code.
+/// Writes bytes as a text in a code.
 fn coded<F: Form>(
     code: Code,
     bytes: &[u8],
@@ -330,7 +332,7 @@ fn coded<F: Form>(
     Ok(())
 }
 
-/// A list of an array's elements in row-major order.
+/// Writes an array as one list of its elements, in row-major order.
 fn list<F: Form>(
     element: &Wire,
     union: Union,
@@ -364,8 +366,8 @@ fn list<F: Form>(
     Ok(())
 }
 
-/// Writes an element that is not null. If its schema cannot hold the element, null is written if
-/// the element is optional.
+/// Writes an element that is not null. If the schema cannot hold the element, an optional element
+/// is written as null.
 fn optional_element<F: Form>(
     wire: &Wire,
     union: Union,
@@ -407,7 +409,7 @@ fn sort_pairs(text: &[u8], tools: &mut Tools) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// An hstore as the text of a JSON object.
+/// Writes an hstore as the text of a JSON object.
 fn hstore_json<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
     sort_pairs(text, tools)?;
     let Tools { bytes, text: json, pairs, .. } = tools;
@@ -434,7 +436,7 @@ fn hstore_json<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Re
     Ok(())
 }
 
-/// An hstore as a map from text to text or null.
+/// Writes an hstore as a map from text to text or null.
 fn hstore_map<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> Result<(), Fault> {
     sort_pairs(text, tools)?;
     let Tools { bytes, pairs, .. } = tools;

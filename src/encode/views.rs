@@ -1,4 +1,4 @@
-//! Geometries and vectors in the views that transforms give them.
+//! Writes geometries and vectors in the forms (views) that transforms ask for.
 
 use super::form::Form;
 use super::java::push_float;
@@ -8,18 +8,19 @@ use super::wire::Wire;
 use crate::table::value::{self, SparseVector, ValueError};
 use crate::transform::views::View;
 
-/// A wire whose values have another view.
+/// A geometry or vector in a form that a transform asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Viewed {
-    /// The views of a geometry, the first one first.
+    /// A geometry, with the views that are applied to it, in this order.
     Geometry(Vec<View>),
-    /// The text of a vector. The flag says whether the numbers are halves.
+    /// The JSON text of a vector. `halves` is true for a `halfvec`.
     Vector { halves: bool },
-    /// The text of a sparse vector.
+    /// The JSON text of a sparse vector.
     Sparse,
 }
 
-/// The wire of values in this view. A view that does not suit the type changes nothing.
+/// The form in which values are written after this view is applied to the form `wire`. A view that
+/// does not suit the type changes nothing.
 pub(super) fn seen(wire: Wire, view: &View) -> Wire {
     match (wire, view) {
         (Wire::Geometry, View::Plain | View::Swapped(_)) => {
@@ -39,8 +40,8 @@ pub(super) fn seen(wire: Wire, view: &View) -> Wire {
     }
 }
 
-/// Appends a value to `out` in another form than the plain one. `text` is the value in the text
-/// form of Postgres.
+/// Appends a geometry or vector to `out` in the form that `viewed` names. `text` is the value in
+/// the text form of Postgres.
 pub(super) fn value<F: Form>(
     viewed: &Viewed,
     text: &[u8],
@@ -79,7 +80,8 @@ pub(super) fn value<F: Form>(
     Ok(())
 }
 
-/// Puts the text of a sparse vector into `tools.text`, its entries by their index.
+/// Puts the JSON text of a sparse vector into `tools.text`, with its entries in the order of their
+/// index.
 fn sparse(text: &[u8], tools: &mut Tools) -> Result<(), Fault> {
     use std::io::Write as _;
     let vector = SparseVector::parse(text)?;
@@ -103,12 +105,13 @@ fn sparse(text: &[u8], tools: &mut Tools) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The bit of a type that says that the reference system follows.
+/// The bit in the type of a geometry's binary which says that the id of the reference system
+/// follows.
 const SRID: u32 = 0x2000_0000;
 const Z: u32 = 0x8000_0000;
 const M: u32 = 0x4000_0000;
 
-/// How deep geometries may hold each other. PostGIS allows 200.
+/// How deep geometries may be nested in geometries. PostGIS allows 200.
 const DEPTH_MAX: u32 = 200;
 
 const SHORT: ValueError = ValueError::new("a geometry", "shorter than its binary says");
@@ -126,7 +129,8 @@ fn apply(view: &View, srid: Option<i32>, wkb: &mut Vec<u8>) -> Result<(), ValueE
     }
 }
 
-/// Removes the reference system. An earlier view may have removed it already.
+/// Removes the id of the reference system from a geometry's binary, unless an earlier view has
+/// removed it.
 fn plain(wkb: &mut Vec<u8>) -> Result<(), ValueError> {
     let mut walk = Walk { wkb, at: 0, little: true };
     walk.order()?;
@@ -144,7 +148,8 @@ fn plain(wkb: &mut Vec<u8>) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// A walk through well-known binary that swaps the coordinates it meets.
+/// A walk through the well-known binary of a geometry, which swaps the first two coordinates of
+/// each point.
 struct Walk<'a> {
     wkb: &'a mut Vec<u8>,
     at: usize,

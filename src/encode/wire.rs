@@ -1,8 +1,8 @@
 //! The form of a column's values on the wire, which follows from the column's kind and the chosen
 //! modes.
 //!
-//! It is decided once for a plan. `transcode` matches on it for each row, and `schema` and
-//! `literal` once.
+//! The form of a column is decided once for a plan. `transcode` matches on this form for each
+//! value, and `schema` and `literal` do so once for a plan.
 
 use super::modes::{
     BinaryMode, Code, DecimalMode, HstoreMode, IntervalMode, Modes, TimeMode, UnknownMode,
@@ -32,8 +32,8 @@ pub(super) enum Wire {
     DecimalText {
         scale: Option<u16>,
     },
-    /// The nearest floating point number. The scale is for defaults, which the column's type would
-    /// round.
+    /// The nearest floating point number. The scale is used only for a DEFAULT: one with more
+    /// digits than the column's type keeps is left out of the schema.
     DecimalFloat {
         scale: Option<u16>,
     },
@@ -44,7 +44,7 @@ pub(super) enum Wire {
         digits: u8,
     },
     MoneyFloat,
-    /// The text itself, in a string without a name.
+    /// The text that Postgres prints, in a string whose schema has no name.
     Text,
     Json,
     Xml,
@@ -58,7 +58,7 @@ pub(super) enum Wire {
     },
     Bytes,
     BytesText(Code),
-    /// The bytes of the text.
+    /// The bytes of the text that Postgres prints.
     Opaque {
         reprint: Reprint,
     },
@@ -97,7 +97,7 @@ pub(super) enum Wire {
     Vector,
     HalfVector,
     SparseVector,
-    /// A geometry or vector as a transform sees it.
+    /// A geometry or vector in a form that a transform asks for.
     Viewed(Viewed),
     Int2Vector,
     OidVector,
@@ -123,7 +123,8 @@ pub(super) enum Reprint {
 }
 
 impl Wire {
-    /// The wire of a kind. `None` if columns of the kind are left out.
+    /// The form of the values of a kind of column. `None` if columns of this kind are left out of
+    /// events.
     pub(super) fn of(kind: &ColumnKind, modes: &Modes) -> Option<Self> {
         Some(match kind {
             ColumnKind::Bool => Wire::Bool,
