@@ -7,7 +7,7 @@ use crate::ledger::RouteId;
 use crate::metrics::TableMetrics;
 use std::rc::Rc;
 
-/// A table's plan, with the topic that its records go to.
+/// A plan in use, with the topic to which its records go.
 #[derive(Clone)]
 pub struct Active {
     /// How the table's rows are encoded.
@@ -30,8 +30,8 @@ pub struct Active {
     /// Notes the Positions of records while the registry has not confirmed their schema ids. `None`
     /// if all ids are confirmed.
     pub uses: Option<Rc<Uses>>,
-    /// The plans of the topics, if a value of each row names its topic. `plan` is then used for no
-    /// row. `None` if all rows go to one topic.
+    /// The plans by the routes of rows, if not all rows have the same plan. `plan` is then used
+    /// only for rows without a route. `None` if all rows have `plan`.
     pub routes: Option<Rc<Routes>>,
 }
 
@@ -45,7 +45,7 @@ pub enum Planned {
     Excluded,
     /// The table has a plan.
     Active(Active),
-    /// The table cannot be planned. Its first change detaches it.
+    /// Planning has refused the table. The next change of the table detaches the table.
     Refused,
     /// The table is detached.
     Detached(Rc<QuarantineTopic>),
@@ -54,7 +54,7 @@ pub enum Planned {
 /// The quarantine topic, for the changes of one table: a detached one, or one with a skipped
 /// change.
 pub struct QuarantineTopic {
-    /// How the table's changes are written.
+    /// How the table's changes are written to the quarantine topic.
     pub quarantine: Quarantine,
     /// The table as `namespace.name`.
     pub table: Rc<str>,
@@ -66,7 +66,7 @@ pub struct QuarantineTopic {
     pub partitions: i32,
     /// Size of the largest record that topic and producer accept, in bytes.
     pub record_bytes_max: usize,
-    /// First Position that the acknowledged record covers. An earlier change waits for a record
-    /// that begins there.
+    /// First Position that the acknowledged state record covers. An earlier change waits until a
+    /// state record that begins at this change is acknowledged.
     pub floor: Position,
 }

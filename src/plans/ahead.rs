@@ -1,7 +1,8 @@
-//! Fetches with few requests what the plans of many tables need, before the plans are made.
+//! Fetches what the plans of many tables need with few requests, before the plans are made.
 //!
-//! Nothing is decided here. A plan uses the facts that were fetched, and asks for the rest itself.
-//! A failure is therefore dropped: the plan that meets the failure again reports it with the table.
+//! Nothing is decided here. A plan uses the facts that were fetched, and fetches any missing fact
+//! itself. A failure is therefore dropped: the plan that meets the failure again reports it with
+//! the table.
 //!
 //! A schema is registered only for a relation that the stream has announced or that the first copy
 //! reads, and in that order. A schema that was made from the catalog could be newer than rows that
@@ -30,28 +31,30 @@ use tokio::time::Instant;
 /// creates this many topics in about a second.
 pub const TABLES_MAX: usize = 128;
 
-/// Schemas that are registered at once. Eight register a thousand schemas within seconds, and are
-/// few enough for the smallest registry.
+/// The most schemas that are registered at the same time. Eight register a thousand schemas within
+/// seconds, and are few enough for the smallest registry.
 const REGISTERED_AT_ONCE_MAX: usize = 8;
 
 /// The most recorded topics that are described when a connection begins. An outbox can have any
 /// number of topics, and the answer has to stay small.
 const TOPICS_MAX: usize = 10_000;
 
-/// What is known before it is asked for.
+/// Facts that were fetched before a plan asks for them.
 #[derive(Default)]
 pub(super) struct Ahead {
     pub(super) topics: Described,
-    /// The task that describes the recorded topics. It was started when the connection began.
+    /// The task that describes the recorded topics. The task was started when the connection began.
     recorded: Option<JoinHandle<Vec<TopicInfo>>>,
     facts: HashMap<Oid, (Lsn, TableFacts)>,
-    /// Relations that a batch has held. A relation is held by one batch of a connection.
+    /// Relations for which facts were fetched in a batch. In one connection, this is tried once for
+    /// each relation.
     tried: HashSet<Oid>,
 }
 
 impl Ahead {
-    /// Removes and returns the facts of a relation, if they are as new as the change at `at`. Rows
-    /// of the first copy are older than every batch.
+    /// Removes the fetched facts of a relation. Returns them if they were read after the commit of
+    /// the change at `at`. Facts for the first copy are always returned, because its rows are older
+    /// than every batch.
     pub(super) fn take_facts(
         &mut self,
         relation: Oid,
@@ -64,8 +67,8 @@ impl Ahead {
     }
 }
 
-/// The relations that these messages announce, in their order. Each relation is there once, as the
-/// first message describes it.
+/// The relations that these messages announce, in their order. Each relation is in the list once,
+/// as its first message describes it.
 pub fn announced<'m>(payloads: impl Iterator<Item = &'m [u8]>) -> Vec<RelationShape> {
     let mut known = HashSet::new();
     payloads
@@ -118,7 +121,7 @@ impl PlanMaker {
             .filter(|shape| !self.ahead.tried.contains(&shape.oid))
             .take(TABLES_MAX)
             .collect();
-        // A single plan asks for everything in as few requests by itself.
+        // For one relation, fetching ahead saves no request.
         if wanted.len() < 2 {
             return;
         }
@@ -171,7 +174,8 @@ impl PlanMaker {
     }
 
     /// Describes the topics of these drafts, and creates those that are missing. Returns the drafts
-    /// whose topics take their records. `records` gets the partitions that are not recorded.
+    /// whose topics accept their records. `records` gets the numbers of partitions that are not
+    /// recorded yet.
     async fn prepare_topics(
         &mut self,
         drafts: Vec<Draft>,
@@ -250,7 +254,8 @@ impl PlanMaker {
                     let schema = SchemaDigest::of(&schema.text);
                     proofs.ask(Claim { id: recorded.id, schema }).await;
                 }
-                // Two schemas of a subject are registered in the order of their rows.
+                // A second schema of the same subject is registered later, when its own plan is
+                // made, so that the order of the rows is kept.
                 None if subjects.insert(schema.subject.clone()) => unknown.push((key, schema)),
                 None => {}
             }
@@ -288,7 +293,7 @@ impl PlanMaker {
     }
 }
 
-/// Says at level debug that something could not be prepared. The plan meets the failure again.
+/// Logs at level debug that a fact could not be fetched ahead. The plan meets the failure again.
 fn dropped<T: Default>(error: &(dyn std::error::Error + 'static)) -> T {
     tracing::debug!(error = %Chain(error), "each plan asks for itself");
     T::default()

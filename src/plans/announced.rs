@@ -11,7 +11,8 @@ use crate::table::TableName;
 use std::sync::Arc;
 
 impl PlanMaker {
-    /// Replaces the captured tables: their names, and what announced relations are compared with.
+    /// Replaces the names of the captured tables, and the recorded names and oids with which
+    /// announced relations are compared.
     pub fn recapture(&mut self, captured: &[TableName], named: &Arc<Named>) {
         self.captured = captured.to_vec();
         self.named = Arc::clone(named);
@@ -49,7 +50,8 @@ impl PlanMaker {
     }
 }
 
-/// The server's position. On a standby it is the position that was replayed.
+/// The server's present position in the WAL. On a standby, it is the position up to which WAL was
+/// replayed.
 pub(super) async fn position(sql: &Sql) -> Result<Lsn, PgError> {
     const ASK: &str =
         "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()

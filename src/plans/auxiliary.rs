@@ -1,4 +1,4 @@
-//! Plans of auxiliary records: heartbeats and notices.
+//! Plans the topics of heartbeats and notices, which are auxiliary records.
 
 use super::{Outcome, Patience, PlanMaker};
 use crate::postgres::PgError;

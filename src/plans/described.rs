@@ -1,20 +1,20 @@
-//! A short memory of what brokers said about topics.
+//! A short memory of the topics as brokers described them.
 //!
-//! It belongs to one connection of the stream, so that a new connection asks again. A topic that
-//! does not exist or could not be described is not remembered.
+//! The memory belongs to one connection of the stream. A new connection asks the brokers again. A
+//! topic that does not exist or could not be described is not remembered.
 
 use crate::kafka::TopicInfo;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an answer is used. A request creates two clients, which takes 0.2 s on an idle machine,
-/// and no frame is read meanwhile. Tables that are altered again and again would otherwise delay
-/// the stream.
+/// How long an answer of the brokers is used. A request creates two clients, which takes 0.2 s on
+/// an idle machine, and no frame is read meanwhile. Tables that are altered again and again would
+/// otherwise delay the stream.
 const KNOWN: Duration = Duration::from_secs(60);
 
-/// How long an answer is used that no plan has used before. It bridges the time until the first
-/// rows of a table. A topic can be deleted or made anew later.
+/// How long an answer is used that no plan has used before. This time bridges the wait for the
+/// first rows of a table. The time is bounded, because a topic can be deleted or made anew.
 const UNUSED: Duration = Duration::from_secs(600);
 
 /// The last answer for each planned topic.
@@ -30,8 +30,8 @@ struct Answer {
 }
 
 impl Described {
-    /// The remembered answer for a topic, if it is younger than [`KNOWN`], or than [`UNUSED`] where
-    /// no plan has used it.
+    /// The remembered answer for a topic, if it is younger than [`KNOWN`], or younger than
+    /// [`UNUSED`] if no plan has used it yet.
     pub(super) fn known(&self, topic: &str, now: Instant) -> Option<&TopicInfo> {
         let Answer { since, unused, info } = self.0.get(topic)?;
         let longest = if *unused { UNUSED } else { KNOWN };

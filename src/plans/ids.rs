@@ -53,8 +53,8 @@ pub struct Given {
 }
 
 impl PlanMaker {
-    /// The id of a schema at this registry: proven, unproven or new. It is recorded unless it is
-    /// unproven.
+    /// The id of a schema at this registry: a recorded id that is proven, a recorded id that is not
+    /// proven yet, or a new id. The id is recorded, unless it is not proven yet.
     pub(super) async fn schema_id(
         &mut self,
         name: &str,
@@ -71,8 +71,8 @@ impl PlanMaker {
                     self.record_id(&key, registry.url(), id).await?;
                     return Ok(id);
                 }
-                // An id of this registry is used while it does not answer. An id of another
-                // registry has to be proven first.
+                // A recorded id of this registry is used while the registry does not answer. A
+                // recorded id of another registry has to be proven first.
                 Standing::Open(_) if is_same_registry => {
                     unproven.push(Unproven { subject: schema.subject.clone(), claim });
                     return Ok(id);
@@ -101,8 +101,8 @@ impl PlanMaker {
             recorded.filter(|recorded| recorded.id != id)
         {
             let subject = schema.subject.clone();
-            // The entry is kept until the plan is complete. If a later step fails, the new id is
-            // already recorded, and the next try would see no difference.
+            // The replacement is remembered until the plan is complete. If a later step fails, the
+            // next try finds the new id recorded, and would not notice the replacement.
             self.replaced.push(Replaced { subject, was, id, is_same_registry });
         }
         Ok(id)
@@ -116,7 +116,8 @@ impl PlanMaker {
             self.recorded.schemas.insert(ours, id);
         }
         if self.recorded.schemas.contains_key(key.bare()) {
-            // An entry without a URL would later be taken for an id of any configured registry.
+            // A state record without the URL of a registry would later be taken for an id of any
+            // configured registry.
             self.forget(&State::schema_key(key.bare())).await?;
             self.recorded.schemas.remove(key.bare());
         }
@@ -124,11 +125,12 @@ impl PlanMaker {
     }
 }
 
-/// HTTP status of a schema that does not fit those before it.
+/// HTTP status with which a registry refuses a schema that is incompatible with earlier schemas of
+/// the subject.
 const INCOMPATIBLE: u16 = 409;
 
-/// The next step for a refused schema. It sets the compatibility of the subject to NONE, with which
-/// the registry accepts every schema.
+/// The next step for a schema that the registry refuses as incompatible. The command in this step
+/// sets the compatibility of the subject to NONE, with which the registry accepts every schema.
 fn lower(level_url: &str) -> String {
     format!(
         "make the schema compatible, or lower the subject's compatibility with \
@@ -137,8 +139,8 @@ fn lower(level_url: &str) -> String {
     )
 }
 
-/// The rule that a refused schema breaks. `None` if the registry does not tell what is needed for
-/// the comparison, or has a rule of its own.
+/// The rule that a refused schema breaks. `None` if the registry does not return its level or
+/// latest schema, or if it has a rule of its own.
 async fn rule_of(registry: &Registry, schema: &AvroSchema) -> Option<String> {
     let level = registry.level(&schema.subject).await.ok()?;
     let latest = registry.latest(&schema.subject).await.ok()??;

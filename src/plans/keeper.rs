@@ -1,15 +1,15 @@
 //! The keeper of the state: one task that reads and writes the state topic or state file, one
 //! request at a time.
 //!
-//! The loop sends a request and continues; the answer comes later. Nothing else reads or writes the
-//! state.
+//! The loop of the agent sends a request and continues. The answer comes later. Nothing else in the
+//! agent reads or writes the state.
 
 use crate::kafka::{State, StateError};
 use std::collections::BTreeMap;
 use tokio::sync::{mpsc, oneshot};
 
-/// Requests that may wait. The loop has at most one read or checkpoint under way, and planning
-/// writes its ids and counts in one request at a time.
+/// The most requests that wait for the keeper. The loop of the agent has at most one read or
+/// checkpoint under way, and planning writes its ids and counts in one request at a time.
 const REQUESTS_MAX: usize = 64;
 
 enum Request {
@@ -30,7 +30,7 @@ impl Keeper {
         let (requests, mut queue) = mpsc::channel(REQUESTS_MAX);
         tokio::spawn(async move {
             while let Some(request) = queue.recv().await {
-                // The requester may be gone; then nobody needs the answer.
+                // A send fails only if the requester is gone. Then nobody needs the answer.
                 match request {
                     Request::Read(answer) => drop(answer.send(state.read_all().await)),
                     Request::Write(records, answer) => {

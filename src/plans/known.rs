@@ -1,11 +1,11 @@
-//! What planning knows from before: the records of topics and schemas, and the relations that it
-//! has described.
+//! What planning knows from earlier: the state records of topics and schemas, and the relations of
+//! earlier plans.
 
 use crate::lsn::Oid;
 use crate::table::Table;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// What the state topic says about topics and schemas.
+/// What the state records say about topics and schemas.
 pub(super) struct Recorded {
     /// The number of partitions that keys are spread over, by topic.
     pub partitions: BTreeMap<String, i32>,
@@ -40,12 +40,12 @@ impl Relations {
         self.tables.remove(&relation);
     }
 
-    /// Notes that rows may hold NULL in a column.
+    /// Notes that rows may still hold NULL in a column that the catalog has as NOT NULL.
     pub fn allow_null(&mut self, relation: Oid, column: String) {
         self.nullable.entry(relation).or_default().insert(column);
     }
 
-    /// Makes the columns nullable in which rows may hold NULL.
+    /// Makes those columns of `table` nullable in which rows may still hold NULL.
     pub fn loosen(&self, table: &mut Table) {
         let Some(nullable) = self.nullable.get(&table.oid) else { return };
         for column in table.columns.iter_mut().filter(|column| nullable.contains(&*column.name)) {

@@ -1,9 +1,10 @@
 //! Planning: fetches everything that the rows of a relation need, outside of the row path.
 //!
-//! For each Relation message it fetches facts of the catalog, schema ids and the topic, while no
-//! frame is read. What the next relations need is fetched with it (`ahead`). A failure that
-//! can pass by itself is tried again without end. A failure that only
-//! a person can end is tried again every 30 s. Both are reported as trouble while they last.
+//! For each Relation message, planning fetches facts of the catalog, schema ids and the topic,
+//! while no frame is read. The facts of the next relations are fetched in the same requests
+//! (`ahead`). After a failure that can pass by itself, planning tries again without end. After a
+//! failure that only a person can end, planning tries again every 30 s, unless the caller asked for
+//! the failure. Both kinds of failure are reported as trouble while they last.
 
 pub mod keeper;
 pub mod proofs;
@@ -48,11 +49,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Pause before a failure that only a person can end is tried again.
+/// Pause before planning tries again after a failure that only a person can end.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
 
-/// Pause before a failure that can pass by itself is tried again. It doubles up to
-/// [`BUSY_RETRY_MAX`].
+/// Half of the first pause after a failure that can pass by itself. Each further pause is twice as
+/// long as the one before, up to [`BUSY_RETRY_MAX`].
 const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
 const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
 
@@ -67,7 +68,8 @@ pub struct Ready {
     /// Partitions that keys are spread over: as many as at the first use of the topic, or fewer if
     /// the topic has fewer now.
     pub partitions: i32,
-    /// Schema ids of the key, if there is one, and of the value. Empty without Avro.
+    /// Schema ids of the key, if there is one, and of the value. Empty without Avro, and for a
+    /// table whose topics have plans of their own.
     pub ids: Vec<u32>,
     /// The ids that the registry has not confirmed, and the ids that replaced recorded ones.
     pub given: Given,
@@ -81,11 +83,13 @@ pub enum Outcome {
     Unchanged,
     /// The configuration does not capture the table.
     Excluded,
-    /// Only a person can end the failure. Returned only if the caller asked for it.
+    /// Planning failed, and only a person can end the failure. Returned only if the caller asked
+    /// for such failures.
     Refused(Trouble),
-    /// The table is detached.
+    /// The table is detached: its changes go to the quarantine topic.
     Quarantine(Box<QuarantinePlan>),
-    /// The relation is not the recorded one. Only [`PlanMaker::announced`] returns this outcome.
+    /// The relation has another name or oid than recorded, so the stream halts. Only
+    /// [`PlanMaker::announced`] returns this outcome.
     Halts(Box<Halt>),
     /// The plan is complete.
     Ready(Box<Ready>),
@@ -93,8 +97,8 @@ pub enum Outcome {
     Routed(Box<Ready>, RouteOf),
 }
 
-/// The planner with everything that it works with. A task owns it during a lookup and hands it
-/// back.
+/// Makes plans, with the clients, records and settings that planning needs. A task owns the value
+/// during a lookup and hands it back.
 pub struct PlanMaker {
     sql: Arc<Sql>,
     planner: Planner,
@@ -114,7 +118,7 @@ pub struct PlanMaker {
     on_refusal: OnRefusal,
 }
 
-/// What a planner is built from: clients, rules and settings.
+/// The clients, rules and settings from which a [`PlanMaker`] is built.
 pub struct Places {
     /// Client for queries of the catalog.
     pub sql: Arc<Sql>,
@@ -161,7 +165,7 @@ enum Failure {
 }
 
 impl PlanMaker {
-    /// Creates the planner of one connection.
+    /// Creates the plan maker of one connection to Postgres.
     #[must_use]
     pub fn new(
         places: Places,
@@ -194,12 +198,14 @@ impl PlanMaker {
     /// concerns this table alone is returned as [`Outcome::Refused`].
     ///
     /// # Errors
-    /// Only errors of the connection to Postgres. The stream is read again then.
+    /// A query to Postgres failed. Any other failure is reported as trouble or returned as an
+    /// [`Outcome`].
     pub async fn relation(self, shape: RelationShape) -> (Self, Result<Outcome, PgError>) {
         self.relation_at(shape, None).await
     }
 
-    /// Plans a relation before the change at `at`, by facts that were read after its commit.
+    /// Plans a relation before the change at `at`. Facts of the catalog that were fetched before
+    /// are used only if they were read after the commit of this change.
     async fn relation_at(
         self,
         shape: RelationShape,
@@ -273,8 +279,8 @@ impl PlanMaker {
         self.captured.contains(name) || self.selection.captures_later(name)
     }
 
-    /// Plans a relation again with one more nullable column, for rows that are older than its NOT
-    /// NULL.
+    /// Plans a relation again with one more nullable column, for rows that are older than the NOT
+    /// NULL of the column.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
@@ -354,7 +360,8 @@ impl PlanMaker {
         })?;
         let mut warnings = Vec::new();
         if draft.router.as_ref().is_some_and(|router| !router.has_own()) {
-            // Each topic is looked up and has its schemas registered once a row goes to it.
+            // Each topic is looked up, and its schemas are registered, when the first row goes to
+            // the topic.
             let given = Given { unproven: Vec::new(), replaced: Vec::new() };
             let (name, plan) = (name.to_owned(), draft.into_plan(Ids::default()));
             let (ids, topic) = (Vec::new(), None);

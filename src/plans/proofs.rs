@@ -1,4 +1,4 @@
-//! Proves schema ids: it asks the registry whether it serves a schema under the recorded id.
+//! Proves schema ids: asks the registry which schema it serves under a recorded id.
 //!
 //! One task of the process sends the requests and keeps the answers. A claim is proven once,
 //! however many plans and connections use its id. The task registers nothing and decides nothing.
@@ -18,28 +18,28 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How long planning waits for an answer. A registry answers within tens of milliseconds, and rows
-/// wait meanwhile.
+/// How long planning waits for the registry's answer. A registry answers within tens of
+/// milliseconds, and rows wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most requests at once. Four requests at once prove a thousand tables within seconds, and are
 /// few enough for the smallest registry.
 const ASKED_AT_ONCE_MAX: usize = 4;
 
-/// Pause before the next request to a registry that did not answer. It doubles up to [`PAUSE_MAX`].
+/// Pause before the next request to a registry that did not answer. Each further pause is twice as
+/// long as the one before, up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Requests of planners to the task that may wait. A planner sends one at a time and waits for the
-/// answer.
+/// The most requests of planning that wait for the task. A plan maker sends one request at a time.
 const REQUESTS_MAX: usize = 16;
 
 /// The claim that a registry serves this schema under this id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// The id that the state records for the schema.
+    /// The id that the state records for the schema, or that the registry has just given.
     pub id: u32,
-    /// Digest of the schema that the id was recorded for.
+    /// Digest of the schema to which the id belongs.
     pub schema: SchemaDigest,
 }
 
@@ -54,13 +54,13 @@ pub enum Standing {
     Open(String),
 }
 
-/// What all answers so far have shown.
+/// What the answers of the registry have shown so far.
 #[derive(Debug, Default)]
 pub struct Known {
     /// Answered claims, true if proven. There is at most one for each schema that this process has
     /// planned.
     answered: HashMap<Claim, bool>,
-    /// Why the registry does not answer. `None` while it does.
+    /// Why the registry does not answer. `None` while the registry answers.
     away: Option<String>,
 }
 
@@ -81,7 +81,7 @@ enum Request {
     Ask(Claim),
     /// A plan waits for the claim.
     Prove(Claim),
-    /// The registry gave this id for this schema, so that the claim is proven.
+    /// The registry has just given this id for this schema. The claim is proven by that.
     Given(Claim),
     /// Another client of the same registry, to be used from now on.
     AskAt(Arc<Registry>),
@@ -95,7 +95,7 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    /// Starts the task on the current runtime. It ends when the last handle is dropped.
+    /// Starts the task on the current runtime. The task ends when the last handle is dropped.
     #[must_use]
     pub fn start(registry: Arc<Registry>, metrics: Metrics) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
@@ -109,8 +109,7 @@ impl Proofs {
         Proofs { requests, known }
     }
 
-    /// Asks for a proof. Waits for the answer, unless the registry is known to be unreachable or
-    /// slow.
+    /// Asks for a proof. Waits until the registry answers, or is known to be unreachable or slow.
     pub async fn prove(&mut self, claim: Claim) -> Standing {
         if self.requests.send(Request::Prove(claim)).await.is_err() {
             return Standing::Open("the agent is stopping".to_owned());
@@ -123,19 +122,19 @@ impl Proofs {
 
     /// Asks for a proof without waiting for the answer.
     pub async fn ask(&self, claim: Claim) {
-        // The task has ended: the agent is stopping
+        // A send fails only if the task has ended, because the agent is stopping.
         let _ = self.requests.send(Request::Ask(claim)).await;
     }
 
     /// Takes a claim as proven, because the registry has just given the id for the schema.
     pub async fn given(&self, claim: Claim) {
-        // The task has ended: the agent is stopping
+        // A send fails only if the task has ended, because the agent is stopping.
         let _ = self.requests.send(Request::Given(claim)).await;
     }
 
-    /// Uses another client of the same registry from now on. Its certificates may be newer.
+    /// Uses another client of the same registry from now on, whose certificates may be newer.
     pub async fn ask_at(&self, registry: Arc<Registry>) {
-        // The task has ended: the agent is stopping
+        // A send fails only if the task has ended, because the agent is stopping.
         let _ = self.requests.send(Request::AskAt(registry)).await;
     }
 
@@ -222,7 +221,7 @@ impl Prover {
         }
     }
 
-    /// Puts a waiting claim before the others.
+    /// Puts a waiting claim before the other waiting claims.
     fn first(&mut self, claim: Claim) {
         if let Some(at) = self.waiting.iter().position(|waiting| *waiting == claim)
             && let Some(claim) = self.waiting.remove(at)
@@ -231,8 +230,8 @@ impl Prover {
         }
     }
 
-    /// Sends as many requests as are allowed now. A registry that did not answer the last one gets
-    /// a single request.
+    /// Sends as many requests as are allowed now. A registry that did not answer the last request
+    /// gets a single one.
     fn ask(&mut self) {
         let room = match self.pause.until {
             Some(until) if until > Instant::now() => 0,
@@ -271,7 +270,8 @@ impl Prover {
                 self.metrics.registry_failures.inc();
                 self.pause.until = Some(Instant::now() + self.pause.length);
                 self.pause.length = (self.pause.length * 2).min(PAUSE_MAX);
-                // The claim goes after the others: nonsense may be the answer to this id alone.
+                // The claim goes behind the others, because the registry may fail for this id
+                // alone.
                 self.waiting.push_back(claim);
                 self.tell.send_modify(|known| known.away = Some(Chain(&error).to_string()));
             }

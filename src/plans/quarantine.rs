@@ -9,23 +9,24 @@ use crate::encode::Quarantine;
 use crate::kafka::{TopicInfo, TopicSpec};
 use crate::postgres::PgError;
 
-/// The quarantine of one table, and what is recorded of the table.
+/// The quarantine topic for the changes of one table, and the state record of the table.
 pub struct QuarantinePlan {
-    /// How its changes are written.
+    /// How the table's changes are written to the quarantine topic.
     pub quarantine: Quarantine,
     /// Name of the quarantine topic.
     pub name: String,
-    /// Describes the quarantine topic, as the broker reports it. `None` if the sink has no topics.
+    /// The quarantine topic as the broker describes it. `None` if the sink has no topics.
     pub topic: Option<TopicInfo>,
     /// Partitions that tables are spread over; see `Ready::partitions`.
     pub partitions: i32,
-    /// The acknowledged record. `None` if only single changes go to the quarantine.
+    /// The acknowledged state record of the detached table. `None` if only skipped changes go to
+    /// the quarantine topic.
     pub detached: Option<Detached>,
 }
 
 impl PlanMaker {
-    /// Plans a table again whose plan was refused. If it is refused again, it is detached with the
-    /// record that `record` makes of the refusal.
+    /// Plans a table again whose plan was refused. If the table is refused again, it is detached.
+    /// `record` makes the table's state record from the refusal.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
@@ -43,8 +44,8 @@ impl PlanMaker {
         }
     }
 
-    /// Detaches a table. When this returns, the quarantine topic exists and a new record, if there
-    /// is one, is acknowledged.
+    /// Detaches a table. When this returns, the quarantine topic exists. If `detached` and `key`
+    /// are given, the state record is acknowledged.
     ///
     /// # Errors
     /// None: failures are reported as trouble and tried again.
@@ -95,7 +96,7 @@ impl PlanMaker {
                     (trouble, delay)
                 }
             };
-            // The receiver is gone: the agent is stopping
+            // A send fails only if the agent is stopping. Nobody needs the report then.
             let _ = self.troubles.send(Some(trouble)).await;
             tokio::time::sleep(wait).await;
         };
@@ -118,8 +119,8 @@ impl PlanMaker {
         Ok((topic, partitions))
     }
 
-    /// Describes the quarantine topic, or creates it. It must not be compacted, because all changes
-    /// of a table have the same key there.
+    /// Describes the quarantine topic, or creates it. The topic must not be compacted, because all
+    /// changes of a table have the same key there.
     async fn quarantine_topic(&self, name: &str) -> Result<Option<TopicInfo>, Failure> {
         let Some((topics, rules)) = &self.kafka else { return Ok(None) };
         let spec = TopicSpec::by(rules, name);
@@ -142,9 +143,9 @@ impl PlanMaker {
         Ok(info)
     }
 
-    /// Plans a table whose changes are to flow again, whatever its plan was, and then records that.
-    /// Without a shape, the stream has not sent a Relation message on this connection, and the
-    /// table is planned when it does.
+    /// Plans a detached table again, so that its changes flow again, and then writes `detached` as
+    /// its state record. Without `shape`, the stream has not sent a Relation message of the table
+    /// on this connection. The table is then planned when the message comes.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].

@@ -1,7 +1,8 @@
-//! Topics by value: the plans of a table whose rows name their topic.
+//! The plans of a table whose rows have different plans, for example because a value of the row
+//! names its topic.
 //!
-//! The row path finds a plan by the route of the row. A route that is new makes it wait until its
-//! topic is looked up and its schemas are registered.
+//! The row path finds a plan by the route of the row. A row with a new route waits until the topic
+//! of the route is looked up and its schemas are registered.
 
 use super::{Active, Failure, Outcome, PlanMaker};
 use crate::change::{Context, Row};
@@ -22,15 +23,14 @@ pub struct RouteOf {
     pub route: String,
 }
 
-/// The plans of a table whose rows name their topic, by the route of the rows. The router bounds
-/// their number.
+/// The plans of a table by the routes of its rows. The router bounds the number of plans.
 pub struct Routes {
     router: Arc<Router>,
     known: RefCell<HashMap<Box<str>, Rc<Active>>>,
-    /// The numbers of all topics that were planned. A record can be in flight when its plan is
-    /// forgotten.
+    /// The ledger's numbers of all topics that were planned. A number is kept when its plan is
+    /// forgotten, because records of the plan can still be in flight.
     numbers: RefCell<HashSet<RouteId>>,
-    /// The route of the row at hand.
+    /// Buffer for the route of the present row.
     route: RefCell<String>,
     /// The buffers in which the route of a row is computed.
     encoder: RefCell<Encoder>,
@@ -40,13 +40,14 @@ pub struct Routes {
 pub enum Routed {
     /// The row has the plan of its table.
     Own,
-    /// The row has the plan of its topic.
+    /// The row has the plan of its route.
     To(Rc<Active>),
     /// The topic for rows with this route is not planned yet.
     New(Arc<Router>, String),
-    /// The row has no plan, because it is no event.
+    /// The change has no record: the row is no event, a condition drops the row, or the change is a
+    /// truncate that can have no topic.
     Nowhere,
-    /// The row has no plan, because an outbox row was updated. The log tells this.
+    /// The change has no record, because it is an update of an outbox row. The agent logs that.
     Unexpected,
 }
 
@@ -69,13 +70,13 @@ impl Routes {
         }
     }
 
-    /// Takes the plan of the rows with this route.
+    /// Adds the plan for the rows with this route.
     pub fn learn(&self, route: &str, active: Active) {
         self.numbers.borrow_mut().insert(active.route);
         self.known.borrow_mut().insert(route.into(), Rc::new(active));
     }
 
-    /// The plan of a route, if it is known.
+    /// The plan of a route, or [`Routed::New`] if the route has no plan yet.
     #[inline]
     fn found(&self, route: &str) -> Result<Routed, EncodeError> {
         if self.router.forgets(self.known.borrow().len()) {
@@ -97,10 +98,10 @@ impl Routes {
 }
 
 impl Active {
-    /// Which plan a row has. A known route is found without an allocation.
+    /// Finds the plan of a row by the route of the row.
     ///
     /// # Errors
-    /// The row has no route, or its table has too many.
+    /// The route of the row cannot be computed, or the table has too many routes.
     #[inline]
     pub fn routed(&self, row: &Row<'_>, context: &Context<'_>) -> Result<Routed, EncodeError> {
         let Some(routes) = &self.routes else { return Ok(Routed::Own) };
@@ -131,8 +132,8 @@ impl Active {
         routes.found(&route)
     }
 
-    /// Counts the values that the last row, or the condition that dropped it, has in a less exact
-    /// form.
+    /// Counts the values of the last row that the encoder wrote in a less exact form, in records or
+    /// for a condition.
     #[inline]
     pub fn count_notes(&self, encoder: &Encoder) {
         let notes = encoder.notes().len();
@@ -167,7 +168,7 @@ impl PlanMaker {
     /// Plans the topic of the rows of a routed table that have this route, however long it takes.
     ///
     /// # Errors
-    /// None today: the lookup asks no Postgres.
+    /// None: this lookup sends no query to Postgres.
     pub async fn route(
         mut self,
         router: Arc<Router>,
@@ -178,7 +179,7 @@ impl PlanMaker {
             Err(_) => router.name(), // the draft below fails with the same error
         };
         let draft = |planner: &Planner| planner.routed(&router, &route);
-        // The type says that no failure ends the tries.
+        // No failure ends the tries, because `Infallible` has no value.
         let Ok(ready) = self.until_ready(&name, draft, Ok::<Failure, Infallible>).await;
         let of = RouteOf { table: router.name(), route };
         (self, Ok(Outcome::Routed(ready, of)))

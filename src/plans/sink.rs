@@ -24,7 +24,7 @@ pub enum Config {
 }
 
 impl Config {
-    /// Reads the login again from its file or command. Returns true if it has changed.
+    /// Reads the login for Kafka again from its file or command. Returns true if it has changed.
     ///
     /// # Errors
     /// The login cannot be read.
@@ -38,18 +38,19 @@ impl Config {
     }
 }
 
-/// Lines that may wait for standard output. A reader that pauses (`| less`) then stops the stream,
-/// and memory does not grow.
+/// The most lines that wait for standard output. If the reader pauses (`| less`), the stream then
+/// stops, and memory does not grow.
 const LINES_MAX: usize = 10_000;
 
 /// The most records of one change: delete, tombstone, create.
 const CHANGE_LINES_MAX: usize = 3;
 
-/// Spacing of the attempts to hand over a record for which librdkafka had no place.
+/// Pause between attempts to hand over a record for which librdkafka's queue had no room.
 const PARKED_RETRY: Duration = Duration::from_millis(50);
 
-/// Lines have no offsets. A counter of lines would begin again with each producer, and would mix
-/// the topics of several tables. The core compares nothing if a report has no offset.
+/// The offset in the delivery report of a line, which has none. A counter of lines would begin
+/// again with each producer, and would mix the topics of several tables. The core compares no
+/// offsets if a report has none.
 const NO_OFFSET: i64 = -1;
 
 /// A running destination of records.
@@ -136,17 +137,17 @@ impl Lines {
 /// next write then notices that the reader has gone.
 pub fn watched() -> Option<pipe::Sender> {
     // Writes go on through `std::io::stdout`, which waits. So the pipe must not become
-    // non-blocking, as the checked constructor would make it.
+    // non-blocking, as `pipe::Sender::from_file` would make it.
     let own = std::io::stdout().as_fd().try_clone_to_owned().ok()?;
     pipe::Sender::from_file_unchecked(own.into()).ok()
 }
 
-/// Waits until the reader of the pipe has closed it. An idle database writes nothing that would
-/// fail.
+/// Waits until the reader of the pipe has closed it. Without this wait, nothing would show that
+/// while the database is idle, because no write fails then.
 pub async fn closed(pipe: Option<&pipe::Sender>) {
     match pipe {
         Some(pipe) if pipe.ready(Interest::ERROR).await.is_ok() => {}
-        // Nothing is watched, or the runtime is ending.
+        // No pipe is watched, or the runtime is ending.
         _ => std::future::pending().await,
     }
 }
@@ -211,8 +212,8 @@ impl Sink {
         }
     }
 
-    /// The longest time until [`Sink::has_room`] has to be asked again, although the sink reports
-    /// nothing meanwhile.
+    /// The longest time after which [`Sink::has_room`] has to be called again, even if the sink has
+    /// reported no delivery meanwhile.
     #[must_use]
     pub fn rest(&self) -> Duration {
         match self {
@@ -224,7 +225,7 @@ impl Sink {
     /// Hands over one record.
     ///
     /// # Errors
-    /// The record was not accepted. It will have no delivery report.
+    /// The record was not accepted, and will have no delivery report.
     #[inline]
     pub fn send<'h>(
         &mut self,
@@ -273,7 +274,8 @@ impl Sink {
         }
     }
 
-    /// Ends this generation: purges the queue, and waits for records under way.
+    /// Ends this producer: purges its queue, and waits at most `within` for the answers to its
+    /// requests in flight. Standard output is not waited for.
     pub async fn settle(self, within: Duration) -> Settled {
         match self {
             Sink::Kafka(producer) => producer.settle(within).await,

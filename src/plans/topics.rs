@@ -1,4 +1,5 @@
-//! The topic of a plan: described, created where that is our task, and its number of partitions.
+//! The topic of a plan: describes it, creates it if the configuration allows that, and finds its
+//! number of partitions.
 
 use super::{Failure, PlanMaker};
 use crate::continuity::{Trouble, TroubleReason};
@@ -24,7 +25,7 @@ pub struct TooFewPartitions {
 }
 
 /// The number of partitions that records use: the one that the topic had at its first use, or the
-/// present one where that is lower or nothing is recorded.
+/// present one if that is lower or if none is recorded.
 fn usable(recorded: Option<i32>, there: i32) -> i32 {
     recorded.map_or(there, |recorded| recorded.min(there))
 }
@@ -54,7 +55,7 @@ impl TooFewPartitions {
         })
     }
 
-    /// What an operator does. More partitions help only if no lower number is recorded.
+    /// The next step for the operator. More partitions help only if no lower number is recorded.
     #[must_use]
     pub fn next(&self) -> String {
         let TooFewPartitions { topic, wanted, there, recorded } = self;
@@ -156,9 +157,10 @@ impl PlanMaker {
         TooFewPartitions::find(draft, info.partitions, recorded)
     }
 
-    /// The number of partitions recorded at the first use of the topic. If it has changed since, a
-    /// warning is added, and keys stay on the recorded number. If the topic has fewer now, that
-    /// number is returned.
+    /// The number of partitions that records of a topic use. At the first use of the topic, its
+    /// number is recorded. If the topic has another number later, a warning is added, and keys stay
+    /// on the recorded number. Only if the topic has fewer partitions now, the lower number is
+    /// returned. A sink without topics has one partition.
     pub(super) async fn partitions_of(
         &mut self,
         topic: &str,

@@ -4,8 +4,8 @@ use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Failure, PlanMaker, REFUSED_RETRY, R
 use crate::encode::{Draft, PlanError, Planner};
 
 impl PlanMaker {
-    /// Tries until the plan is complete, with a pause after each failure. The operator is told of
-    /// the last failure, and then of its end.
+    /// Tries until the plan is complete, with a pause after each failure. Each failure is reported
+    /// as trouble. When the tries end, the end of the trouble is reported.
     ///
     /// # Errors
     /// The failure that `gives_up` turns into an error. `gives_up` hands back every other failure.
@@ -33,7 +33,7 @@ impl PlanMaker {
                 }
             };
             troubled = true;
-            // A send fails only while the agent stops. Nobody needs the message then.
+            // A send fails only while the agent stops. Then nobody needs the report.
             let _ = self.troubles.send(Some(trouble)).await;
             tokio::time::sleep(pause).await;
         };

@@ -3,8 +3,8 @@
 use crate::change::Position;
 use std::cell::Cell;
 
-/// First and last Position of a plan's records. All copies of the plan in this process share it, so
-/// that a later connection continues the notes of an earlier one.
+/// First and last Position of a plan's records. If a later connection makes the same plan while an
+/// id is not confirmed, both plans share one value.
 #[derive(Debug, Default)]
 pub struct Uses(Cell<Option<(Position, Position)>>);
 
