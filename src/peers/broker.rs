@@ -1,9 +1,9 @@
 //! The embedded broker: a thin wrapper around librdkafka's mock cluster.
 //!
-//! It speaks Kafka's protocol on loopback ports and verifies idempotent sequences. It keeps only
-//! the newest 5 MB of each partition, so a test that compares records has to read along. It has no
-//! ACLs, no TLS, no compaction and no topic creation by request. Topics are created here, or at
-//! first use with the mock's four partitions.
+//! The mock cluster speaks Kafka's protocol on loopback ports and verifies idempotent sequences.
+//! The cluster keeps only the newest 5 MB of each partition, so a test that compares records has to
+//! read them while they are written. The cluster has no ACLs, no TLS, no compaction and no topic
+//! creation by request. Topics are created here, or at first use with the mock's four partitions.
 
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
@@ -34,8 +34,8 @@ impl Broker {
         self.cluster.bootstrap_servers()
     }
 
-    /// Creates a topic before its first use. Without `partitions` it has the number given at the
-    /// start.
+    /// Creates a topic before its first use. If `partitions` is `None`, the topic has the number of
+    /// partitions that was given at the start.
     ///
     /// # Errors
     /// librdkafka's error, also for a topic that exists.
@@ -53,7 +53,7 @@ impl Broker {
     }
 
     /// Sets the answers to the next produce requests, for any topic: `true` accepts the request,
-    /// `false` refuses it for want of the right to write.
+    /// `false` refuses it with the error that the client may not write to the topic.
     pub fn answer_produce(&self, takes: &[bool]) {
         let answer = |takes: &bool| match takes {
             true => RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR,

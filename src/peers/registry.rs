@@ -1,8 +1,8 @@
-//! The built-in schema registry. It answers as Confluent's registry does, for the requests of our
-//! agent and its readers.
+//! The built-in schema registry. The registry answers those requests that our agent and readers of
+//! Avro send, as Confluent's registry answers them.
 //!
 //! Schemas are kept in memory, and one schema has one id under all subjects. `apache_avro` checks
-//! compatibility where the level asks for it (`NONE` at the start). It knows Avro only: no
+//! compatibility if the level of the subject asks for that. The registry knows Avro only: no
 //! references, deletion, modes or access rules.
 
 use std::collections::BTreeMap;
@@ -20,15 +20,15 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The most requests that wait for the store. A request handler waits for its answer, so this
-/// bounds concurrent requests.
+/// The most requests that wait for the store. The handler of a further request waits until there is
+/// room.
 const QUESTIONS_MAX: usize = 64;
 
-/// A registry on a loopback port, until it is dropped. It has its own thread, because the thread
-/// that started it may wait for a task that in turn waits for the registry.
+/// A registry on a loopback port, until it is dropped. The registry has its own thread, because the
+/// thread that started it may wait for a task that in turn waits for the registry.
 pub struct Registry {
     address: SocketAddr,
-    /// Dropped with this struct. The registry's thread takes that as the signal to end.
+    /// The sender is dropped with this struct. The drop tells the registry's thread to end.
     _stop: watch::Sender<()>,
 }
 
@@ -64,7 +64,8 @@ impl Registry {
 
 async fn serve(listener: TcpListener, mut store: Store, mut stopped: watch::Receiver<()>) {
     let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_MAX);
-    // This task alone owns the store. It ends when the server, which holds the only sender, ends.
+    // This task alone owns the store. The task ends when the server, which holds the only sender,
+    // ends.
     tokio::spawn(async move {
         while let Some(question) = asked.recv().await {
             question(&mut store);
@@ -79,7 +80,7 @@ async fn serve(listener: TcpListener, mut store: Store, mut stopped: watch::Rece
     }
 }
 
-/// A request to the store. It also sends the answer back.
+/// A request to the store, as a function that also sends the answer back.
 type Question = Box<dyn FnOnce(&mut Store) + Send>;
 
 #[derive(Clone)]
@@ -359,7 +360,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Why a schema may not follow the earlier ones of a subject; `None` if it may.
+    /// Why a schema is incompatible with the earlier schemas of a subject. `None` if it is
+    /// compatible.
     fn incompatibility(&self, subject: &str, schema: &Schema) -> Result<Option<String>, Fault> {
         let level = self.levels.get(subject).unwrap_or(&self.level);
         let ids = self.subjects.get(subject).map_or(&[][..], Vec::as_slice);
@@ -386,7 +388,7 @@ impl Store {
     }
 }
 
-/// The error with its causes. The innermost one names the field.
+/// The text of an error with its causes. The innermost cause names the field.
 fn reason_of(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();

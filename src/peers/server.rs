@@ -1,9 +1,9 @@
 //! A throw-away Postgres server: new data in a temporary folder, a free loopback port, removed when
 //! dropped.
 //!
-//! Postgres refuses to run as root, so root starts it as `nobody`. Its programs run in another
-//! process group. A Ctrl-C therefore reaches only us, and the server stops after the demo's
-//! comparison and not before it.
+//! Postgres refuses to run as root, so root starts it as `nobody`. The server's programs run in
+//! another process group. A Ctrl-C therefore reaches only our process. The demo can finish its
+//! comparison before it stops the server.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,8 +14,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Attempts to start. Another process may take the free port between our check and the server's
-/// start.
+/// The most attempts to start the server. Another process may take the free port between our check
+/// and the server's start.
 const START_ATTEMPTS: usize = 3;
 
 /// Folder in which Debian's packages put their servers: `15/bin`, `18/bin`, ..
@@ -71,7 +71,7 @@ pub enum ServerError {
     },
 }
 
-/// A running server. Its superuser is `postgres` and needs no password; [`Server::url`] leads to
+/// A running server, whose superuser is `postgres` and needs no password; [`Server::url`] leads to
 /// the Unix socket.
 pub struct Server {
     folder: PathBuf,
@@ -229,7 +229,7 @@ impl Drop for Server {
     }
 }
 
-/// Folder of the newest packaged server's programs, or of the server in `path`.
+/// Folder with the programs of the newest packaged server, or else of the first server in `path`.
 fn newest_bin(packages: &Path, path: Option<OsString>) -> Option<PathBuf> {
     let version = |path: &PathBuf| {
         path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok())
