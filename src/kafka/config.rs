@@ -17,14 +17,14 @@ use crate::secret::system_authorities;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
-/// librdkafka's own limits of its queue. These limits are far above any `limits.memory`. So the
-/// byte budget alone holds the stream back. A 32-bit number limits the records, and librdkafka's
-/// own maximum limits the KiB.
+/// The limits of librdkafka's own queue, in records and in KiB: the highest values that librdkafka
+/// accepts. They are far above any `limits.memory`, so that the byte budget alone holds the stream
+/// back.
 pub const QUEUE_RECORDS_MAX: usize = 2_147_483_647;
 const QUEUE_KIB_MAX: usize = 2_147_483_647;
 
-/// Delivery reports that may wait in addition to those of a full budget. They are needed because
-/// one change can bring its whole chunk of copied rows with it.
+/// The number of delivery reports that may wait in addition to those of a full budget. It is needed
+/// because the copied rows of a whole chunk can be sent at once, together with one change.
 const DELIVERIES_SLACK: usize = 65_536;
 
 /// The largest record that librdkafka accepts, framing included. This size equals the Java
@@ -47,8 +47,8 @@ pub struct Config {
     pub client: BTreeMap<String, String>,
     /// The password or token that a client logs in with, if the properties do not hold it.
     pub login: Login,
-    /// The byte budget, which bounds what is in flight. The number of delivery reports that may
-    /// wait follows from it.
+    /// The byte budget, which bounds the records in flight. The capacity of the channel for
+    /// delivery reports follows from the budget.
     pub budget_bytes: usize,
     /// The most records that librdkafka queues. Only tests of a full queue set it below
     /// librdkafka's own maximum.
@@ -72,8 +72,8 @@ pub struct TopicRules {
     pub cleanup_policy: String,
     /// Further topic settings, as Kafka names them.
     pub extra: BTreeMap<String, String>,
-    /// Groups of topics with rules of their own. The first group that has a topic counts for the
-    /// topic.
+    /// Groups of topics with rules of their own. A topic that is in several groups has the rules of
+    /// the first one.
     pub groups: Vec<TopicGroup>,
 }
 
@@ -217,8 +217,8 @@ pub fn refuse_pinned(property: &str) -> Option<&'static str> {
     })
 }
 
-/// The properties that name a file which librdkafka reads when a client is made. `probe` is a value
-/// of `ssl.ca.location`.
+/// The properties that name a file which librdkafka reads when a client is made. The value `probe`
+/// of `ssl.ca.location` names no file.
 const FILE_PROPERTIES: [&str; 5] = [
     "ssl.ca.location",
     "ssl.certificate.location",
@@ -239,8 +239,8 @@ pub enum PropertyFault {
         /// Why the program sets the property itself, or which key to set instead.
         reason: &'static str,
     },
-    /// librdkafka does not know the property, or does not accept the value. The text is
-    /// librdkafka's, without the value if that is secret.
+    /// librdkafka does not know the property, or does not accept the value. The text is mostly
+    /// librdkafka's. It never has the value of a property that [`is_sensitive`].
     #[error("`{property}` is refused by librdkafka: {detail}")]
     Refused {
         /// The property as written.
@@ -252,8 +252,8 @@ pub enum PropertyFault {
 /// Asks librdkafka itself whether it accepts one property, without connecting to anything.
 ///
 /// # Errors
-/// `Pinned` with the reason, or `Refused` with librdkafka's own words. Neither holds the value of a
-/// secret.
+/// `Pinned` with the reason, or `Refused` with what is wrong. Neither holds the value of a property
+/// that [`is_sensitive`].
 pub fn check_property(property: &str, value: &str) -> Result<(), PropertyFault> {
     if let Some(reason) = refuse_pinned(property) {
         return Err(PropertyFault::Pinned { property: property.to_owned(), reason });
@@ -302,9 +302,9 @@ impl Config {
 
     /// Capacity for the channel of delivery reports.
     ///
-    /// It is never less than the number of records that can be unreported at once. So the poll
-    /// thread of one producer fills the channel without waiting while the receiver is not read. A
-    /// slow reader cannot hold up librdkafka.
+    /// The channel has room for a report of every record that one producer can have in flight. So
+    /// the poll thread does not wait for the reader of the channel, and a slow reader cannot hold
+    /// up librdkafka.
     #[must_use]
     pub fn delivery_capacity(&self) -> usize {
         (self.budget_bytes / RECORD_OVERHEAD_BYTES).min(QUEUE_RECORDS_MAX) + DELIVERIES_SLACK
@@ -332,7 +332,7 @@ impl Config {
         }
     }
 
-    /// Whether a password would travel unencrypted with these properties.
+    /// Whether a password or token would travel unencrypted with these properties.
     #[must_use]
     pub fn sends_password_in_clear(&self) -> bool {
         let protocol = self.client.get("security.protocol").map(|p| p.to_ascii_lowercase());
@@ -361,14 +361,15 @@ impl Config {
             // this wait spares librdkafka and the broker a third of their requests. The goal for
             // the latency is 3 ms (p50).
             .set("linger.ms", "2")
-            // The metrics read the statistics. They cost librdkafka well below a millisecond.
+            // The metrics read the statistics. Making the statistics costs librdkafka well below a
+            // millisecond.
             .set("statistics.interval.ms", "5000")
             .set("batch.num.messages", "10000")
             .set("batch.size", BATCH_BYTES_MAX.to_string())
             .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
-            // By measurement, lz4 is no slower than no compression, takes less CPU if the broker's
-            // share counts, and needs a third of the bytes on the wire and on the broker's disk.
-            // zstd compresses better but takes more memory per connection.
+            // By measurement, lz4 is no slower than no compression. It takes less CPU in our
+            // process and the broker together, and a third of the bytes on the wire and on the
+            // broker's disk. zstd compresses better but takes more memory per connection.
             .set("compression.type", "lz4");
         for (property, value) in &self.client {
             config.set(property, value);
@@ -386,7 +387,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Properties of clients that only ask: admin, metadata, and the reader of the state topic.
+    /// Properties of admin clients and consumers. Of the operator's properties they get only those
+    /// about the connection.
     ///
     /// # Errors
     /// `Secret` if the password cannot be read. It is read here, which blocks.
@@ -402,8 +404,8 @@ impl Config {
         Ok(config)
     }
 
-    /// The error for a client that librdkafka did not make. librdkafka's own words name a property
-    /// only. A file that cannot be read is therefore named here by its path.
+    /// The error for a client that librdkafka refuses to create. librdkafka's text names only a
+    /// property. So a file that cannot be read is named here by its path.
     pub(crate) fn no_client(&self, source: rdkafka::error::KafkaError) -> KafkaError {
         let unreadable = FILE_PROPERTIES.into_iter().find_map(|property| {
             let path = self.client.get(property).filter(|path| *path != "probe")?;
@@ -446,8 +448,8 @@ impl Config {
 
     fn pin_common(&self, config: &mut ClientConfig) {
         config.set("bootstrap.servers", self.brokers.join(",")).set("log.connection.close", "true");
-        // Our own filter decides what is shown. This level only has to let connection failures
-        // through (`context`).
+        // The filter of our own log decides which lines are shown. librdkafka's level only has to
+        // let its lines about connection failures reach us (`context`).
         config.set_log_level(RDKafkaLogLevel::Info);
     }
 }

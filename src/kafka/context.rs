@@ -88,13 +88,13 @@ fn in_short(detail: &str) -> &str {
 pub(crate) struct Asking {
     last_words: Mutex<Option<String>>,
     token: Option<Source>,
-    /// Whether the last token could be read, once librdkafka has asked for one.
+    /// Whether the last reading of a token succeeded. `None` until librdkafka asks for a token.
     token_read: Mutex<Option<Result<(), SourceError>>>,
 }
 
 impl Asking {
-    /// A consumer that reads topics once, from their beginning to their ends. This blocks like
-    /// [`Asking::consumer`].
+    /// A consumer that reports the end of each partition that it reads. An offset that no longer
+    /// exists is replaced by the oldest one that does. This call blocks like [`Asking::consumer`].
     pub(crate) fn reader(config: &Config) -> Result<BaseConsumer<Asking>, CallError> {
         Asking::reader_of(config, &[])
     }
@@ -115,8 +115,8 @@ impl Asking {
         Asking::consumer(config, &properties)
     }
 
-    /// A consumer that only asks, with further properties. If it logs in by a token, librdkafka has
-    /// the token when this returns. This call blocks.
+    /// A consumer for questions and for reading, with further properties. If the login is by a
+    /// token, this call waits for a limited time until librdkafka has the token. This call blocks.
     pub(crate) fn consumer(
         config: &Config,
         further: &[(&str, &str)],
@@ -210,7 +210,7 @@ pub(crate) struct Reporting {
     /// True while a task waits until `answered` reaches the number of sent records.
     pub(crate) waiting: AtomicBool,
     pub(crate) all_answered: Notify,
-    /// True if brokers refused our login since the last look.
+    /// True if brokers refused our login since the last [`Reporting::take_refused`].
     refused: AtomicBool,
     token: Option<Source>,
     /// The last statistics of librdkafka, until they are taken.
@@ -277,8 +277,9 @@ impl Reporting {
         self.sent.records.load(Ordering::SeqCst).saturating_sub(answered)
     }
 
-    /// Marks everything sent until now as doubtful while librdkafka may suppress messages about
-    /// failures. The poll thread calls this between polls.
+    /// Marks every record sent until now as doubtful if the last connection failure is less than 31
+    /// s old, because librdkafka may suppress messages about further failures in that time. The
+    /// poll thread calls this between polls.
     pub(crate) fn keep_doubting(&self) {
         let recent = self
             .last_failure
@@ -324,15 +325,16 @@ impl Reporting {
         Failed { code, purged, doubtful }
     }
 
-    /// Reports a record as failed that the row path has handed over and that librdkafka does not
-    /// accept.
+    /// Reports a parked record as failed, because librdkafka does not accept it. `send` has already
+    /// accepted it from the row path.
     pub(crate) fn refuse(&self, ticket: Ticket, code: RDKafkaErrorCode) {
         self.ended.store(true, Ordering::SeqCst);
         let outcome = Err(Failed { code, purged: false, doubtful: false });
         self.report(Delivery { ticket, generation: self.generation, outcome });
     }
 
-    /// A record that librdkafka takes for delivered although no broker has said so.
+    /// Makes the failure of a record that librdkafka reports as delivered although no broker has
+    /// acknowledged it.
     ///
     /// If a request is refused and the next one of its partition is accepted, librdkafka concludes
     /// that the broker has the records of both. The conclusion can be wrong, because a broker

@@ -23,7 +23,7 @@ pub enum KafkaError {
         #[source]
         source: SourceError,
     },
-    /// A topic is missing, and the client that creates topics cannot log in as we do.
+    /// A topic is missing and cannot be created, because the admin client cannot log in by a token.
     #[error(
         "topic `{topic}` does not exist, and the client that creates topics cannot log in by \
          token: create it first"
@@ -109,7 +109,8 @@ pub enum KafkaError {
 /// Whether repeating a failed call can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// The broker is away or busy. The call is repeated with backoff, for ever.
+    /// The cause can pass by itself, such as a broker that is away or busy. The caller repeats the
+    /// call.
     Retry,
     /// Somebody has to change rights, topics or configuration first.
     Operator,
@@ -127,8 +128,8 @@ impl KafkaError {
             | KafkaError::StatePolicy { .. }
             | KafkaError::StatePartitions { .. }
             | KafkaError::StateText { .. } => Remedy::Operator,
-            // The metadata service of a cloud, which gives the token, may be away just as a broker
-            // may.
+            // A failed `Secret` can pass too: the password or token may come from a service that is
+            // away for a while.
             KafkaError::Secret { .. }
             | KafkaError::Thread { .. }
             | KafkaError::Unreachable { .. }
@@ -162,8 +163,8 @@ impl KafkaError {
 }
 
 impl KafkaError {
-    /// Whether brokers refused our login. A code shows that, or in `Unreachable` a fixed phrase in
-    /// librdkafka's last message.
+    /// Whether brokers refused our login. The error code shows it. `Unreachable` has no code; there
+    /// a fixed phrase in librdkafka's last message shows it.
     #[must_use]
     pub fn is_login(&self) -> bool {
         let code = match self {
@@ -178,8 +179,8 @@ impl KafkaError {
     }
 }
 
-/// Whether a failed delivery for which [`FailureClass::lasts`] is true concerns its topic or record
-/// alone, so that records of other topics may still be accepted.
+/// Whether a failed delivery concerns its topic or its record alone, so that Kafka may still accept
+/// records of other topics. False for every code for which [`FailureClass::lasts`] is false.
 #[must_use]
 pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
@@ -200,7 +201,7 @@ pub fn is_of_topic(code: RDKafkaErrorCode) -> bool {
 }
 
 /// The remedy for an error code in the answer to an admin or metadata request. A code that is not
-/// named here counts as passing.
+/// named here means `Retry`.
 fn remedy_of_code(code: RDKafkaErrorCode) -> Remedy {
     use RDKafkaErrorCode as Code;
     match code {
@@ -230,27 +231,27 @@ pub enum FailureClass {
     /// The record was purged from the queue, by us or by librdkafka after the failure of another
     /// record. The record itself is not at fault.
     Purged,
-    /// The broker denies us the right to write.
+    /// The broker refuses our login or denies us the right to write.
     Denied,
     /// The record, or its batch, is larger than the topic accepts.
     TooLarge,
     /// The broker refuses this record or its form for good, because of an invalid record, a policy,
     /// a time stamp or the format.
     Refused,
-    /// The topic or partition does not exist, even after librdkafka has waited for metadata to
-    /// spread.
+    /// The topic's name is not valid, or the topic or partition does not exist, even after
+    /// librdkafka has waited for metadata to spread.
     TopicUnknown,
     /// The idempotent producer has lost its state (sequence, epoch, producer id, gapless
     /// guarantee). A new producer may go on.
     ProducerEnded,
-    /// A code that should not occur with our settings. It counts as passing, and the log has the
-    /// code.
+    /// Any other code. None should occur with our settings. The failure counts as temporary, and
+    /// the log has the code.
     Passing,
 }
 
 impl FailureClass {
-    /// Whether the same record will fail again when it is replayed. A second failure at the same
-    /// Position halts the stream.
+    /// Whether the same record will probably fail again when it is sent again. A second such
+    /// failure at the same Position halts the stream or detaches the table.
     #[must_use]
     pub fn lasts(self) -> bool {
         match self {

@@ -44,7 +44,7 @@ pub enum Followed {
     From(i64),
     /// One record, in the order of its partition.
     Record {
-        /// Offsets rise, with gaps where compaction removed records.
+        /// Offset of the record. Offsets rise, with gaps if compaction has removed records.
         offset: i64,
         /// `None` for a record without a key.
         key: Option<Vec<u8>>,
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Followed {
     }
 }
 
-/// A topic that is followed until this is dropped.
+/// The handle of a topic that is being followed. Dropping the handle ends the following.
 #[derive(Debug)]
 pub struct Follower {
     stop: Arc<AtomicBool>,
@@ -112,7 +112,8 @@ struct Following {
 }
 
 impl Following {
-    /// Follows the topic with one consumer after another until nobody wants its records any more.
+    /// Follows the topic with one consumer after another, until the [`Follower`] is dropped or the
+    /// channel of records is closed.
     ///
     /// A consumer keeps the password that it was made with. When brokers refuse a consumer, the
     /// next one reads the password anew.
@@ -145,8 +146,9 @@ impl Following {
         }
     }
 
-    /// Follows the topic with one consumer, and keeps in `from` where the next one has to go on.
-    /// Returns without an error when nobody wants records any more.
+    /// Follows the topic with one consumer, and keeps in `from` the offset at which the next
+    /// consumer has to go on. Returns without an error when the [`Follower`] is dropped or the
+    /// channel of records is closed.
     fn follow(&self, from: &mut Option<i64>) -> Result<(), KafkaError> {
         let failed = |source| KafkaError::Request {
             call: "follow topic",
@@ -157,7 +159,7 @@ impl Following {
             // librdkafka needs a group to assign partitions; nothing is committed to the group
             ("group.id", "wellspring-follower"),
             ("enable.auto.commit", "false"),
-            ("auto.offset.reset", "earliest"), // the topic was made anew: everything in it is new
+            ("auto.offset.reset", "earliest"), // if `start` is gone, all that is left is new
             ("queued.max.messages.kbytes", AHEAD_KBYTES),
         ];
         let consumer = Asking::consumer(&self.config, &properties)?;

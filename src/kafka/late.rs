@@ -1,11 +1,11 @@
 //! Late records: records that reached a partition after the records that replaced them.
 //!
-//! After an unclean stop, the next process starts to read where everything was delivered. A record
-//! of an even earlier process may have landed while nobody watched, because its bytes were held up
-//! in the network. Such a record is newer in the log than the value that replaced it. A consumer
-//! then ends on the old value. Offsets do not show such a record to a process that has not written
-//! yet. The producer's time stamp does: the record was produced before the last process began, and
-//! it lies after records that the last process wrote.
+//! After an unclean stop, the next process begins at the position up to which everything was
+//! delivered. A record of an even earlier process may have landed while nobody watched, because its
+//! bytes were held up in the network. Such a record is newer in the log than the value that
+//! replaced it. A consumer then ends on the old value. Offsets do not show such a record to a
+//! process that has not written yet. The producer's time stamp does: the record was produced before
+//! the last process began, and it lies after records that the last process wrote.
 //!
 //! The search reads each partition from the first record of that last process to the end. The
 //! search is bounded in records, bytes and time. Where the search cannot tell, it says `Unknown`.
@@ -26,24 +26,24 @@ use super::partitions::{existing, time_left};
 use super::state_topic::is_fatal;
 use super::topics::{Asker, Topics, is_mock};
 
-/// How long one poll waits: it bounds how late the search notices that its time is over.
+/// The longest wait of one poll. It bounds how late the search notices that its time is over.
 const READ_POLL: Duration = Duration::from_millis(100);
 
 /// Kilobytes that librdkafka reads ahead. The default is 64 MiB, which the search has no use for.
 const AHEAD_KBYTES: &str = "1024";
 
-/// Bytes that one fetch takes from one partition, unless a single batch is larger: a fetch may ask
-/// a hundred partitions.
+/// Bytes that one fetch takes from one partition, unless a single batch is larger. The number is
+/// low, because one fetch may ask for a hundred partitions.
 const FETCH_BYTES: &str = "65536";
 
 /// What counts as late, and how much may be read to find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LateQuestion {
-    /// When each producer began that sent again what the previous producer had left unanswered, in
-    /// milliseconds since 1970, ascending. There is at least one. A record is late if it lies after
-    /// a record of a later producer. A partition is read from the first record of the first of
-    /// these producers on. A late record before that is harmless, because everything that replaces
-    /// it follows it.
+    /// The times at which producers began, in milliseconds since 1970, ascending, at least one.
+    /// Each of these producers sent again what its predecessor had left unanswered. A record is
+    /// late if it lies after a record of a later producer. Without `read_ends`, a partition is read
+    /// from its first record since the first of these times. A late record before that place is
+    /// harmless, because the records that replace it follow it.
     pub began_ms: Vec<i64>,
     /// Where an earlier search stopped. `None` without an earlier search: the times of the records
     /// then say where to begin.
@@ -62,8 +62,8 @@ pub struct ReadEnds {
     /// One past the last offset that the earlier search read, by topic and partition. A partition
     /// without an entry is read from its first record.
     pub ends: BTreeMap<(String, i32), i64>,
-    /// How many of the question's producers had begun when the records after these ends were
-    /// produced. Late records do not count.
+    /// How many producers of `LateQuestion::began_ms` had begun when the first record after these
+    /// ends was produced, late records excepted.
     pub newest: usize,
 }
 
@@ -98,7 +98,7 @@ pub enum LateUnknown {
     /// A record carries no time at all.
     #[error("topic `{topic}` holds a record without a time stamp")]
     NoTime { topic: String },
-    /// More records or bytes than the question permits.
+    /// More records or bytes would have to be read than the question permits.
     #[error("more than {records_max} records or {bytes_max} bytes would have to be read")]
     TooMuch {
         /// The most records to read.
@@ -119,8 +119,8 @@ impl Topics {
     /// Partitions that do not exist are passed over.
     ///
     /// # Errors
-    /// `Client` and `Secret` if no client can be made, `Unreachable` and `Request` if a partition
-    /// cannot be read.
+    /// `Client`, `File` and `Secret` if no client can be made; `Unreachable`, `Request` and
+    /// `Timeout` if a partition cannot be read.
     pub async fn late_records(
         &self,
         places: &[(&str, i32)],
@@ -142,7 +142,8 @@ struct Span {
     from: i64,
     /// One past the last offset when the search began.
     end: i64,
-    /// How many of the question's producers had begun when the newest record so far was produced.
+    /// How many producers of `LateQuestion::began_ms` had begun when the newest record read so far
+    /// was produced.
     newest: usize,
 }
 
@@ -209,8 +210,8 @@ impl<'a> Search<'a> {
         Ok(Late::None)
     }
 
-    /// The records of a partition from the first one that is as new as the question's first
-    /// producer. `None` if there is no such record.
+    /// The records of a partition from the first one that was produced since the first time of
+    /// `began_ms`. `None` if there is no such record.
     fn since(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let failed =
             |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
@@ -251,8 +252,8 @@ impl<'a> Search<'a> {
         Ok((from < end).then_some(Span { from, end, newest: ends.newest }))
     }
 
-    /// All records of a partition. The records themselves show where the first producer of the
-    /// question begins.
+    /// All records of a partition. Their times show which of them were produced since the first
+    /// time of `began_ms`.
     fn whole(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let (from, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
         Ok((from < end).then_some(Span { from, end, newest: 0 }))
@@ -277,8 +278,8 @@ impl<'a> Search<'a> {
             }
             let message = match self.reader.poll(READ_POLL) {
                 Some(Ok(message)) => message,
-                // The last offsets may hold no record, because it was compacted away or because it
-                // marks the end of a transaction.
+                // A partition may end without a record at its last offset: compaction has removed
+                // the record, or the offset holds the end of a transaction.
                 Some(Err(RdError::PartitionEOF(partition))) => {
                     spans.remove(&partition);
                     continue;
@@ -333,7 +334,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What the time of a record shows.
+/// What the time stamp of a record shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Judgement {
     OnTime,

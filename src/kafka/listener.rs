@@ -37,14 +37,15 @@ pub fn mismatch(brokers: &[String], protocol: &str) -> Option<Mismatch> {
     })
 }
 
-/// `None` if the listener cannot be connected to, or does not answer in time.
+/// Whether this listener speaks TLS. `None` if no connection can be made, or no answer comes in
+/// time.
 fn speaks_tls(broker: &str) -> Option<bool> {
     let address = broker.to_socket_addrs().ok()?.next()?;
     let socket = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     socket.set_read_timeout(Some(PATIENCE)).ok()?;
     socket.set_write_timeout(Some(PATIENCE)).ok()?;
     let mut connector = SslConnector::builder(SslMethod::tls_client()).ok()?;
-    // Nothing is sent over the connection, so nothing has to be proven.
+    // No data is sent over the connection, so the broker's certificate need not be checked.
     connector.set_verify(SslVerifyMode::NONE);
     let name = broker.rsplit_once(':').map_or(broker, |(name, _)| name);
     match connector.build().connect(name.trim_matches(['[', ']']), socket) {

@@ -1,5 +1,5 @@
-//! The login to Kafka that is not a property of librdkafka: a password or a token that is read from
-//! its source.
+//! The login to Kafka that `[kafka.client]` does not hold: a password or a token that is read from
+//! a file or from the output of a command.
 //!
 //! A client keeps the password that it was made with for all its life. When brokers refuse the
 //! producer's login and the source has another password, `agent` exchanges the producer. librdkafka
@@ -38,8 +38,8 @@ impl Login {
         Login::Password(source, None)
     }
 
-    /// Reads the password anew, off the runtime. Returns true if it is another one than before. A
-    /// token is not read here, because librdkafka asks for it.
+    /// Reads the password anew, off the runtime. Returns true if the password differs from the last
+    /// one, or if none was read before. A token is not read here, because librdkafka asks for it.
     ///
     /// # Errors
     /// As [`fetch`].
@@ -68,8 +68,8 @@ impl Login {
         }
     }
 
-    /// The same login without the password that was read. Clients that are made for one question
-    /// read it again.
+    /// The same login without the password that was read last. A client that is made for one
+    /// question thus reads the password again.
     pub(super) fn forgotten(&self) -> Self {
         match self {
             Login::Password(source, _) => Login::Password(source.clone(), None),

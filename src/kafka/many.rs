@@ -28,7 +28,7 @@ impl Topics {
     /// why.
     ///
     /// # Errors
-    /// `NoCreation` with a token, `Request` if the brokers answer nothing, `Unreachable`.
+    /// `NoCreation` if we log in by a token, `Request` if the brokers do not answer, `Unreachable`.
     pub async fn create_many(
         &self,
         specs: Vec<TopicSpec>,
@@ -71,8 +71,8 @@ impl Asker {
         if let Err(error @ KafkaError::Request { .. }) = made {
             return Err(error);
         }
-        // If the broker refuses one topic, the reason is reported when that topic is asked for
-        // alone.
+        // After a refusal the wait is short. The reason is reported when the caller asks for the
+        // refused topic alone.
         let deadline = Instant::now() + if made.is_ok() { SPREAD_TIMEOUT } else { SPREAD_PAUSE };
         let mut infos = self.shapes(&consumer, names())?;
         while infos.iter().any(Option::is_none) && Instant::now() < deadline {

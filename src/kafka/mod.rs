@@ -7,9 +7,10 @@
 //! result comes back as a `Delivery`. The ledger decides what may be confirmed, and `core` decides
 //! when a producer is replaced.
 //!
-//! - `Producer`: sends the records of the row path. Each generation has one, and any failed
-//!   delivery ends it.
-//! - `Topics`: creates and describes topics, probes brokers. Every call is bounded in time.
+//! - `Producer`: sends the records of the row path. Each generation has a producer of its own, and
+//!   a failed delivery ends this producer.
+//! - `Topics`: creates and describes topics, probes brokers, and searches partitions. Every call
+//!   has a time limit.
 //! - `Follower`: reads a small topic that others write, as it grows.
 //! - `Tail`: reads topics for a person who looks at them.
 //! - `State`: small JSON texts by key, in a compacted topic or, for sinks without topics, in a

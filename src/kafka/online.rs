@@ -15,8 +15,8 @@ impl Asker {
     /// Waits until the leader of each partition of new topics answers where the partition ends, for
     /// 15 s at most. One request asks for all partitions that a broker leads.
     ///
-    /// A leader that does not answer is no error. The topic is used all the same, and a refused
-    /// request then costs a reading of the stream from the confirmed position.
+    /// A leader that does not answer is no error. The topic is used all the same. If a request of
+    /// the producer is then refused, the stream is read again from the confirmed position.
     pub(super) fn await_leaders<'t>(
         consumer: &BaseConsumer<Asking>,
         created: impl Iterator<Item = &'t TopicInfo>,
@@ -26,7 +26,7 @@ impl Asker {
         for topic in created {
             first.get_or_insert(topic.name.as_str());
             for partition in 0..topic.partitions {
-                // In the place of a time, the end of the partition is asked for.
+                // `Offset::End` in the place of a time asks for the end of the partition.
                 let _ = asked.add_partition_offset(&topic.name, partition, Offset::End);
             }
         }

@@ -13,12 +13,12 @@ use super::context::Asking;
 use super::error::KafkaError;
 use super::topics::{Asker, Topics};
 
-/// The longest time for the ends of all partitions together. It is that of one request, because a
-/// caller asks again.
+/// The time limit for reading the ends of all partitions together. It is as short as that of one
+/// request, because the caller asks again after a failure.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The least time that is left to one request, so that a passed deadline is reported by the request
-/// that meets it.
+/// The least time that a request gets. Even after the deadline a request is made, so that its error
+/// reports the timeout.
 const REQUEST_TIME_MIN: Duration = Duration::from_millis(1);
 
 /// A broker that has just started may not know a topic yet. A partition therefore counts as gone
@@ -28,7 +28,7 @@ const SECOND_LOOK_AFTER: Duration = Duration::from_secs(1);
 /// Where a partition ends.
 #[derive(Debug)]
 pub enum PartitionEnd {
-    /// One past its last offset.
+    /// The partition ends at this offset, which is one past its last.
     At(i64),
     /// The topic does not exist, or it has no partition of this number.
     Gone,

@@ -2,13 +2,13 @@
 //!
 //! `send` hands bytes to librdkafka and returns. The result of each record comes back through a
 //! channel as a [`Delivery`] with its ticket. A producer lives for one generation: after any failed
-//! delivery it accepts nothing more, because no record may be written after a gap. A producer skips
-//! no record. librdkafka repeats requests, and nothing else here sends a record twice.
+//! delivery it accepts nothing more, because no record may be written after a gap. librdkafka
+//! repeats requests, and nothing else in this file sends a record twice.
 //!
 //! Laws, tested in `tests/integration/kafka_room.rs`:
 //! - Reports of one partition come in the order of their offsets, because only one thread polls.
-//! - Every record sent is reported once, unless the channel's reader is gone or a settled
-//!   producer's channel is full.
+//! - Each record that librdkafka takes is reported once, unless the channel's reader is gone, the
+//!   channel is full during `settle`, or the producer ends first.
 //! - `settle` purges only queued records, waits for the records under way, and counts those that
 //!   stay in doubt.
 
@@ -44,8 +44,8 @@ const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "64-bit targets on
 pub struct Delivery {
     /// The ticket that `send` was given.
     pub ticket: Ticket,
-    /// Generation of the producer that reports. Reports of an ended generation have no effect,
-    /// unless it is being settled.
+    /// Generation of the producer that reports. A report of an ended generation has no effect,
+    /// unless the producer of that generation is still being settled.
     pub generation: Generation,
     /// Where the record landed, or why it did not land.
     pub outcome: Result<Landed, Failed>,
@@ -75,11 +75,12 @@ pub struct Failed {
 /// Why the producer did not accept a record. Such a record has no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// The queue of the sink is full. The record can be sent again after a delivery.
+    /// The queue of the sink is full. [`Producer::send`] parks such a record instead, so only the
+    /// sink for standard output returns this error.
     #[error("the queue is full")]
     QueueFull,
-    /// The record is larger than `message.max.bytes`. The caller measures each record before. This
-    /// is only a second check.
+    /// The record is larger than `message.max.bytes`. The caller has already measured the record,
+    /// so this is only a second check.
     #[error("the record is larger than message.max.bytes")]
     TooLarge,
     /// A delivery of this producer failed. The producer has to be settled and replaced.
@@ -111,16 +112,16 @@ pub struct Settled {
     pub unanswered: usize,
 }
 
-/// Size of a record that `message.max.bytes` limits, exactly as librdkafka counts it: key, value
-/// and headers with the largest framing of record format 2.
+/// The size of a record that librdkafka compares with `message.max.bytes`: the bytes of key, value
+/// and headers, and the largest framing of record format 2.
 #[must_use]
 pub fn wire_bytes(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
     headers: impl Iterator<Item = (impl AsRef<[u8]>, usize)>,
 ) -> usize {
-    /// The longest forms of length, attributes, timestamp and offset deltas, key and value lengths,
-    /// and header count.
+    /// Bytes of the framing, with each number in its longest form: record length, attributes,
+    /// timestamp delta, offset delta, key length, value length, header count.
     const FRAMING_MAX: usize = 5 + 1 + 10 + 5 + 5 + 5 + 5;
     let headers: usize = headers
         .map(|(name, value_bytes)| {
@@ -131,7 +132,7 @@ pub fn wire_bytes(
     FRAMING_MAX + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + headers
 }
 
-/// Length of a zig-zag varint.
+/// Number of bytes that `number` takes as a zig-zag varint.
 fn varint_bytes(number: usize) -> usize {
     let zigzag = (number as u64) << 1;
     (64 - zigzag.leading_zeros() as usize).max(1).div_ceil(7)
@@ -141,13 +142,13 @@ fn varint_bytes(number: usize) -> usize {
 pub struct Headers<'h, I> {
     /// Names and values, in order. A value can be null.
     pub all: I,
-    /// Two records with the same token have the same headers, which are then not compared. `None`
-    /// if the headers may be those of one record alone.
+    /// Records with the same token have equal headers, so `send` does not compare their headers.
+    /// `None` if no other record is known to have these headers.
     pub token: Option<&'h Arc<()>>,
 }
 
 impl<'h, I: Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone> Headers<'h, I> {
-    /// Headers of one record alone.
+    /// Headers without a token: `send` compares them with those of the record before.
     #[must_use]
     pub fn of(all: I) -> Self {
         Headers { all, token: None }
@@ -161,8 +162,8 @@ pub struct Producer {
     stop: Arc<AtomicBool>,
     poll: Option<JoinHandle<()>>,
     headers: LastHeaders,
-    /// Records that librdkafka's queue had no place for, in their order. The byte budget counts
-    /// them and keeps them few: librdkafka's own limits lie above it.
+    /// Records that found no place in librdkafka's queue, in the order of `send`. The byte budget
+    /// counts these records, too.
     parked: VecDeque<Parked>,
 }
 
@@ -194,8 +195,8 @@ impl Producer {
     /// `deliveries` should hold [`Config::delivery_capacity`] reports.
     ///
     /// # Errors
-    /// `Secret` if the password cannot be read, `Client` if librdkafka refuses the properties,
-    /// `Thread` if no thread can be started.
+    /// `Secret` if the password cannot be read, `File` if a file of the properties cannot be read,
+    /// `Client` if librdkafka refuses the properties, `Thread` if no thread can be started.
     pub fn start(
         config: &Config,
         generation: Generation,
@@ -230,12 +231,12 @@ impl Producer {
         self.inner.client().context()
     }
 
-    /// Hands one record to librdkafka, which copies it. This never blocks. Each header costs
-    /// librdkafka an allocation. If librdkafka's queue is full, the record is parked here, and is
-    /// the first to go when there is room.
+    /// Hands one record to librdkafka, which copies the record. This call never blocks. If
+    /// librdkafka's queue is full, or records are parked already, the record is parked in this
+    /// producer. [`Producer::has_room`] hands parked records to librdkafka, the oldest first.
     ///
     /// # Errors
-    /// See [`SendError`]. The record then has no report, and its ticket is free.
+    /// See [`SendError`]. The record then gets no report.
     pub fn send<'h>(
         &mut self,
         to: Address<'_>,
@@ -275,7 +276,7 @@ impl Producer {
         self.parked.is_empty() || self.hand_over_parked()
     }
 
-    /// Whether a record is parked. [`Producer::has_room`] has to be asked again and again then.
+    /// Whether a record is parked. The caller then has to call [`Producer::has_room`] repeatedly.
     #[must_use]
     pub fn has_parked(&self) -> bool {
         !self.parked.is_empty()
@@ -306,8 +307,8 @@ impl Producer {
                     });
                     return false;
                 }
-                // The error is reported as a failed delivery, because this record was already
-                // handed over. The producer then accepts nothing more.
+                // The error is reported as a failed delivery, because `send` has already accepted
+                // this record. The producer then accepts nothing more.
                 Err((error, _)) => {
                     self.context().refuse(ticket, error.code());
                     return false;
@@ -349,7 +350,7 @@ impl Producer {
         })
     }
 
-    /// Number of records that were sent and have no report yet.
+    /// Number of records that librdkafka has taken and not reported yet, without parked records.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         usize::try_from(self.context().in_flight()).unwrap_or(usize::MAX)
@@ -388,11 +389,10 @@ impl Producer {
         self.context().ended.load(Ordering::SeqCst)
     }
 
-    /// Waits until every sent record has a report, at most `within`. Returns true if each has one.
-    /// Nothing is purged.
+    /// Waits until every record that librdkafka has taken has a report, at most `within`. Returns
+    /// true if each record has one. Nothing is purged.
     ///
-    /// If the caller itself reads the channel, it has to read meanwhile, or the channel must have
-    /// room for all reports.
+    /// Meanwhile the channel of reports has to be read, or must have room for all reports.
     pub async fn flush(&self, within: Duration) -> bool {
         self.wait_answered(Instant::now() + within).await
     }
@@ -400,7 +400,7 @@ impl Producer {
     /// Ends this producer, so that another one may send its records again: purges the queue, waits
     /// at most `within` for the records under way, and closes the connections.
     ///
-    /// Reports keep coming meanwhile and should be read: a record that lands is a delivery.
+    /// Reports keep coming meanwhile and should be read. A record that still lands is delivered.
     pub async fn settle(mut self, within: Duration) -> Settled {
         let deadline = Instant::now() + within;
         self.context().settling.store(true, Ordering::SeqCst);
@@ -458,7 +458,7 @@ impl Drop for Producer {
 struct LastHeaders {
     parts: Vec<(String, Option<Vec<u8>>)>,
     owned: Option<OwnedHeaders>,
-    /// The token of these headers. No other headers get the token's address while it is kept.
+    /// The token of these headers. While it is kept, no other token can have its address.
     token: Option<Arc<()>>,
 }
 
@@ -503,8 +503,8 @@ mod tests {
     use super::*;
     use rdkafka::message::Headers as _;
 
-    /// The value of the header that librdkafka gets for this value and token, after `last` has
-    /// handed over others.
+    /// Gives `last` one header with this value and this token. Returns the header's value in the
+    /// list that librdkafka would get.
     fn value(last: &mut LastHeaders, value: &[u8], token: Option<&Arc<()>>) -> Vec<u8> {
         let all = [("name", Some(value))].into_iter();
         let owned = last.own(Headers { all, token }).unwrap();

@@ -1,9 +1,9 @@
 //! Reads the newest records of topics, which a process sent after its newest record of progress.
 //!
-//! A process that was killed has sent more than its newest checkpoint says. Records and checkpoint
-//! carry the time of the same clock. The time of the checkpoint therefore shows where to begin. The
-//! meaning of the records is not known here. The time of the reading is bounded, and no record is
-//! kept.
+//! A process that was killed has sent more than its newest checkpoint says. The time stamps of its
+//! records and of its checkpoint come from the same clock. So the time of the checkpoint shows
+//! where in each partition the reading has to begin. The meaning of the records is not known here.
+//! The time of the reading is bounded, and no record is kept.
 
 use std::time::{Duration, Instant};
 
@@ -24,15 +24,15 @@ const READ_POLL: Duration = Duration::from_millis(100);
 /// How long the whole reading may take. A failover waits for it.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// A later record may have a time that is this much earlier than that of the record of progress.
-/// Brokers may set the time, and each broker has a clock of its own.
+/// A record that was sent after the record of progress may have a time that is earlier by this
+/// much. Brokers may set the times, and each broker has a clock of its own.
 const MARGIN_MS: i64 = 5_000;
 
 /// Kilobytes that librdkafka reads ahead, and bytes that one fetch takes from one partition.
 const PROPERTIES: [(&str, &str); 2] =
     [("queued.max.messages.kbytes", "4096"), ("fetch.message.max.bytes", "262144")];
 
-/// A record of a tail.
+/// A record that [`Topics::recent_records`] shows to its caller.
 #[derive(Debug)]
 pub struct RecentRecord<'a> {
     /// Topic of the record, by its full name.
@@ -41,7 +41,8 @@ pub struct RecentRecord<'a> {
     pub partition: i32,
     /// Offset of the record.
     pub offset: i64,
-    /// True if the record was produced after the record of progress.
+    /// True if the record's time is later than that of the record of progress, or the record has no
+    /// time.
     pub is_later: bool,
     /// Names and values of the headers, in order.
     pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
@@ -56,7 +57,7 @@ impl Topics {
     /// are passed over.
     ///
     /// # Errors
-    /// `Client` and `Secret` where no client can be made, `Unreachable` and `Request` where a
+    /// `Client`, `File` and `Secret` if no client can be made, `Unreachable` and `Request` if a
     /// partition cannot be read, `Timeout` if the time is over before the last record was read.
     pub async fn recent_records<T: Send + 'static>(
         &self,
@@ -82,7 +83,7 @@ impl Topics {
     }
 }
 
-/// A partition, where it is read from, and one past its last offset.
+/// A partition, the offset that its reading begins at, and one past its last offset.
 type Part = (i32, i64, i64);
 
 /// The partitions of one topic that are read.
@@ -110,8 +111,8 @@ impl Tails<'_> {
         Ok(newest)
     }
 
-    /// Finds the first record of each partition since the time. Partitions without one are left
-    /// out.
+    /// Finds what to read of each partition: everything from its first record since `since_ms`,
+    /// less a margin. Partitions without such a record are left out.
     fn begins(
         &self,
         places: &[(String, i32)],
@@ -130,7 +131,7 @@ impl Tails<'_> {
                 false => self.since(topic, *partition, since_ms - MARGIN_MS)?,
             };
             let Some(from) = from else { continue };
-            // The end is asked after the start, so that it cannot lie before it.
+            // The end is asked after the start, so that the end cannot lie before the start.
             let (low, end) =
                 self.asker.watermarks(&self.reader, topic, *partition, self.deadline)?;
             if from.max(low) >= end {
@@ -145,7 +146,8 @@ impl Tails<'_> {
         Ok(tails)
     }
 
-    /// The offset of the first record of a partition since the time. `None` if there is none.
+    /// The offset of the first record of a partition since `since_ms`. `None` if there is no such
+    /// record, and 0 if the broker gave no answer.
     fn since(&self, topic: &str, partition: i32, since_ms: i64) -> Result<Option<i64>, KafkaError> {
         let failed =
             |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
@@ -197,8 +199,8 @@ impl Tails<'_> {
                         open.retain(|part| part.0 != partition);
                     }
                 }
-                // The last offsets may hold no record, because it was compacted away or because it
-                // marks the end of a transaction.
+                // A partition may end without a record at its last offset: compaction has removed
+                // the record, or the offset holds the end of a transaction.
                 Some(Err(RdError::PartitionEOF(partition))) => {
                     open.retain(|part| part.0 != partition);
                 }

@@ -144,8 +144,8 @@ impl FileState {
     }
 }
 
-/// Writes beside the file, forces it to disk, renames it over the old one, and forces the
-/// directory's entry.
+/// Writes the bytes to a new file, forces that file to disk, renames it over the old one, and
+/// forces the directory to disk.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");

@@ -30,7 +30,7 @@ use super::login::{is_refusal, no_token, oauth_token};
 use super::statistics::{Brokerless, Statistics};
 use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
 
-/// How long a write may stay unacknowledged before the caller is told. The record then stays
+/// How long a write may stay unacknowledged before it returns `Timeout`. The record then stays
 /// queued, in its order.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,7 +50,7 @@ const READ_POLL: Duration = Duration::from_millis(100);
 /// which stay empty.
 const PARTITION: i32 = 0;
 
-/// Queue of the small producer. The writes under way are a batch of small records, or one record of
+/// Limit of the writer's queue, in KiB. One write holds a batch of small records, or one record of
 /// a few kilobytes.
 const QUEUE_KBYTES_MAX: &str = "4096";
 
@@ -141,15 +141,15 @@ impl StateTopic {
     /// Sets a key, or removes it with `None`. Returns when every in-sync replica holds the change.
     ///
     /// # Errors
-    /// After `Timeout` the change may still be written, before any later write. After `Answer` it
-    /// was not written, and the next write starts with a new connection.
+    /// After `Timeout` the change may still be written, before any later write. After `Answer` the
+    /// brokers have refused the change or our login, and the next write makes a new producer.
     pub async fn write(&mut self, key: &str, json: Option<&str>) -> Result<(), KafkaError> {
         self.write_all(&[(key, json)]).await
     }
 
     /// Writes several keys in this order, as [`StateTopic::write`] does. Returns when every in-sync
-    /// replica holds all of them. The records are sent together. All of them take one round trip,
-    /// and not one each.
+    /// replica holds all of the records. The records are sent together, which saves a round trip
+    /// for each.
     ///
     /// # Errors
     /// See [`StateTopic::write`]. Some of the records may have been written.
@@ -180,7 +180,7 @@ impl StateTopic {
         match answer.await {
             Ok(Some(Ok(Ok(())))) => Ok(()),
             Ok(Some(Ok(Err(code)))) => {
-                self.end_writer(); // what follows a failed record must not overtake its repeat
+                self.end_writer(); // no later record may land before the repeat of this one
                 Err(KafkaError::Answer { call: CALL, topic, code })
             }
             Ok(Some(Err(_))) | Err(_) => Err(KafkaError::Interrupted { call: CALL }),
@@ -190,7 +190,7 @@ impl StateTopic {
                     .as_ref()
                     .is_some_and(|writer| writer.client().context().brokerless.is_final())
                 {
-                    self.end_writer(); // it would never send the record
+                    self.end_writer(); // without brokers it would never send the record
                 }
                 Err(KafkaError::Timeout { call: CALL, topic, after: self.write_timeout })
             }
@@ -309,8 +309,8 @@ fn await_all(
         writer.poll(if began.elapsed() < WRITE_SOON { WRITE_POLL_MIN } else { WRITE_POLL_MAX });
         while let Some(first) = waiting.front_mut() {
             match first.try_recv() {
-                // After a refused login the write would wait for ever with a password that may have
-                // been changed.
+                // After a refused login the write would wait for ever. It fails instead, because
+                // the next write reads the password again.
                 Err(oneshot::error::TryRecvError::Empty)
                     if writer.client().context().is_refused() =>
                 {
@@ -346,7 +346,8 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
         match reader.poll(READ_POLL) {
             Some(Ok(message)) => {
                 progress = Instant::now();
-                // A record beyond the end that was read first is not part of this reading.
+                // A record at or beyond `end` was written after this reading began, and is left
+                // out.
                 if message.offset() >= end {
                     return Ok(newest);
                 }
@@ -355,8 +356,8 @@ fn read_all(config: &Config) -> Result<BTreeMap<String, String>, KafkaError> {
                     return Ok(newest);
                 }
             }
-            // The last offsets may hold no record, because it was compacted away or because it
-            // marks the end of a transaction.
+            // A partition may end without a record at its last offset: compaction has removed the
+            // record, or the offset holds the end of a transaction.
             Some(Err(RdError::PartitionEOF(_))) => return Ok(newest),
             Some(Err(source)) if is_fatal(&source) => return Err(failed(source)),
             Some(Err(error)) => tracing::debug!(%error, "reading the state topic goes on"),

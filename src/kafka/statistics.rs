@@ -94,10 +94,10 @@ impl Statistics {
     }
 }
 
-/// Whether a client has lost every broker that it knew.
+/// Counts the statistics in a row without any broker, to notice a client that has lost all of them.
 ///
 /// librdkafka 2.12 can come into a state in which it knows no broker and looks for none (its issue
-/// 5301). The client then never connects again, although the cluster works: only another client
+/// 5301). The client then never connects again, although the cluster works. Only another client
 /// helps.
 #[derive(Debug, Default)]
 pub(crate) struct Brokerless {
@@ -114,7 +114,7 @@ impl Brokerless {
         }
     }
 
-    /// Whether the client is to be replaced.
+    /// Whether the client has been without brokers for so long that it is to be replaced.
     pub fn is_final(&self) -> bool {
         self.in_a_row.load(Ordering::Relaxed) >= BROKERLESS_MAX
     }

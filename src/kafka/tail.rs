@@ -43,7 +43,7 @@ pub struct Tailed {
     pub partition: i32,
     /// Offset in that partition.
     pub offset: i64,
-    /// Milliseconds since 1970, where the record has a time.
+    /// Milliseconds since 1970. `None` if the record has no time.
     pub timestamp_ms: Option<i64>,
     /// `None` for a record without a key.
     pub key: Option<Vec<u8>>,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Tailed {
 pub struct Tail {
     asker: Asker,
     consumer: BaseConsumer<Asking>,
-    /// The topics that are read, for errors.
+    /// Names of the topics that are read, for error texts.
     names: String,
     /// True after the log has said that no broker answers, until the next record.
     is_told: bool,
@@ -145,7 +145,8 @@ impl Tail {
 
     /// The next record, if one comes within the time.
     ///
-    /// librdkafka connects and fetches again by itself, and the log tells of it.
+    /// librdkafka itself connects and fetches again after other errors. The log says once that no
+    /// broker answers.
     ///
     /// # Errors
     /// `Request` for an error that does not pass by waiting: brokers refuse the login or the topic.

@@ -1,8 +1,7 @@
-//! Reads a whole topic that others write: every partition, up to its end at the begin of the
-//! reading.
+//! Reads a whole topic: every partition, up to the end that it has when the reading begins.
 //!
-//! The bytes are bounded, because the reading is for topics of positions, which hold kilobytes.
-//! Nothing is committed and no group is joined.
+//! The bytes are bounded, because the topics that are read in this way hold positions or other
+//! state, in a few kilobytes. Nothing is committed and no group is joined.
 
 use super::config::Config;
 use super::context::Asking;
@@ -20,7 +19,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one poll waits.
 const READ_POLL: Duration = Duration::from_millis(100);
 
-/// The most bytes that are read. A topic with more bytes is not a topic of positions.
+/// The most bytes of keys and values that are read. A topic of positions or other state has fewer.
 const BYTES_MAX: usize = 64 << 20;
 
 /// A record's key and value.
@@ -80,8 +79,8 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
                     open.remove(&message.partition());
                 }
             }
-            // The last offsets may hold no record, because it was compacted away or because it
-            // marks the end of a transaction.
+            // A partition may end without a record at its last offset: compaction has removed the
+            // record, or the offset holds the end of a transaction.
             Some(Err(RdError::PartitionEOF(partition))) => drop(open.remove(&partition)),
             Some(Err(error)) => tracing::debug!(%error, topic, "reading the topic goes on"),
             None => {}

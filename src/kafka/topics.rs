@@ -65,13 +65,13 @@ impl TopicSpec {
     }
 }
 
-/// A setting of a broker, or the fact that we do not know it.
+/// A topic's setting as the broker told it, or the fact that the broker told none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Policy<T> {
     /// The broker gave this value.
     Proven(T),
-    /// The broker gave no value: we have no right to ask, or the broker does not implement the
-    /// request.
+    /// The broker gave no value. For example, we have no right to ask, we log in by a token, or the
+    /// broker does not implement the request.
     NotProven,
 }
 
@@ -86,7 +86,7 @@ impl<T> Policy<T> {
     }
 }
 
-/// A topic as it is.
+/// A topic as the brokers describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicInfo {
     pub(crate) name: String,
@@ -112,7 +112,7 @@ impl TopicInfo {
     }
 }
 
-/// The brokers that answered a metadata request.
+/// The cluster as the answer to a metadata request describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// The cluster's id, if the broker has one.
@@ -167,8 +167,8 @@ impl Topics {
     /// Makes sure that each topic exists, and describes it. Existing topics are left as they are.
     ///
     /// # Errors
-    /// `Missing` if we may not create topics, `Answer` if the broker refuses, `Timeout` if a
-    /// created topic does not become visible, `Unreachable`.
+    /// `Missing` if we may not create topics, `NoCreation` if we log in by a token, `Answer` if the
+    /// broker refuses, `Timeout` if a created topic does not become visible, `Unreachable`.
     pub async fn ensure(&self, specs: &[TopicSpec]) -> Result<Vec<TopicInfo>, KafkaError> {
         let specs = specs.to_vec();
         self.off_the_runtime("create topics", move |asker| asker.ensure(&specs)).await
@@ -186,7 +186,7 @@ impl Topics {
     }
 }
 
-/// The blocking half of [`Topics`].
+/// The blocking half of [`Topics`]: its calls run on the blocking pool.
 pub(super) struct Asker {
     pub(super) config: Arc<Config>,
 }
@@ -384,7 +384,7 @@ impl Asker {
         let new: Vec<NewTopic<'_>> = specs.iter().map(|spec| new_topic(spec)).collect();
         let admin = self.admin()?;
         if is_mock(consumer.client()) {
-            return touch(admin.inner(), specs); // it creates on first use
+            return touch(admin.inner(), specs); // the mock cluster creates topics on first use
         }
         let options = AdminOptions::new()
             .request_timeout(Some(REQUEST_TIMEOUT))
@@ -416,10 +416,10 @@ impl Asker {
     }
 }
 
-/// Looks again and again until the brokers show what was created. This call blocks.
+/// Calls `look` again and again until it finds something, or until the deadline. This call blocks.
 ///
 /// # Errors
-/// `Timeout` at the deadline; the error of the look.
+/// `Timeout` at the deadline, or the error of `look`.
 pub(super) fn spread<T>(
     call: &'static str,
     topic: &str,
@@ -463,8 +463,8 @@ pub(super) fn is_mock(client: &Client<Asking>) -> bool {
     client.fetch_cluster_id(REQUEST_TIMEOUT).is_some_and(|id| id.starts_with(MOCK_CLUSTER))
 }
 
-/// Asks for each topic in the way of a producer, which makes a broker without CreateTopics create
-/// it.
+/// Asks for the metadata of each topic as a producer does. A broker that does not implement
+/// CreateTopics, such as the mock cluster, then creates the topic.
 fn touch(client: &Client<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError> {
     for spec in specs {
         client.fetch_metadata(Some(&spec.name), REQUEST_TIMEOUT).map_err(|source| {
