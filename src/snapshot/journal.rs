@@ -4,15 +4,15 @@
 //! The key `copy/<slot>` holds the tables to be copied. This record is written before the first
 //! row. A key `copied/<slot>/<epoch>/<namespace.name>` holds the outcome of one table. That record
 //! is written after the delivery of the table's last row. A table without an outcome is still to be
-//! copied: only a part of it may be in Kafka. The key of an outcome holds the epoch. So removing
-//! the record of an earlier copy cannot remove the record of this copy.
+//! copied, even if some of its rows are in Kafka. The key of an outcome holds the epoch. So
+//! removing the record of an earlier copy cannot remove the record of this copy.
 
 use crate::lsn::Lsn;
 use crate::reason::CopyReason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Version of the records that this program writes. It does not read later versions.
+/// Version of the records that this program writes. The program refuses records of a later version.
 const FORMAT: u32 = 1;
 
 /// The tables to be copied.
@@ -266,7 +266,7 @@ mod tests {
         );
         // A record that is removed as outdated is never one of this copy.
         assert!(!journal.outdated.contains(&Copied::whole(2, 5).key("s", "p.a")));
-        // Records of another slot do not count, even if its name begins with ours.
+        // Records of another slot do not count, even if our slot's name begins with its name.
         let other = entries(1, &["p.a"], &[]);
         assert_eq!(Journal::read("s2", &other).unwrap(), Journal::default());
     }

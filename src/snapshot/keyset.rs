@@ -10,7 +10,8 @@ use crate::postgres::publication::quoted;
 use crate::table::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-/// Values of a key as the server printed them. Two keys are equal if and only if their texts are.
+/// Values of a key as the server printed them. Two keys count as equal if and only if their texts
+/// are the same.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct RowKey(Vec<Option<Box<str>>>);
@@ -50,7 +51,7 @@ impl std::fmt::Debug for RowKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyColumn {
     pub(crate) name: String,
-    /// True if the column may be NULL. Comparisons then have to place NULL.
+    /// True if the column may be NULL. Comparisons then have to count NULL as the last value.
     pub nullable: bool,
 }
 
@@ -72,7 +73,7 @@ pub struct Keyset {
 
 impl Keyset {
     /// Selects at most `rows` rows beyond `after`, in the order of the key. If the key is nullable,
-    /// rows that equal the last one are added.
+    /// all further rows with the key of the last row are added.
     #[must_use]
     pub fn next(&self, after: Option<&RowKey>, rows: u64) -> String {
         let beyond = after.map(|after| self.beyond(after));

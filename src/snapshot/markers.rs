@@ -44,8 +44,8 @@ impl Markers {
         Markers { tables: (0..tables).map(|_| Table::default()).collect(), ..Markers::default() }
     }
 
-    /// Takes note of a piece with at least one row, and releases the row that was held back before
-    /// it.
+    /// Notes that a piece with at least one row has come. This releases the row of the same table
+    /// that is held back, and the last row of another table that is finished.
     pub fn piece(&mut self, table: usize) {
         if self.candidate.is_some_and(|candidate| candidate != table) {
             self.release_candidate(Marker::LastInTable);
@@ -79,7 +79,7 @@ impl Markers {
         }
     }
 
-    /// Holds back the last row of a piece. The row is copied. The piece can then be dropped.
+    /// Holds back a copy of the last row of a piece. The piece itself can then be dropped.
     pub fn hold(&mut self, table: usize, line: &[u8]) {
         if let Some(table) = self.tables.get_mut(table) {
             table.held = Some(line.to_vec());

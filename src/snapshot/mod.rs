@@ -50,7 +50,7 @@ pub enum Mode {
     /// before the new slot.
     Always,
     /// Rows are copied at the first start, and whenever the stream cannot continue where it was.
-    /// This mode is a consent in advance too.
+    /// Here too the operator consents in advance to the gap.
     WhenNeeded,
     /// Rows are copied at the first start, in chunks while the stream runs.
     Windows,
@@ -102,11 +102,11 @@ pub struct Config {
     pub signal_topic: Option<String>,
 }
 
-/// The most readers. One loop encodes for all of them, and each takes a server process and a
-/// snapshot.
+/// The most readers. One loop encodes for all of them, and each reader takes a process of the
+/// server.
 pub const WORKERS_MAX: i32 = 16;
 
-/// The most readers by default. About this many servers supply as much as one loop can encode.
+/// The most readers by default. About this many readers supply as many rows as one loop can encode.
 pub const WORKERS_DEFAULT_MAX: usize = 4;
 
 impl Config {
@@ -134,8 +134,8 @@ impl Config {
         self.skip.as_ref().is_some_and(|skip| skip.matches(table))
     }
 
-    /// Names of tables in the configuration that are not in `captured`, with their keys: they are
-    /// misspelt or not captured.
+    /// Names of tables in the configuration that are not in `captured`, each with the key that
+    /// names it. Such a name is misspelt, or its table is not captured.
     pub fn strangers<'a>(
         &'a self,
         captured: &'a [TableName],

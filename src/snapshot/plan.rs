@@ -1,9 +1,9 @@
 //! The plan of a first copy or a standstill lists its tables in order, each with its statements.
 //! Nothing here does IO.
 //!
-//! A table is read part by part: itself, or the leaves of its partition tree. Name, columns and
-//! filter are those of the publication. So the copied rows are the rows that the stream would have
-//! sent.
+//! A table is read part by part. A partitioned table has one part for each leaf of its partition
+//! tree, and any other table is its own only part. Name, columns and filter are those of the
+//! publication. So the copied rows are the rows that the stream would have sent.
 
 use super::Config;
 use super::ranges::Range;
@@ -20,7 +20,7 @@ pub struct Plan {
     pub(crate) tables: Vec<TablePlan>,
 }
 
-/// One table of a copy, with what its statements are made of.
+/// One table of a copy, with everything from which its statements are built.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TablePlan {
     /// Name of the published table, which also names its topic.
@@ -64,7 +64,7 @@ impl Plan {
         self.tables.iter().map(TablePlan::size_bytes).sum()
     }
 
-    /// Estimated rows of all tables, from statistics.
+    /// Estimated rows of all tables, from statistics. A table without an estimate counts as 0.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.tables.iter().filter_map(TablePlan::rows).sum()
@@ -146,8 +146,8 @@ impl TablePlan {
         Ok(())
     }
 
-    /// The statement that reads a range. Before the copy, the server tries the statement of a range
-    /// that is the whole first part.
+    /// The statement that reads a range. Before the copy, `prepare` lets the server check this
+    /// statement for the whole first part.
     #[must_use]
     pub fn select(&self, range: &Range) -> String {
         if let Some(query) = &self.query {

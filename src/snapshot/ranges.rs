@@ -6,7 +6,8 @@
 //! takes the next range wherever one is left, so that even the last table keeps all readers busy.
 
 /// Pages of a range: 16 MiB at 8 KiB per page. That is about a hundred thousand common rows. The
-/// start of a statement then costs nothing per row, and a lost reader repeats little.
+/// start of a statement then costs almost nothing per row, and the loss of a reader repeats few
+/// rows.
 const RANGE_PAGES: u32 = 2048;
 
 /// A range of pages of one part of a table.
@@ -33,7 +34,7 @@ struct Table {
     pages: Vec<u32>,
     /// Ranges that are read again because their reader was lost.
     again: Vec<Range>,
-    /// Number of ranges that readers have and have not finished.
+    /// Number of ranges that readers have taken and not finished.
     taken: usize,
     given_up: bool,
 }

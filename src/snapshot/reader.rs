@@ -2,8 +2,8 @@
 //! position.
 //!
 //! Each call waits for the server and decides nothing; `window` decides whether and when to read. A
-//! call that fails ends the session. The next try opens another session, and limits of the server
-//! end what is left of the failed one.
+//! call that fails ends the session. The next try opens another session. Timeouts that the server
+//! knows end what is left of the failed session.
 
 use super::visibility::PgSnapshot;
 use crate::lsn::{Lsn, Oid, Xid};
@@ -85,8 +85,8 @@ impl Reader {
         Ok(Reader { session })
     }
 
-    /// Reads the open transactions and the table, in a transaction of its own. It sees all changes
-    /// made before this call.
+    /// Reads the open transactions and the table, outside of the transaction of a chunk. The
+    /// answers show all changes made before this call.
     ///
     /// # Errors
     /// The connection fails, or the answer is unreadable.
@@ -134,7 +134,7 @@ impl Reader {
     }
 
     /// Begins a chunk: locks the table, then takes the snapshot, then describes the table under
-    /// this snapshot. `limit` is the longest time of one statement.
+    /// this snapshot. `limit` is the longest time of each statement after that.
     ///
     /// # Errors
     /// The connection fails; `Server` with 55P03 if the table cannot be locked in time.
@@ -177,8 +177,8 @@ impl Reader {
         Ok((snapshot, found))
     }
 
-    /// Reads the rows of the chunk, at most `limit_bytes`, then the insert position, and ends the
-    /// transaction.
+    /// Reads the rows of the chunk, then the insert position, and ends the transaction. The rows
+    /// have at most `limit_bytes`, unless there is only one row.
     ///
     /// # Errors
     /// The connection fails; `Server` with 57014 if the statement takes too long; `TooLarge`.

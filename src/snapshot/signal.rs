@@ -38,7 +38,7 @@ pub struct Execute {
     conditions: Vec<(NamePattern, String)>,
     /// The column that the signal names as the key for chunks.
     pub surrogate: Option<String>,
-    /// True if Debezium would have stopped its stream for this copy.
+    /// True if the signal requests a blocking copy, for which Debezium stops its stream.
     pub blocking: bool,
 }
 
@@ -161,7 +161,7 @@ impl Signal {
             }
         };
         // The data is an object. Some senders write it as a text that holds the object, as in the
-        // table.
+        // signal table.
         let data = data.filter(|data| !data.is_null()).map(|data| match data {
             serde_json::Value::String(text) => text,
             other => other.to_string(),
@@ -258,8 +258,8 @@ impl Tables {
     }
 }
 
-/// Matches the name as it is, or with its parts in quotes. An expression that fails at this name
-/// does not match.
+/// Matches the name as it is, or with its parts in quotes. An expression whose evaluation fails
+/// counts as one that does not match.
 fn tells(pattern: &NamePattern, table: &TableName) -> bool {
     let (namespace, name) = (format!("\"{}\"", table.namespace), format!("\"{}\"", table.name));
     pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)

@@ -79,7 +79,7 @@ impl Standstill {
     }
 
     /// Notes that the stream is inside the transaction whose commit record begins at `commit`, and
-    /// has sent everything that committed before it.
+    /// has sent everything that committed before this transaction.
     pub fn began(&mut self, commit: Lsn) {
         self.reached(commit);
     }

@@ -31,7 +31,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// `_copy_` and a process id take up to 13.
 const NAME_BYTES_MAX: usize = 50;
 
-/// The table to be read, and where.
+/// The table that a standstill copies, with its server, its publication and the pipeline's slot.
 #[derive(Clone, Debug)]
 pub struct Order {
     pub(crate) postgres: postgres::Config,
@@ -45,7 +45,8 @@ pub struct Order {
     pub filter: Option<String>,
 }
 
-/// An event of the copy. The events come in the order of the variants.
+/// An event of the copy. The events come in the order of the variants, with any number of `Rows`.
+/// `Failed` can come instead of any other event.
 #[derive(Debug)]
 pub enum StandstillEvent {
     /// The insert position was noted. The consistent point of the slot will lie at or beyond it.
@@ -109,7 +110,7 @@ impl Temporary {
                 Ok(()) => StandstillEvent::Done,
                 Err(failure) => StandstillEvent::Failed(failure),
             };
-            let _ = tell.send(last).await; // the receiver is gone, so that nobody needs the event
+            let _ = tell.send(last).await; // without a receiver nobody needs the event
         });
         Temporary { told, go: Some(go), task }
     }
@@ -117,7 +118,7 @@ impl Temporary {
     /// Lets the session create the slot. The loop calls this when it has taken the noted position.
     pub fn go(&mut self) {
         if let Some(go) = self.go.take() {
-            let _ = go.send(()); // the task may have failed, which its next event says
+            let _ = go.send(()); // if the task has failed, its next event says so
         }
     }
 
@@ -255,8 +256,8 @@ async fn writers(config: &postgres::Config) -> Result<String, PgError> {
     Ok(blockers.iter().take(8).map(words).collect::<Vec<_>>().join(", "))
 }
 
-/// A name of this pipeline and this session. No name may be used twice, because the slot of a lost
-/// session can live on for a moment.
+/// The name of the temporary slot, from the pipeline's slot and this session's process. No name may
+/// be used twice, because the slot of a lost session can live on for a moment.
 fn slot_name(of: &str, backend_pid: i32) -> String {
     let kept: String = of.chars().take(NAME_BYTES_MAX).collect();
     format!("{kept}_copy_{backend_pid}")

@@ -11,8 +11,8 @@
 //! not slow down at all. The slot cannot move before such a copy ends, so a slower copy would lose
 //! the slot.
 //!
-//! Laws, tested below: a growing load never raises a share. Copies never stop. Without knowledge of
-//! the source, copies run freely.
+//! Laws, tested below: a growing load never raises the share of backfills. Copies never stop.
+//! Without knowledge of the source, copies run freely.
 
 /// Room of at least `limit / ROOM_FREE` does not slow copies. The other half of the limit is for an
 /// outage of Kafka.

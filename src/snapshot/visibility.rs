@@ -112,8 +112,8 @@ impl PgSnapshot {
     }
 
     /// All transactions that were writing when the snapshot was taken. `locked` holds the
-    /// transaction ids that `pg_locks` showed as held just after it, because a snapshot does not
-    /// list running ids at or above its `xmax`.
+    /// transaction ids that `pg_locks` showed as held just after the snapshot. It is needed because
+    /// a snapshot does not list running ids at or above its `xmax`.
     #[must_use]
     pub fn writers(&self, locked: impl IntoIterator<Item = Xid>) -> Vec<FullXid> {
         let beyond = locked
@@ -144,7 +144,8 @@ pub struct Unseen {
 const EXACT_MAX: usize = 1000;
 
 impl Unseen {
-    /// Continues with the ids of the checkpoint, as a new snapshot of this server shows them.
+    /// Continues with the ids of the checkpoint, without those that `now`, a new snapshot of this
+    /// server, sees.
     #[must_use]
     pub fn resume(exact: &[FullXid], upto: Option<FullXid>, now: &PgSnapshot) -> Self {
         let mut unseen = Unseen { exact: exact.to_vec(), upto, near: now.xmax };
@@ -170,8 +171,8 @@ impl Unseen {
     }
 
     /// Forgets the ids that this snapshot sees. The snapshot was taken after the changes of these
-    /// ids were sent. If only the highest id is known, the running ids that the snapshot lists up
-    /// to it replace it.
+    /// ids were sent. If `upto` is set and below the snapshot's `xmax`, the running ids that the
+    /// snapshot lists up to `upto` replace it.
     pub fn on_snapshot(&mut self, snapshot: &PgSnapshot) {
         self.near = self.near.max(snapshot.xmax);
         self.exact.retain(|xid| !snapshot.sees(*xid));

@@ -3,7 +3,7 @@
 //!
 //! Pure: no IO, no clock, no randomness. The loop reports what happened (a snapshot was taken, a
 //! chunk was read, a change is about to be sent, the stream has passed a position, the connection
-//! was lost), and does what the answers say. `R` is a row, which this file never opens.
+//! was lost), and does what the answers say. `R` is a row, whose content this file never reads.
 //!
 //! The rows of a chunk are those that its snapshot S sees. A change of a transaction that S sees is
 //! older than the chunk, and passes. Before the first change of a key by a transaction that S does
@@ -35,15 +35,17 @@ use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use std::collections::VecDeque;
 
-/// Most chunks that wait for their positions while reading goes on. With a writer open, a position
-/// is reached late (20 s were measured). The byte budget bounds the bytes of the chunks.
+/// Most chunks that wait for their positions while reading goes on. While a writing transaction is
+/// open, a position is reached late (20 s were measured). The byte budget bounds the bytes of the
+/// chunks.
 const WINDOWS_MAX: usize = 8;
 
 /// Most keys of a chunk that reads given keys again. Each key is a condition of the statement.
 const KEYS_MAX: usize = 200;
 
-/// Most moved rows that are remembered. If there are more, the table is copied again from its
-/// beginning. One record of the journal holds all their keys, and has to fit a message.
+/// Most rows that are remembered because an update moved them to another key without a large value.
+/// If there are more, the table is copied again from its beginning. One state record holds all
+/// their keys, and must not be larger than Kafka accepts.
 const MOVED_MAX: usize = 2000;
 
 /// Bytes of a WAL page. With another `wal_block_size`, a copy ends a little later, no more.
@@ -142,9 +144,9 @@ impl<R> Windows<R> {
         Next::Confirm(if confirmed_first { self.journal.upto } else { Lsn::ZERO })
     }
 
-    /// Notes that a chunk is requested. With `hold`, no change of the table is sent until its
-    /// snapshot is known: under steady writes there would always be a change that the snapshot does
-    /// not see.
+    /// Notes that a chunk is requested. With `hold`, no change of the table is sent until the
+    /// chunk's snapshot is known. Under steady writes there would otherwise always be a sent change
+    /// that the snapshot does not see.
     pub fn request(&mut self, what: What, hold: bool) {
         assert!(!self.is_reading(), "a chunk begins where the one that is being read ends");
         self.reading = Reading::Requested { what, hold };
@@ -195,7 +197,8 @@ impl<R> Windows<R> {
     }
 
     /// Takes the rows of the chunk. `upto` is the insert position, read after the snapshot was
-    /// taken. With `more`, there may be rows beyond the last one, which then has the largest key.
+    /// taken. With `more`, the table may have rows beyond the last one of `rows`, which has the
+    /// largest key of the chunk.
     pub fn read(&mut self, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize, more: bool) {
         let Reading::Under { what, snapshot } = std::mem::replace(&mut self.reading, Reading::Idle)
         else {
@@ -218,7 +221,8 @@ impl<R> Windows<R> {
             What::Keys(keys) => Some(keys),
         };
         let window = Window::new(id, end, snapshot, upto, rows, size_bytes);
-        // A requested key without a row has lost it to a change that comes before the position.
+        // If a requested key has no row, a change that the stream brings before the position has
+        // moved or deleted the row.
         let holds = |key: &RowKey| {
             window.holds(key) || keys.as_ref().is_some_and(|keys| keys.contains(key))
         };
@@ -230,7 +234,8 @@ impl<R> Windows<R> {
         );
     }
 
-    /// Gives up the chunk under way. It is requested again, with fewer rows or later.
+    /// Gives up the chunk that is requested or being read. The caller requests the chunk again,
+    /// with fewer rows or later.
     pub fn give_up(&mut self) {
         self.reading = Reading::Idle;
     }
@@ -276,8 +281,9 @@ impl<R> Windows<R> {
     }
 
     /// Remembers the transaction of a change until a snapshot sees that transaction. An update that
-    /// moves a row to another key without its unchanged large values is remembered too. A complete
-    /// row or a truncate clears what was remembered.
+    /// moves a row to another key without its unchanged large values is remembered too. A change
+    /// with all values of a row clears what was remembered of that row, and a truncate clears
+    /// everything.
     fn note(&mut self, touch: &Touch<'_>) {
         if self.emitted.last() != Some(&touch.xid) && !self.emitted.contains(&touch.xid) {
             self.emitted.push(touch.xid);
@@ -289,14 +295,15 @@ impl<R> Windows<R> {
                     self.moved.remove(key);
                 }
             }
-            // The row keeps its key, and still lacks the same values.
+            // The row keeps its key. If the consumer lacks a value of the row, it still does.
             Kind::Row { old: None, unsent: true, .. } => {}
             Kind::Row { old: Some(old), key, unsent: true } => self.note_move(touch, old, key),
         }
     }
 
-    /// Notes a row that moves without all of its values. It is remembered unless the consumer has
-    /// the values at the old key. If a chunk brings them, this is noted too.
+    /// Notes a row that moves to another key without all of its values. The row is remembered
+    /// unless the consumer has the values at the old key. If an open chunk brings the values, its
+    /// number is noted too.
     fn note_move(&mut self, touch: &Touch<'_>, old: &RowKey, key: &RowKey) {
         let was = self.moved.get(old).filter(|_| self.rules.keeps(Rule::LackMovesWithTheRow));
         self.moved.remove(old);
@@ -316,8 +323,8 @@ impl<R> Windows<R> {
             (None, None) => match self.open.iter().find(|window| !sees(window) && window.held(old))
             {
                 Some(window) => Some(window.id),
-                // The row was copied completely, or inserted since, and moves on. The stream alone
-                // sends a placeholder in this case, and the copy owes no more than that.
+                // The row was copied completely, or inserted since, and moves on. Without a copy
+                // the stream would send a placeholder here too, and the copy owes no more.
                 None if self.is_copied(touch) => {
                     self.moved.remove(key);
                     return;
@@ -331,8 +338,8 @@ impl<R> Windows<R> {
         }
     }
 
-    /// True if all ranges are read and none holds the change. A change that commits at or beyond
-    /// the position of a delivered chunk is not in that chunk.
+    /// True if all ranges of the table are read and no chunk of them contains the change. A change
+    /// that commits at or beyond the position of a delivered chunk is not in that chunk.
     fn is_copied(&self, touch: &Touch<'_>) -> bool {
         let mut ranges = self.open.iter().filter(|window| window.end.is_of_range());
         self.read_all
@@ -340,8 +347,8 @@ impl<R> Windows<R> {
             && !ranges.any(|window| window.snapshot.sees(touch.xid))
     }
 
-    /// Copies the table again from its beginning: its key has other columns, or (`fresh`) other
-    /// rows or columns of it are published than before.
+    /// Copies the table again from its beginning. This happens if its key has other columns, if too
+    /// many rows have moved, or (`fresh`) if other rows or columns of it are published than before.
     pub fn begin_anew(&mut self, fresh: bool) {
         self.moved.clear();
         let Journal { upto, fresh: was, .. } = self.journal;
@@ -377,7 +384,7 @@ impl<R> Windows<R> {
     }
 
     /// Closes chunks that were sent, under tickets below `next`. Records those in the journal whose
-    /// tickets lie below `oldest`. Returns true if the journal is to be taken.
+    /// tickets lie below `oldest`. Returns true if the journal has changed and is to be taken.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {
         while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0)
         {
@@ -487,7 +494,7 @@ mod tests {
 
     /// A copy that has read everything, and whose rows at some of 12 keys lack a value. These rows
     /// are read again. Meanwhile and afterwards, transactions that the snapshot does not see move,
-    /// delete and insert rows.
+    /// delete and insert rows. Returns true if the copy comes to its end.
     fn ends_though_rows_go_on(missing: &[bool], steps: &[(usize, usize, u8)]) -> bool {
         let name = |at: usize| key(&format!("k{at}"));
         let keys: Vec<usize> = (0..missing.len()).filter(|at| missing[*at]).collect();

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 /// The statement that a reader executes next.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// Name of the table, for errors.
+    /// Name of the table, for error texts.
     pub table: String,
     /// A COPY command to standard output.
     pub sql: String,
@@ -43,7 +43,7 @@ pub enum What {
     Lost(PgError),
 }
 
-/// A running reader. Its session ends when it is dropped.
+/// A running reader. Dropping it ends its session.
 #[derive(Debug)]
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -72,7 +72,7 @@ impl Worker {
         Worker { jobs, task: Some(task) }
     }
 
-    /// Lets a free reader end its session without waiting for it.
+    /// Ends a free reader, without waiting until the reader has closed its session.
     pub fn finish(mut self) {
         // The task is detached. It ends when the sender of its jobs is gone.
         self.task = None;

@@ -3,8 +3,8 @@
 //!
 //! The keys survive a restart in the journal. A row leaves this list when a chunk with the row is
 //! delivered, or when a change leaves nothing to bring: the row is deleted, is written with all its
-//! values, or moves on. If it moves on, its new key takes its place here. Without the last rule,
-//! rows that keep moving would be read again without end.
+//! values, or moves on. If it moves on, its new key takes the place of the old one, with the same
+//! chunk. Otherwise rows that keep moving would be read again without end.
 
 use super::super::keyset::RowKey;
 use super::super::visibility::{FullXid, PgSnapshot};
@@ -28,9 +28,9 @@ pub(super) struct Missing {
 pub(super) struct Moved(BTreeMap<RowKey, Missing>);
 
 impl Moved {
-    /// The rows that a journal lists. It does not list the transactions that moved them, and none
-    /// is needed: the first snapshot waits for the changes that were sent, and the server repeats
-    /// the others.
+    /// The rows that a journal lists. The journal does not hold the transactions that moved the
+    /// rows, and they are not needed: the first snapshot waits for the changes that were sent, and
+    /// the server repeats the others.
     pub fn resume(keys: &[RowKey]) -> Self {
         Moved(
             keys.iter()

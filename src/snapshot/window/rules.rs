@@ -11,12 +11,12 @@ pub enum Rule {
     HoldsWhileReading,
     /// Before a change that the snapshot does not see, the chunk's row of the same key is sent.
     ChunkRowComesFirst,
-    /// A change of a key touches the old key too.
+    /// A change that gives a row another key counts as a change of the old key too.
     KeyChangeTouchesBoth,
     /// Before a truncate, all rows of the chunk are sent.
     TruncateFlushes,
-    /// The rest of a chunk waits until the stream has passed the insert position that was read
-    /// after it.
+    /// The remaining rows of a chunk wait until the stream has passed the insert position that was
+    /// read after the chunk.
     RestWaitsForPosition,
     /// The position that a chunk waits for is set back to the start of its WAL page if only the
     /// page header lies between.
@@ -31,11 +31,12 @@ pub enum Rule {
     LackMovesWithTheRow,
     /// A chunk whose snapshot saw a row move on does not count as bringing that row.
     CoversWhatItHolds,
-    /// A copy is over when no replay can repeat what it has repaired.
+    /// A copy is over only when the confirmed position has passed the copy's last position. Until
+    /// then a replay can repeat changes that the copy has repaired.
     EndsOnceConfirmed,
 }
 
-/// The rules that hold: all of them, except in tests.
+/// The rules that are in force: all of them. A test can switch off one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
     #[cfg(test)]

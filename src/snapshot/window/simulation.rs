@@ -75,7 +75,8 @@ struct World {
     open_max: usize,
 }
 
-/// Steps with all kinds of events, and the most steps in which the copy then has to end.
+/// `BUSY` is the number of steps with all kinds of events. `QUIET` is the most steps in which the
+/// copy then has to end.
 const BUSY: u64 = 700;
 const QUIET: u64 = 6000;
 
@@ -199,7 +200,7 @@ fn run_moving(seed: u64, off: Break) -> Result<u32, String> {
     Ok(world.stored.copies)
 }
 
-/// Number of schedules, unless `WELLSPRING_SEEDS` asks for more. 40,000 schedules were tried
+/// Number of schedules, unless `WELLSPRING_SEEDS` gives another number. 40,000 schedules were tried
 /// without a violation, and 15,000 with moving rows.
 const SEEDS: u64 = 2000;
 
@@ -218,9 +219,9 @@ fn a_copy_in_windows_ends_equal_to_the_table_whatever_happens_meanwhile() {
     assert!(u64::from(copies) >= 2 * seeds, "each run ends with a copy, and most have several");
 }
 
-/// Runs the recorded seeds, at which the broken rule must show. With `WELLSPRING_SEEDS` it searches
-/// for such seeds and prints them. New seeds are recorded in this way after the simulation has
-/// changed.
+/// Runs the recorded seeds. At each of them a law must be broken with `off`, and none without it.
+/// With `WELLSPRING_SEEDS` this function searches for such seeds and prints them, so that they can
+/// be recorded after the simulation has changed.
 #[track_caller]
 fn found_out(off: Break, recorded: &[u64]) {
     found_out_by(run, off, recorded);

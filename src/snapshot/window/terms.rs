@@ -1,5 +1,5 @@
-//! What goes in and out of the windows of a copy: the question of the next chunk, the change that
-//! touches keys, the answer to it, and the journal.
+//! The inputs and outputs of `Windows`: which chunk is read next, a change with the keys that it
+//! touches, what is sent before that change, and the journal.
 
 use super::RowKey;
 use crate::lsn::Lsn;
@@ -30,7 +30,7 @@ pub enum Next {
 #[derive(Clone, Copy, Debug)]
 pub struct Touch<'a> {
     pub(crate) xid: FullXid,
-    /// Start of that transaction's commit record.
+    /// Start of the commit record of the change's transaction.
     pub commit: Lsn,
     pub(crate) kind: Kind<'a>,
 }
@@ -44,14 +44,14 @@ pub enum Kind<'a> {
         old: Option<&'a RowKey>,
         /// The key after the change, or the key of a deleted row.
         key: &'a RowKey,
-        /// The server left out a TOAST value that did not change.
+        /// True if the server left out a TOAST value that did not change.
         unsent: bool,
     },
     /// Every row of the table was removed.
     Truncate,
 }
 
-/// What precedes a change.
+/// What has to happen before a change is sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Before<R> {
     /// The change is sent without rows before it.
@@ -67,7 +67,8 @@ pub enum Before<R> {
 pub struct Journal {
     /// Everything up to this key is delivered.
     pub after: Option<RowKey>,
-    /// Every row after that key is delivered too: the copy is complete.
+    /// True if every row after that key is delivered too. Only the rows of `moved` may be left to
+    /// read.
     pub ended: bool,
     /// The highest position that a delivered chunk waited for.
     pub upto: Lsn,
@@ -75,6 +76,7 @@ pub struct Journal {
     pub moved: Vec<RowKey>,
     pub(crate) rows: u64,
     pub(crate) chunks: u64,
-    /// No chunk is delivered since the table was published, or since its filter or columns changed.
+    /// True if no chunk was delivered since the table was published, or since its filter or columns
+    /// changed.
     pub fresh: bool,
 }

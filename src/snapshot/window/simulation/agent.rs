@@ -25,12 +25,12 @@ pub struct Stored {
 /// The rows of a chunk, with their keys.
 type Rows = Vec<(RowKey, (u64, Row))>;
 
-/// The session that reads a chunk, at the server.
+/// How far the session is that reads a chunk.
 #[derive(Clone, Debug)]
 enum Session {
     Begun,
     Locked,
-    /// The snapshot was taken before the lock. This happens only if that rule is broken.
+    /// The snapshot was taken before the lock. This happens only with `Break::SnapshotBeforeLock`.
     Early(PgSnapshot),
     Snapshot(PgSnapshot),
     Reading(PgSnapshot),
@@ -248,7 +248,7 @@ impl Agent {
         self.settle();
     }
 
-    /// Takes a snapshot of the server.
+    /// Takes a snapshot of the server, and forgets the sent transactions that it sees.
     pub fn look(&mut self, database: &Database) {
         self.unseen.on_snapshot(&database.snapshot());
     }

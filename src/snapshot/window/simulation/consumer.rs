@@ -85,7 +85,8 @@ impl Consumer {
     }
 }
 
-/// The newest version of each key that one connection has sent, replays included.
+/// Checks that no older version of a key follows a newer one. It knows the newest version of each
+/// key that one connection has sent.
 pub struct Judge {
     newest: BTreeMap<u64, u64>,
     emptied: u64,

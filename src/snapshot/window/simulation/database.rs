@@ -1,10 +1,11 @@
 //! The source in memory: transactions with row locks, WAL, snapshots, and all that makes backfills
 //! hard.
 //!
-//! It follows the rules of Postgres that matter here. A commit record is written, flushed and
-//! decoded before or after its transaction becomes visible, independently of each other. A snapshot
-//! lists running ids below the latest one that has ended. A snapshot that was taken before a
-//! rewrite or a truncate finds the table empty. Row locks last until the transaction is visible.
+//! This source follows the rules of Postgres that matter for chunks. A commit record is written,
+//! flushed and decoded before or after its transaction becomes visible, independently of each
+//! other. A snapshot lists running ids below the latest one that has ended. A snapshot that was
+//! taken before a rewrite or a truncate finds the table empty. Row locks last until the transaction
+//! is visible.
 
 use super::super::super::visibility::{FullXid, PgSnapshot};
 use super::Rng;
@@ -59,7 +60,7 @@ pub struct Transaction {
     pub ops: Vec<(Lsn, Op)>,
     /// Rows as the transaction left them, by key. `None` is a deleted row.
     own: BTreeMap<u64, Option<Row>>,
-    /// True if the transaction truncated the table before these changes.
+    /// True if the transaction truncated the table before the changes in `own`.
     emptied: bool,
     /// True if the transaction gave the table new storage. Snapshots that do not see it find the
     /// table empty.
@@ -292,7 +293,7 @@ impl Database {
     }
 
     /// True if ACCESS EXCLUSIVE can be taken: no other open transaction has touched the table, and
-    /// no reader holds it.
+    /// no reader holds ACCESS SHARE.
     fn exclusive(&self, at: Option<usize>) -> bool {
         let others = self
             .transactions
@@ -400,7 +401,7 @@ impl Database {
         self.flushed = self.insert;
     }
 
-    /// Writes a record of another database that ends with its page.
+    /// Writes a record of another database that ends at the end of a WAL page.
     pub fn fill_page(&mut self) {
         self.insert = self.insert.next_multiple_of(8192);
     }
