@@ -1,8 +1,8 @@
-//! Compares two looks: what the later one says of the WAL between them.
+//! Compares two looks at the catalog, to find what happened between them.
 //!
 //! A difference halts only if changes of a captured table may be missing from the stream. VACUUM
-//! FULL, CLUSTER, ANALYZE, REINDEX, GRANT, COMMENT, ADD COLUMN, a new owner and another member of
-//! the publication make no difference.
+//! FULL, CLUSTER, ANALYZE, REINDEX, GRANT, COMMENT, ADD COLUMN, a new owner of a table and another
+//! member of the publication are no findings.
 
 use super::finding::{Code, Finding};
 use super::fingerprint::{Fingerprint, Part, Publication, Relation};
@@ -60,8 +60,9 @@ impl<'a> Comparison<'a> {
         });
     }
 
-    /// Returns the publication of the later look. Returns `None` if it is another publication,
-    /// because its members cannot be compared.
+    /// Returns the publication of the later look. Returns `None` if it is missing, is another
+    /// publication or has another `publish_via_partition_root`, because its members cannot be
+    /// compared then.
     fn publication(&mut self, before: &Publication) -> Option<&'a Publication> {
         let name = &before.name;
         let Some(now) = &self.seen.publication else {
@@ -85,8 +86,8 @@ impl<'a> Comparison<'a> {
             if self.rules.keep(Rule::OptionsStay) {
                 self.options(now, &stopped, renames);
             }
-            // Under the other setting other relations carry the changes, so their memberships do
-            // not compare.
+            // With another `publish_via_partition_root`, changes come under the names of other
+            // relations, so memberships cannot be compared.
             return (!renames).then_some(now);
         }
         if before.version != now.version && self.rules.keep(Rule::PublicationVersion) {
@@ -107,7 +108,8 @@ impl<'a> Comparison<'a> {
         Some(now)
     }
 
-    /// Tells that the publication publishes less than before, or under other names.
+    /// Adds the finding that the publication publishes fewer operations than before, or publishes
+    /// partitions under other names.
     fn options(&mut self, now: &Publication, stopped: &[&str], renames: bool) {
         let mut what = Vec::new();
         if !stopped.is_empty() {
@@ -123,6 +125,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Returns the relation of the later look if it was published under its name all the time.
+    /// Otherwise adds a finding.
     fn membership(&mut self, before: &Relation, publication: &Publication) -> Option<&'a Relation> {
         let table = before.table();
         assert!(before.captured, "{table} is compared without being captured");
@@ -166,7 +169,7 @@ impl<'a> Comparison<'a> {
         Some(now)
     }
 
-    /// Tells that the captured name belongs to another relation, or to none.
+    /// Adds the finding that the captured name belongs to another relation, or to none.
     fn moved(
         &mut self,
         before: &Relation,
@@ -229,7 +232,7 @@ impl<'a> Comparison<'a> {
             .then(|| format!("table {table} had another name or schema for a while"))
     }
 
-    /// Compares what identifies old rows.
+    /// Compares the replica identity and the primary key of a relation.
     fn identity(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
         let table = now.table();
         let publishes_old_rows = publication.updates || publication.deletes;
@@ -255,7 +258,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Finds a rewrite of rows that no event tells.
+    /// Finds a rewrite of all rows, for which the stream has no event.
     fn rows(&mut self, before: &Relation, now: &Relation) {
         let is_rewritten = before.filenode != now.filenode;
         if is_rewritten && before.has_other_types(now) && self.rules.keep(Rule::RewriteIsTold) {
@@ -274,7 +277,7 @@ impl<'a> Comparison<'a> {
     /// root empties all leaves in one transaction, and is an event.
     fn emptied(&mut self, before: &Relation, now: &Relation) {
         if before.types != now.types || !self.rules.keep(Rule::TruncateIsTold) {
-            return; // Another column can rewrite every leaf.
+            return; // A change of the columns can rewrite every leaf.
         }
         let stay: Vec<(&Part, &Part)> =
             now.parts.iter().filter_map(|(oid, is)| Some((before.parts.get(oid)?, is))).collect();
@@ -384,7 +387,8 @@ fn accept_and_copy(table: Option<&Relation>) -> String {
     }
 }
 
-/// The statement that works for every table. An index that identifies rows costs less.
+/// The next step for a table without a replica identity. It works for every table. A unique index
+/// as the replica identity costs less.
 fn give_identity(name: &str) -> String {
     format!("add a primary key, or run ALTER TABLE {} REPLICA IDENTITY FULL", in_sql(name))
 }

@@ -6,7 +6,7 @@ use crate::lsn::Lsn;
 /// The weight of a finding decides what the agent does about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
-    /// Status and log tell it. Nothing has to be done.
+    /// Status and log show the finding. The stream goes on.
     Told,
     /// The owner of the database has to mend something. The stream goes on.
     NeedsPerson,
@@ -26,11 +26,11 @@ pub enum Code {
     PublicationAltered,
     /// A captured name belongs to another relation.
     TableSwapped,
-    /// A captured relation was not published under its name for a while.
+    /// A captured relation is no longer published under its name, or was not for a while.
     TableLeft,
     /// UPDATE and DELETE of a captured table fail, because nothing identifies the old row.
     IdentityLost,
-    /// The columns of the replica identity are others.
+    /// The replica identity or the primary key of a captured table is another one.
     KeyChanged,
     /// The records of a table have another key than before, or none.
     RecordKeyChanged,
@@ -99,9 +99,10 @@ pub struct Finding {
     pub code: Code,
     /// The table, as `namespace.name` at the earlier look. `None` for the publication itself.
     pub table: Option<String>,
-    /// The server's position at the earlier look.
+    /// The server's position before the earlier look. For a changed record key, the position of the
+    /// change.
     pub from: Lsn,
-    /// The server's position at the later look.
+    /// The server's position after the later look. For a changed record key, the same as `from`.
     pub to: Lsn,
     /// The difference in words, with names.
     pub detail: String,

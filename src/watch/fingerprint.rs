@@ -13,16 +13,16 @@ use std::collections::BTreeMap;
 /// The state of the catalog at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The server's position before the moment. A statement that the look does not see was
-    /// committed after it.
+    /// The server's position before the look. A statement that the look does not see was committed
+    /// after this position.
     pub before: Lsn,
-    /// The server's position after the moment. A statement that the look sees was committed before
-    /// it.
+    /// The server's position after the look. A statement that the look sees was committed before
+    /// this position.
     pub after: Lsn,
     /// The publication, or `None` if there is none of this name.
     pub publication: Option<Publication>,
-    /// The published relations, the relations that were captured at the look before, and the
-    /// relations that have the name of a captured one.
+    /// The relations that the configuration selects and that are published or have the name of a
+    /// captured one, and the relations that were captured at the look before.
     pub relations: BTreeMap<Oid, Relation>,
 }
 
@@ -98,11 +98,12 @@ pub struct Relation {
     pub owner: Oid,
     /// The `xmin` of the row of the relation's namespace.
     pub namespace_version: u32,
-    /// A digest of the namespace's owner and rights. Another digest accounts for a new row version.
+    /// A digest of the namespace's owner and rights. If it has changed, it explains a new
+    /// `namespace_version`.
     pub namespace_rights: String,
     /// `number:type:modifier` of each column. `varchar` counts as `text`, because a change from one
-    /// to the other, or of a length, keeps the values. The look leaves the types out if `version`
-    /// is the one that the caller knows.
+    /// to the other, or of a length, keeps the values. The look takes the types from the look
+    /// before if `version` has not changed.
     pub types: Option<String>,
     /// The leaves below a partitioned table, by oid.
     #[serde(default)]
@@ -168,8 +169,9 @@ impl Fingerprint {
         self.relations.values().filter(|relation| relation.captured)
     }
 
-    /// Marks the captured relations, and removes relations that are neither selected nor were
-    /// captured. Column types that this look left out are taken from the look before.
+    /// Marks the captured relations, and removes relations that are not selected and were not
+    /// captured at the look before. Column types that this look left out are taken from the look
+    /// before, if the relation's row version is the same.
     pub fn capture(
         &mut self,
         is_selected: impl Fn(&TableName) -> bool,
@@ -191,14 +193,14 @@ impl Fingerprint {
 }
 
 impl Relation {
-    /// True if other columns identify rows, or are the key of records.
+    /// True if the replica identity or the primary key is another one in `now`.
     #[must_use]
     pub fn is_keyed_otherwise(&self, now: &Relation) -> bool {
         (self.identity, &self.key, &self.primary_key) != (now.identity, &now.key, &now.primary_key)
     }
 
-    /// True if a column that both have is of another type. The type's modifier counts, because a
-    /// change of it can rewrite every row as well.
+    /// True if a column that both looks show has another type in `now`. The type's modifier counts,
+    /// because a change of it can rewrite every row as well.
     #[must_use]
     pub fn has_other_types(&self, now: &Relation) -> bool {
         let (Some(before), Some(now)) = (&self.types, &now.types) else { return false };

@@ -1,9 +1,9 @@
 //! The keys of records: a table whose records get another key, or none, is a finding.
 //!
 //! Consumers that keep the newest record of each key cannot follow such a change. The earlier
-//! records stay under their keys, and no tombstone removes them. The catalog's looks show a part of
-//! the causes only: a moved primary key under REPLICA IDENTITY FULL, for example, changes nothing
-//! else.
+//! records stay under their keys, and no tombstone removes them. The looks show a changed replica
+//! identity or primary key in the catalog. Here the keys of the records themselves are compared,
+//! whatever the cause of a change is.
 
 use super::finding::{Code, Finding};
 use crate::lsn::Lsn;
@@ -17,8 +17,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Takes the key of the records that follow the position `at`. Returns a finding if it is not
-    /// the key of the records before.
+    /// Takes the key of the records that follow the position `at`. Returns a finding if the records
+    /// before that position had another key.
     pub fn planned(&mut self, table: &str, key: Vec<String>, at: Lsn) -> Option<Finding> {
         let before = self.tables.insert(table.to_owned(), key.clone())?;
         if before == key {

@@ -1,8 +1,8 @@
 //! The watch: reads the catalog's rows of publication and captured tables, look by look, and
 //! decides what a difference between two looks means.
 //!
-//! `fingerprint`, `compare`, `finding`, `notice` and `rules` are pure. `query` asks the server.
-//! `agent` decides when a look is made and what follows from a finding.
+//! `fingerprint`, `compare`, `finding`, `keys`, `notice` and `rules` are pure. `query` asks the
+//! server. `agent` decides when a look is made and what follows from a finding.
 
 mod compare;
 mod finding;

@@ -4,7 +4,7 @@
 //! quotes are compared (PostgreSQL 19: `pgoutput.c` `LoadPublications`, `slot.c`
 //! `StandbySlotsHaveCaughtup`).
 
-/// `object_not_in_prerequisite_state`: the state of all notices with a meaning of their own.
+/// `object_not_in_prerequisite_state`: the SQLSTATE of every notice that has a meaning here.
 const NOT_READY: &str = "55000";
 
 /// The parameter that names the standbys that a stream waits for (PostgreSQL 17 and later).
@@ -25,7 +25,8 @@ pub enum Notice {
     Other,
 }
 
-/// `undefined_object`: the state of the error that ends the stream before PostgreSQL 18.
+/// `undefined_object`: the SQLSTATE of the error by which a server before PostgreSQL 18 ends the
+/// stream if the publication does not exist.
 const UNDEFINED: &str = "42704";
 
 /// True if an error of the stream says that `publication` does not exist at this place of the WAL.

@@ -28,7 +28,7 @@ struct Answer {
 /// What the statement reads besides the publication and its members.
 #[derive(Default)]
 struct Details {
-    /// Relations that are read although they may not be published.
+    /// Relations that the statement reads even if they are not published.
     relations: Vec<Oid>,
     /// Names whose relations are read, whichever relation has the name now.
     names: Vec<TableName>,
@@ -39,9 +39,9 @@ struct Details {
 /// Reads the publication `name` and its captured relations. `earlier` is the look before, if there
 /// was one.
 ///
-/// The usual look is one statement. If a captured relation is new, altered or not where it was, a
-/// second statement reads more, and its answer counts. `before` is always the position of the first
-/// statement.
+/// The usual look is one statement. If a captured relation is new, altered, missing or renamed, a
+/// second statement reads more, and its answer replaces that of the first. `before` is always the
+/// position of the first statement.
 ///
 /// # Errors
 /// The connection's errors, or `Protocol` if the answer cannot be read.
@@ -63,7 +63,8 @@ pub async fn query(
     Ok(Fingerprint { before, ..seen })
 }
 
-/// Lists what the first statement leaves open.
+/// Lists what a second statement has to read: relations that were captured and are missing or
+/// renamed, and the column types that are not known.
 fn details(seen: &Fingerprint, earlier: Option<&Fingerprint>) -> Details {
     let is_seen = |relation: &&Relation| {
         seen.relations.get(&relation.oid).is_some_and(|now| now.table() == relation.table())
@@ -121,7 +122,8 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
     } else {
         ("", "", "NULL AS columns, NULL AS filter, r.oid AS membership, r.xmin AS version")
     };
-    // From 19 on, a row can also say that a table and the partitions below are left out.
+    // From PostgreSQL 19 on, a row of `pg_publication_rel` can also leave a table out, with its
+    // partitions.
     let (member, excepted) = if version >= EXCEPT_SINCE {
         (
             "AND NOT r.prexcept",

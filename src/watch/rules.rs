@@ -1,42 +1,49 @@
 //! The rules of the comparison by name, so that a test can switch one off and see what it is for.
 
-/// A rule. In the program all of them hold; the simulation breaks each in turn and must then find a
-/// violation.
+/// A rule of the comparison. The program keeps all of them. The simulation switches off each in
+/// turn, and must then find a violation of a law.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// The publication exists at both looks.
+    /// It is a finding if the publication does not exist at the later look.
     PublicationExists,
-    /// The publication has the oid that it had.
+    /// It is a finding if the publication has another oid.
     PublicationIsTheSame,
-    /// Operations and names under which partitions are published stay.
+    /// It is a finding if the publication publishes fewer operations, or has another
+    /// `publish_via_partition_root`.
     OptionsStay,
-    /// A new row version of an equal publication is an alteration that was taken back.
+    /// It is a finding if the publication's row has a new version for another reason. If the row is
+    /// otherwise the same, an alteration was taken back.
     PublicationVersion,
-    /// A captured relation exists.
+    /// It is a finding if a captured relation was dropped.
     RelationExists,
-    /// A captured relation keeps its name.
+    /// It is a finding if a captured relation has another name.
     NameStays,
-    /// A captured relation is published.
+    /// It is a finding if a captured relation is no longer published.
     StaysPublished,
-    /// The row that makes a relation a member stays the same row.
+    /// It is a finding if another row of the catalog makes a captured relation a member of the
+    /// publication.
     MembershipStays,
-    /// A captured relation writes WAL.
+    /// It is a finding if a captured relation has become unlogged.
     StaysLogged,
-    /// A new version of the row type's name is a renaming that was taken back.
+    /// It is a finding if the row type of a captured relation has a new row version, but the same
+    /// name and owner: a renaming was taken back.
     NameVersion,
-    /// A new row version of an equal namespace may be a renaming that was taken back.
+    /// It is a finding if a namespace has a new row version, but the same name, owner and rights: a
+    /// renaming may have been taken back.
     NamespaceVersion,
-    /// A captured relation has a replica identity that lets UPDATE and DELETE go on.
+    /// It is a finding if UPDATE and DELETE of a captured relation or its leaf have begun to fail
+    /// for lack of a replica identity.
     UpdatesGoOn,
-    /// The columns of the replica identity stay.
+    /// It is a finding if the replica identity or the primary key of a captured relation is another
+    /// one.
     KeyStays,
-    /// A rewrite that changed a column's type is told.
+    /// It is a finding if a captured relation was rewritten and a column has another type.
     RewriteIsTold,
-    /// A partition that may have held rows before it was attached is told.
+    /// It is a finding if a partition was attached that may have held rows before.
     AttachIsTold,
-    /// A partition that left, or left and came back, is told.
+    /// It is a finding if a partition left its table, or left and came back.
     DetachIsTold,
-    /// A partition that was truncated alone is told.
+    /// It is a finding if a partition was truncated alone.
     TruncateIsTold,
 }
 
@@ -64,7 +71,7 @@ impl Rule {
     ];
 }
 
-/// Which rules hold: all of them, outside of tests.
+/// The rules that are in force: all of them. A test can switch off one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rules {
     #[cfg(test)]

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 /// Names that are captured.
 const CAPTURED: [&str; 3] = ["a", "b", "root"];
 
-/// Something that the stream does not show.
+/// A loss: something that happened in the database and that the stream does not show.
 #[derive(Debug)]
 pub(super) struct Harm {
     /// The table's name at the look before.
     pub table: String,
     /// The position of the harm in the WAL.
     pub at: Lsn,
-    /// Codes of findings below a halt that tell of the harm.
+    /// Codes of findings that do not halt the stream and that report this harm.
     pub codes: Vec<Code>,
 }
 
@@ -35,9 +35,9 @@ pub(super) struct Catalog {
     harms: Vec<Harm>,
     may_lose: bool,
     harmless: bool,
-    /// An owner or rights of the schema changed.
+    /// True if an owner or the rights of the schema changed.
     rights_changed: bool,
-    /// A renaming was taken back.
+    /// True if a renaming was taken back.
     renamed_back: bool,
 }
 
@@ -102,7 +102,7 @@ impl Catalog {
         catalog
     }
 
-    /// An interval between two looks begins.
+    /// Begins an interval between two looks.
     pub(super) fn begin(&mut self) {
         self.harms.clear();
         (self.may_lose, self.harmless) = (false, true);
@@ -141,7 +141,7 @@ impl Catalog {
         self.harmless
     }
 
-    /// What a look sees.
+    /// Makes a look.
     pub(super) fn look(&mut self) -> Fingerprint {
         let is_there = self.publication.is_some();
         for relation in self.relations.values_mut() {
@@ -204,7 +204,7 @@ impl Catalog {
         (relation.version, relation.name_version) = (version, version);
     }
 
-    /// The row of `publication` gets a new version.
+    /// Changes the publication, whose row gets a new version.
     fn alter(&mut self, change: impl FnOnce(&mut Publication)) {
         let version = self.version();
         if let Some(publication) = &mut self.publication {
@@ -213,16 +213,16 @@ impl Catalog {
         }
     }
 
-    /// A row is written into whatever has a captured name, and into every relation that had one at
-    /// the last look.
+    /// Writes a row into each relation that has a captured name now, and into each that had one at
+    /// the last look. Every row that the stream does not show is a harm.
     fn write(&mut self) {
         let publication = self.publication.clone();
         let targets: Vec<(Oid, String)> =
             self.relations.values().map(|r| (r.oid, r.name.clone())).collect();
         for (oid, name) in targets {
             let expected = self.expected.get(&oid).cloned();
-            // A name whose owner at the last look was another relation is still the same table to a
-            // consumer.
+            // To a consumer, a name stays the same table even if another relation had the name at
+            // the last look.
             let is_wanted = expected.is_some()
                 || (CAPTURED.contains(&&*name)
                     && self.expected.values().any(|expected| *expected == name));

@@ -1,12 +1,13 @@
 //! The comparison under random statements and random looks at a small catalog.
 //!
-//! Laws: whatever became missing between two looks has a finding whose range holds it; a halt needs
-//! a statement that can lose something; harmless statements are no finding at all. Each rule
-//! switched off breaks one of the laws.
+//! Laws: everything that the stream lost between two looks has a finding whose range contains the
+//! loss; a halt needs a statement that can lose something; harmless statements give no finding at
+//! all. With any rule switched off, one of the laws is broken.
 //!
-//! What the looks cannot tell, the model does not do between two of them: an owner or rights that
-//! change beside a renaming that is taken back (both write the same row versions), a change of type
-//! beside VACUUM FULL, and SET UNLOGGED that is taken back (it looks like VACUUM FULL).
+//! The model does not do between two looks what the looks cannot tell apart: an owner or rights
+//! that change together with a renaming that is taken back (both write the same row versions), a
+//! change of type together with VACUUM FULL, and SET UNLOGGED that is taken back (it looks like
+//! VACUUM FULL).
 
 mod catalog;
 
@@ -16,10 +17,10 @@ use super::finding::{Finding, Weight};
 use super::rules::{Rule, Rules};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Enough for each rule to be needed at least once.
+/// The seeds of the runs. They are enough for each rule to be needed at least once.
 const SEEDS: std::ops::Range<u64> = 1..400;
 
-/// Looks in one run.
+/// Number of pairs of looks in one run.
 const LOOKS: usize = 30;
 
 /// Numbers from a seed: `xorshift64*`.
@@ -34,7 +35,7 @@ impl Rng {
     }
 }
 
-/// Whether a finding tells of the harm.
+/// Whether a finding reports this harm.
 fn tells(finding: &Finding, harm: &Harm) -> bool {
     let holds = finding.from < harm.at && harm.at <= finding.to;
     let about = finding.table.as_ref().is_none_or(|table| *table == harm.table);
