@@ -11,7 +11,7 @@ pub struct CopyStatus {
     pub consistent_point: Lsn,
     /// Rows sent so far.
     pub rows: u64,
-    /// Expected rows by the statistics of the tables; 0 where nothing was analysed.
+    /// Expected rows by the statistics of the tables; 0 if no table was analysed.
     pub rows_expected: u64,
     /// Bytes of the sent rows' text.
     pub bytes: u64,
@@ -23,13 +23,14 @@ pub struct CopyStatus {
     pub seconds: f64,
     /// Rows sent per second, over the last ten seconds.
     pub rows_per_second: f64,
-    /// Remaining seconds at the present rate; `None` where the number of rows is not known.
+    /// Remaining seconds at the present rate; `None` if no rows are sent, or if the expected number
+    /// of rows is not known or exceeded.
     pub remaining_seconds: Option<f64>,
     /// WAL in bytes that the server kept for the slot at the last reading. It grows until the copy
     /// ends.
     pub wal_bytes: u64,
-    /// Expected WAL at the end of the copy, in bytes, at its mean growth so far; `None` where the
-    /// end is not known.
+    /// Expected WAL at the end of the copy, in bytes, at its mean growth so far; `None` if the end
+    /// is not known.
     pub wal_bytes_expected: Option<u64>,
     /// Progress of each table, by `namespace.name`.
     pub tables: BTreeMap<String, CopyTableStatus>,
@@ -78,8 +79,8 @@ pub struct CopyTableStatus {
     pub state: String,
     /// Rows sent so far.
     pub rows: u64,
-    /// Expected rows by the statistics; `None` where the table was never analysed, or where a
-    /// condition selects rows.
+    /// Expected rows by the statistics; `None` if the table was never analysed, or if a condition
+    /// or query selects rows.
     pub rows_expected: Option<u64>,
     /// Bytes of the sent rows' text.
     pub bytes: u64,

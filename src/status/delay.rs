@@ -1,5 +1,5 @@
 //! Percentiles of the delay from a commit to its acknowledgement by Kafka, over the last minute.
-//! They are computed from readings of a histogram, so that no commit is kept.
+//! They are computed from readings of a histogram, so that no single commit has to be kept.
 
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 /// Percentiles are those of the commits acknowledged in this time.
 const WINDOW_MS: i64 = 60_000;
 
-/// The time between two readings that are kept. It bounds their number.
+/// The least time between two readings that are kept. It bounds the number of readings.
 const SPACING_MS: i64 = 5_000;
 
 /// Percentiles of the delay over the last minute; `None` if no commit was acknowledged in it.
@@ -31,7 +31,7 @@ pub struct Buckets {
 /// The readings of the last minute.
 #[derive(Debug, Default)]
 pub struct Delays {
-    /// Each with its time in Unix milliseconds, oldest first.
+    /// The readings, each with its time in Unix milliseconds, oldest first.
     readings: VecDeque<(i64, Buckets)>,
     latest: Buckets,
 }
@@ -39,7 +39,7 @@ pub struct Delays {
 impl Delays {
     /// Takes a reading of the histogram, and drops those that the window does not need.
     pub fn read(&mut self, now_ms: i64, buckets: Buckets) {
-        // After the clock has gone back, readings of a later time say nothing.
+        // If the clock has gone back, readings with a later time are dropped.
         self.readings.retain(|(at_ms, _)| *at_ms <= now_ms);
         let is_due = |(at_ms, _): &(i64, Buckets)| now_ms - at_ms >= SPACING_MS;
         if self.readings.back().is_none_or(is_due) {

@@ -2,13 +2,13 @@
 //!
 //! This file is pure. It is given the position of the server, as read, and the positions of the
 //! stream. A commit that was received has an exact time. A commit that was not received is known
-//! only by the server's position: it lies between the last reading that Kafka has passed, and the
-//! first one that Kafka has not.
+//! only from the server's position. It lies between the last reading whose position Kafka has
+//! acknowledged, and the first reading beyond.
 //!
 //! Laws:
 //! - The lag is 0 only if Kafka has acknowledged everything up to a fresh reading.
 //! - The lag of a stream that stands grows with the clock, whatever the reason.
-//! - A lag that is not known is not told as a number.
+//! - A lag that is not known is `None`, and never a number.
 
 use crate::change::Committed;
 use crate::lsn::Lsn;
@@ -18,10 +18,11 @@ use std::collections::VecDeque;
 /// spacing of readings is 5 s, and an answer may take a few seconds.
 const FRESH_MICROS: i64 = 8_000_000;
 
-/// The most readings that are kept. The first two decide the lag, and later ones lose precision.
+/// The most readings that are kept. If there are more, every second one after the first two is
+/// dropped. The first two decide the lag.
 const MARKS_MAX: usize = 64;
 
-/// A reading of the server's position. It was the first that showed this position.
+/// A reading of the server's position: the first one that showed this position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
     lsn: Lsn,
@@ -33,9 +34,11 @@ struct Mark {
 pub enum Since {
     /// The age of that commit cannot be known.
     Unknown,
-    /// There is no such commit up to this time, in Unix microseconds.
+    /// Kafka has acknowledged every commit. This counts as known until this time, in Unix
+    /// microseconds.
     CaughtUp(i64),
-    /// The time of the commit, in Unix microseconds.
+    /// The time of that commit, in Unix microseconds. The time is an estimate if the commit was not
+    /// received.
     At(i64),
 }
 
@@ -55,19 +58,20 @@ impl Since {
 /// What is known about the positions of server, stream and Kafka.
 #[derive(Debug, Default)]
 pub struct Lag {
-    /// Readings of the server's position, whose positions rise. The first one at most is delivered.
+    /// Readings of the server's position, whose positions rise. At most the first of them lies at
+    /// or before `delivered`.
     marks: VecDeque<Mark>,
     /// Time of the newest reading; `None` if the server cannot be asked now.
     read_micros: Option<i64>,
-    /// The server's position fell: its history is another one.
+    /// True if the server's position fell. The server then has another history.
     went_back: bool,
-    /// Another agent has the slot, or had it last.
+    /// True if another agent has the slot, or had it last.
     elsewhere: bool,
     received: Lsn,
     /// Kafka has acknowledged everything before this position. `None` before that is known.
     delivered: Option<Lsn>,
-    /// The oldest commit that was received and is not acknowledged. A new connection does not
-    /// forget it.
+    /// The oldest commit that was received and is not acknowledged. It is kept when the connection
+    /// is lost.
     oldest: Option<Committed>,
     /// Time of the newest acknowledged commit, in Unix microseconds.
     acknowledged_micros: Option<i64>,
@@ -98,8 +102,8 @@ impl Lag {
         self.read_micros = None;
     }
 
-    /// Notes that a connection is proven. `is_other` says that the positions of before mean nothing
-    /// any more: the epoch or the server's timeline is another one.
+    /// Notes that a connection is proven. `is_other` says that the epoch or the server's timeline
+    /// is another one, so that earlier positions mean nothing any more.
     pub fn opened(&mut self, is_other: bool) {
         if is_other || self.elsewhere {
             *self = Lag::default();
@@ -124,7 +128,8 @@ impl Lag {
         if delivered == Lsn::ZERO || self.elsewhere {
             return; // No connection of ours has been proven yet.
         }
-        // A replay begins below what Kafka has.
+        // After a replay has begun, the given position can lie before one that Kafka has
+        // acknowledged already.
         let delivered = self.delivered.map_or(delivered, |before| before.max(delivered));
         self.delivered = Some(delivered);
         let newest = [acknowledged, self.oldest.take_if(|oldest| oldest.end <= delivered)];
@@ -157,7 +162,8 @@ impl Lag {
             return Since::At(oldest.at.unix_micros());
         }
         match self.marks.iter().position(|mark| mark.lsn > delivered) {
-            // The reading before it is delivered, so that the commit came between the two.
+            // Kafka has acknowledged the position of the reading before it. So the commit came
+            // between the two readings.
             Some(first) if first > 0 => Since::At(self.marks[first].at_micros),
             Some(_) => self.acknowledged_micros.map_or(Since::Unknown, Since::At),
             None if self.marks.is_empty() => Since::Unknown,
@@ -198,7 +204,7 @@ mod tests {
         (Lsn::new(received), Lsn::new(delivered))
     }
 
-    /// Everything up to 100 is acknowledged, and was read at second 10.
+    /// Kafka has acknowledged everything before position 100, which the server had at second 10.
     fn caught_up() -> Lag {
         let mut lag = Lag::default();
         lag.stream(positions(100, 100), None, Some(commit(90, 5 * SECOND)));

@@ -151,7 +151,7 @@ pub struct TableStatus {
     pub schema_ids: Vec<u32>,
 }
 
-/// The gap in the topic of a detached table. It reaches from this change to the repair.
+/// The gap in the topic of a detached table, from its first missing change to its repair.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct GapStatus {
     /// Commit LSN of the first missing change.
@@ -165,7 +165,7 @@ pub struct GapStatus {
     pub repair_ms: Option<i64>,
 }
 
-/// Throughput per second, over the last five seconds.
+/// Rates of the stream per second, over the last five seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Rates {
     /// Bytes read from the replication connection.
@@ -206,17 +206,18 @@ pub struct WalStatus {
     pub limit_bytes: Option<u64>,
     /// `reserved`, `extended`, `unreserved` or `lost`, as the server reports it.
     pub wal_status: String,
-    /// Why the slot can no longer be used; empty where it can.
+    /// Why the slot can no longer be used; empty if it can be used.
     pub invalidation: String,
     /// Bytes of WAL that the server wrote per second, over the last two minutes; `None` before the
     /// first measurement.
     pub written_bytes_per_second: Option<f64>,
     /// Growth of the kept WAL in bytes per second; negative while it shrinks.
     pub growth_bytes_per_second: Option<f64>,
-    /// Seconds until the limit at this growth; `None` where the kept WAL does not grow or has no
+    /// Seconds until the limit at this growth; `None` if the kept WAL does not grow or has no
     /// limit.
     pub seconds_to_limit: Option<f64>,
-    /// Seconds until the limit if nothing more were confirmed.
+    /// Seconds until the limit if nothing more were confirmed; `None` without a limit, before the
+    /// first measurement, and while no WAL is written.
     pub seconds_at_standstill: Option<f64>,
 }
 
@@ -272,19 +273,20 @@ pub struct DifferedStatus {
     pub subject: String,
     /// The id that the state has recorded for the schema.
     pub was: u32,
-    /// The id that replaced it; `None` before the schema is registered.
+    /// The id that replaced `was`; `None` before the schema is registered.
     pub id: Option<u32>,
     /// Position of the first record that this process sent with the recorded id; `None` if it sent
     /// none. 0/0 for heartbeats and notifications, which have no Position.
     pub from: Option<PositionStatus>,
-    /// Position of the last such record.
+    /// Position of the last record that this process sent with the recorded id; `None` as in
+    /// `from`.
     pub to: Option<PositionStatus>,
     /// True if records in the topic carry an id under which the registry does not serve their
     /// schema.
     pub needs_a_person: bool,
     /// The finding as a sentence.
     pub detail: String,
-    /// The next step for the operator; empty where none is needed.
+    /// The next step for the operator; empty if none is needed.
     pub next: String,
 }
 
@@ -322,7 +324,7 @@ pub struct Status {
     /// True if nothing continues until a person acts: the agent is halted, or every attempt is
     /// refused.
     pub needs_a_person: bool,
-    /// Version of this form, see [`STATUS_FORMAT`].
+    /// Version of the form of `/status`, see [`STATUS_FORMAT`].
     pub status_format: u32,
     /// Version of the program.
     pub version: String,
@@ -405,7 +407,8 @@ pub struct Status {
 }
 
 impl Status {
-    /// The status as it is told. While the phase is not `streaming` no table has changes flowing.
+    /// The status as `/status` shows it. In a phase other than `streaming`, a table that streams is
+    /// shown as `waiting` with the reason of the phase, and its rate is 0.
     #[must_use]
     pub fn told(&self) -> Status {
         let mut told = self.clone();

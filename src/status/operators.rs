@@ -7,7 +7,7 @@ use crate::continuity::skipped::Skipped;
 use serde::Serialize;
 use std::collections::VecDeque;
 
-/// The most actions that are shown. They answer what was done lately, and the log has the others.
+/// The most actions that are shown. So many show what was done lately, and the log has the others.
 pub const ACTIONS_MAX: usize = 20;
 
 /// The most characters of a detail. A reload can name hundreds of tables.
@@ -92,13 +92,14 @@ pub struct OperatorActions {
 }
 
 impl OperatorActions {
-    /// Takes what the state holds. This process remembers the copies that it was asked for itself,
-    /// so that of recorded copies only those from before `started_ms`, or from signals, are taken.
+    /// Takes the consents, skipped changes and copies that the state holds. Of the copies it takes
+    /// only those that a signal requested or that were requested before `started_ms`: this process
+    /// itself remembers the others. It takes no copy that the agent itself requested.
     pub fn read(&mut self, state: &State, started_ms: i64) {
         let consents = state.record.iter().flat_map(|record| &record.accepted);
         let owed = state.copy.owed();
         let is_told = |table: &str, window: &Window| {
-            // The agent itself asks for a copy without which rows are missing.
+            // The agent itself requests a copy without which rows are missing.
             let is_ours = window.needed || owed.contains(&table);
             !is_ours && (window.is_signalled() || window.asked_ms < started_ms)
         };

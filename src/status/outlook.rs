@@ -8,15 +8,15 @@ use crate::lsn::Lsn;
 use crate::status::WalStatus;
 use std::collections::VecDeque;
 
-/// Growth is measured over this time, so that a checkpoint of Postgres or a batch job does not
-/// swing it.
+/// Growth is measured over this time, so that a checkpoint of Postgres or a batch job changes the
+/// result only a little.
 const WINDOW_MS: i64 = 120_000;
 
-/// A window that is shorter than this gives no measure. The kept WAL falls in steps, with a status
-/// update every ten seconds.
+/// Readings over a shorter time than this give no measure. The kept WAL falls in steps, with a
+/// status update every ten seconds.
 const WINDOW_MS_MIN: i64 = 25_000;
 
-/// The least time between two kept rows. A nearer row shows nothing new about growth.
+/// The least time between two kept rows. A row that comes earlier shows nothing new about growth.
 const SPACING_MS: i64 = 4_000;
 
 /// The most rows that are kept. Rows are 4 s apart, so the window holds at most 31 of them.
@@ -33,7 +33,7 @@ pub struct Reading {
     pub safe_bytes: Option<i64>,
     /// `wal_status` of the slot.
     pub wal_status: String,
-    /// Why the slot can no longer be used; empty where it can.
+    /// Why the slot can no longer be used; empty if it can be used.
     pub invalidation: String,
 }
 
@@ -102,8 +102,8 @@ impl Outlook {
         }
         let seconds = (last.at_ms - first.at_ms) as f64 / 1000.0;
         let written = last.server.bytes_since(first.server) as f64 / seconds;
-        // Growth is measured from the least of the older half to the least of the newer half. So
-        // the steps of the kept WAL do not count as growth.
+        // Growth is measured from the smallest `retained` of the older half of the samples to the
+        // smallest of the newer half. So the steps of the kept WAL do not count as growth.
         let half = self.seen.len() / 2;
         let least = |seen: &mut dyn Iterator<Item = &Sample>| {
             seen.min_by_key(|seen| seen.retained).copied()

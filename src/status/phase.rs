@@ -5,8 +5,8 @@ use crate::continuity::{Trouble, TroubleReason};
 use crate::core::Core;
 use crate::status::Phase;
 
-/// Kafka counts as away if records are in flight and nothing is acknowledged for this long,
-/// whatever the connections say. A busy broker answers within a few seconds.
+/// Kafka counts as unreachable if records are in flight and nothing is acknowledged for this long,
+/// even if its connections work. A busy broker answers within a few seconds.
 const SILENT_MS: i64 = 10_000;
 
 /// What the status says about the phase.
@@ -14,7 +14,7 @@ const SILENT_MS: i64 = 10_000;
 pub struct PhaseReport {
     /// What the agent is doing at the moment.
     pub phase: Phase,
-    /// Stable code of the reason; empty where the phase needs none.
+    /// Stable code of the reason; empty if the phase needs none.
     pub reason: String,
     /// The reason as a sentence.
     pub detail: String,
@@ -25,13 +25,14 @@ pub struct PhaseReport {
 /// What decides the phase besides the core.
 #[derive(Debug)]
 pub struct Facts<'a> {
-    /// The trouble that stands.
+    /// The trouble that the agent has at the moment.
     pub trouble: Option<&'a Trouble>,
-    /// A login that brokers refuse while they accept connections. No call fails then.
+    /// The trouble that brokers accept connections and refuse our login. It is not in `trouble`,
+    /// because no call fails then.
     pub login: Option<&'a Trouble>,
-    /// Milliseconds since the last acknowledgement, if records are in flight.
+    /// Milliseconds since the last delivery report, or since no record was in flight.
     pub silent_ms: i64,
-    /// What is wrong although changes flow.
+    /// A trouble that does not keep changes from flowing.
     pub beside: Option<&'a Trouble>,
     /// The phase that was shown before.
     pub before: Phase,

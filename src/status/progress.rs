@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 /// short enough to follow a change.
 const WINDOW_MS: i64 = 10_000;
 
-/// The most samples in that time: one for each quarter of a second.
+/// The most samples that are kept: one for each quarter of a second of `WINDOW_MS`.
 const SAMPLES_MAX: usize = 40;
 
 /// Measurements of one copy.
@@ -25,7 +25,7 @@ pub struct Progress {
 pub struct Wal {
     /// Bytes of WAL kept for the slot; `None` before the first reading.
     pub retained_bytes: Option<u64>,
-    /// Bytes of WAL that can be written before the slot may be lost; `None` where the server has no
+    /// Bytes of WAL that can be written before the slot may be lost; `None` if the server has no
     /// limit.
     pub safe_bytes: Option<u64>,
 }
