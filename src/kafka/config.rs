@@ -27,13 +27,13 @@ const QUEUE_KIB_MAX: usize = 2_147_483_647;
 /// because the copied rows of a whole chunk can be sent at once, together with one change.
 const DELIVERIES_SLACK: usize = 65_536;
 
-/// The largest record that librdkafka accepts, framing included. This size equals the Java
-/// producer's `max.request.size`. Each record that Debezium delivers with its defaults is thus
-/// delivered here too.
+/// The default of `message.max.bytes`: the largest record that librdkafka accepts, framing
+/// included. This size equals the Java producer's default of `max.request.size`. Each record that
+/// Debezium delivers with its defaults is thus delivered here too.
 const MESSAGE_BYTES_MAX: usize = 1_048_576;
 
-/// The largest batch. It is below a broker's default `max.message.bytes` (1,048,588), which limits
-/// a whole batch.
+/// The default of `batch.size`: the largest batch. It is below a broker's default
+/// `max.message.bytes` (1,048,588), which limits a whole batch.
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
 /// Everything this room needs to know. The room `config` builds it, and has already refused pinned
@@ -55,7 +55,7 @@ pub struct Config {
     pub queue_records_max: usize,
     /// Whether the agent creates missing topics, and with which partitions and settings.
     pub topics: TopicRules,
-    /// Name of the compacted topic that holds our records of progress.
+    /// Name of the compacted topic that holds the state records of the agent.
     pub state_topic: String,
 }
 
@@ -66,7 +66,7 @@ pub struct TopicRules {
     pub create: bool,
     /// Partitions of a new topic; -1 leaves it to the broker.
     pub partitions: i32,
-    /// Copies of each partition; -1 leaves it to the broker.
+    /// Number of replicas of each partition; -1 leaves it to the broker.
     pub replication: i32,
     /// `cleanup.policy` of a new topic.
     pub cleanup_policy: String,
@@ -77,7 +77,8 @@ pub struct TopicRules {
     pub groups: Vec<TopicGroup>,
 }
 
-/// Topics with rules of their own. Where a group leaves a rule open, the general rule counts.
+/// Topics with rules of their own. For a rule that the group does not have, the general rule
+/// counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicGroup {
     /// Topics of the group, by their whole names.
@@ -86,7 +87,7 @@ pub struct TopicGroup {
     pub exclude: NameList,
     /// Partitions of a new topic. `None` if the general rule counts.
     pub partitions: Option<i32>,
-    /// Copies of each partition. `None` if the general rule counts.
+    /// Number of replicas of each partition. `None` if the general rule counts.
     pub replication: Option<i32>,
     /// `cleanup.policy` of a new topic. `None` if the general rule counts.
     pub cleanup_policy: Option<String>,

@@ -83,7 +83,7 @@ fn in_short(detail: &str) -> &str {
 }
 
 /// The context of clients that only ask. It keeps librdkafka's last message about a connection, for
-/// errors.
+/// error texts.
 #[derive(Default)]
 pub(crate) struct Asking {
     last_words: Mutex<Option<String>>,

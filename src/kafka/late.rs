@@ -81,7 +81,7 @@ pub enum Late {
         /// The late record's offset.
         offset: i64,
     },
-    /// The search cannot tell.
+    /// The search cannot tell whether a record landed late, for this reason.
     Unknown(LateUnknown),
 }
 
@@ -259,7 +259,8 @@ impl<'a> Search<'a> {
         Ok((from < end).then_some(Span { from, end, newest: 0 }))
     }
 
-    /// Reads a topic's spans to their ends, or to the first record that decides.
+    /// Reads a topic's spans to their ends, or to the first record that is late or has no usable
+    /// time.
     fn read(&mut self, topic: &str, mut spans: Spans) -> Result<Late, KafkaError> {
         let failed = |source: RdError| KafkaError::Request {
             call: "read topic",

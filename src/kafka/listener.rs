@@ -60,7 +60,7 @@ fn speaks_tls(broker: &str) -> Option<bool> {
             });
             Some(is_alert)
         }
-        // A read that is out of time comes as `WouldBlock`.
+        // A read that times out comes as `WouldBlock`.
         Err(HandshakeError::WouldBlock(_) | HandshakeError::SetupFailure(_)) => None,
     }
 }
@@ -71,7 +71,8 @@ mod tests {
     use std::io::Read as _;
     use std::net::TcpListener;
 
-    /// A listener that ends a connection as a broker does that cannot read its first bytes.
+    /// A listener that ends each connection after its first bytes, as a broker without TLS ends a
+    /// TLS handshake.
     fn plain() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();

@@ -15,8 +15,8 @@ use crate::secret::{Secret, Source, SourceError, Token, fetch};
 /// The principal that librdkafka gets if the token names none. Brokers look at the token alone.
 const PRINCIPAL: &str = "wellspring";
 
-/// The longest lifetime of a token that librdkafka gets, because it counts milliseconds since 1970
-/// in 63 bits.
+/// The longest lifetime of a token that is given to librdkafka, which counts milliseconds since
+/// 1970 in 63 bits.
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// What a client logs in with.

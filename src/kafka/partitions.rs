@@ -28,7 +28,7 @@ const SECOND_LOOK_AFTER: Duration = Duration::from_secs(1);
 /// Where a partition ends.
 #[derive(Debug)]
 pub enum PartitionEnd {
-    /// The partition ends at this offset, which is one past its last.
+    /// The end of the partition: the offset after its last one.
     At(i64),
     /// The topic does not exist, or it has no partition of this number.
     Gone,
@@ -82,7 +82,7 @@ impl Asker {
 }
 
 /// Returns the existing partitions of each topic. A topic that does not exist has an empty set, and
-/// a topic that no broker answered for is missing. Blocks until the deadline at most.
+/// a topic that no broker answered for is missing from the map. Blocks until the deadline at most.
 pub(super) fn existing<'a>(
     consumer: &BaseConsumer<Asking>,
     places: &'a [(String, i32)],

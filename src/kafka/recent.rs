@@ -1,4 +1,4 @@
-//! Reads the newest records of topics, which a process sent after its newest record of progress.
+//! Reads the newest records of topics, which a process sent after its newest state record.
 //!
 //! A process that was killed has sent more than its newest checkpoint says. The time stamps of its
 //! records and of its checkpoint come from the same clock. So the time of the checkpoint shows
@@ -24,8 +24,8 @@ const READ_POLL: Duration = Duration::from_millis(100);
 /// How long the whole reading may take. A failover waits for it.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// A record that was sent after the record of progress may have a time that is earlier by this
-/// much. Brokers may set the times, and each broker has a clock of its own.
+/// A record that was sent after the state record may have a time that is earlier by this much.
+/// Brokers may set the times, and each broker has a clock of its own.
 const MARGIN_MS: i64 = 5_000;
 
 /// Kilobytes that librdkafka reads ahead, and bytes that one fetch takes from one partition.
@@ -41,8 +41,7 @@ pub struct RecentRecord<'a> {
     pub partition: i32,
     /// Offset of the record.
     pub offset: i64,
-    /// True if the record's time is later than that of the record of progress, or the record has no
-    /// time.
+    /// True if the record's time is later than that of the state record, or the record has no time.
     pub is_later: bool,
     /// Names and values of the headers, in order.
     pub headers: Vec<(&'a str, Option<&'a [u8]>)>,

@@ -1,4 +1,4 @@
-//! Our records of progress: small JSON texts by key, in a compacted topic or in a file.
+//! The state records of the agent: small JSON texts by key, in a compacted topic or in a file.
 //!
 //! The meaning of the texts is not known here. A write returns when it is acknowledged. After a
 //! restart the newest value of each key is read back. The file serves sinks that have no topics.
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::error::KafkaError;
 use super::state_topic::StateTopic;
 
-/// A record of progress could not be read or written.
+/// A state record could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum StateError {
@@ -36,7 +36,7 @@ pub enum StateError {
     },
 }
 
-/// Where our records of progress are kept.
+/// Where the state records of the agent are kept.
 #[derive(Debug)]
 pub enum State {
     /// The compacted topic `<prefix>.wellspring-state`.
@@ -77,7 +77,7 @@ impl State {
     }
 }
 
-/// The records of progress in a file: a JSON object whose values are the texts.
+/// The state records in a file: a JSON object whose values are the texts.
 #[derive(Debug)]
 pub struct FileState {
     path: PathBuf,

@@ -63,7 +63,7 @@ type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
 /// The result of one record: an answer, or the end of the writer without an answer.
 type Acknowledged = Result<Result<(), RDKafkaErrorCode>, oneshot::error::TryRecvError>;
 
-/// The compacted topic that holds our records of progress.
+/// The compacted topic that holds the state records of the agent.
 pub struct StateTopic {
     config: Arc<Config>,
     info: TopicInfo,

@@ -1,7 +1,7 @@
 //! librdkafka's statistics, reduced to the few numbers that are used.
 //!
-//! The text of the statistics holds every partition and may be megabytes long. Everything that is
-//! not named here is skipped and not stored.
+//! The text of the statistics holds every partition and may be megabytes long. A field that the
+//! structs of this file do not name is skipped and not stored.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -48,7 +48,8 @@ struct Whole {
 #[derive(Deserialize)]
 struct Broker {
     state: String,
-    /// `configured`, `learned`, `logical`, or `internal` for one that stands for no server.
+    /// Where librdkafka has the broker from: `configured`, `learned`, `logical`, or `internal` for
+    /// an entry that stands for no server.
     #[serde(default)]
     source: String,
     #[serde(default)]

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Kilobytes that librdkafka reads ahead of the screen, over all partitions.
+/// Kilobytes that librdkafka reads ahead, over all partitions.
 const AHEAD_KBYTES: &str = "4096";
 
 /// Where reading a partition begins.
@@ -145,8 +145,8 @@ impl Tail {
 
     /// The next record, if one comes within the time.
     ///
-    /// librdkafka itself connects and fetches again after other errors. The log says once that no
-    /// broker answers.
+    /// After an error that can pass, librdkafka itself connects and fetches again, and the answer
+    /// is `None`. The log says once that no broker answers.
     ///
     /// # Errors
     /// `Request` for an error that does not pass by waiting: brokers refuse the login or the topic.

@@ -47,14 +47,14 @@ pub struct TopicSpec {
     pub(crate) name: String,
     /// Partitions; -1 for the broker's default.
     pub partitions: i32,
-    /// Copies; -1 for the broker's default.
+    /// Number of replicas of each partition; -1 for the broker's default.
     pub replication: i32,
     /// Settings by Kafka's names, `cleanup.policy` among them.
     pub settings: BTreeMap<String, String>,
 }
 
 impl TopicSpec {
-    /// A topic by the rules for new topics.
+    /// Describes the topic `name` as the rules for new topics say.
     #[must_use]
     pub fn by(rules: &TopicRules, name: impl Into<String>) -> Self {
         let name = name.into();
@@ -92,7 +92,7 @@ pub struct TopicInfo {
     pub(crate) name: String,
     /// Number of partitions, at least one.
     pub partitions: i32,
-    /// Copies of partition 0.
+    /// Number of replicas of partition 0.
     pub replication: usize,
     /// The largest batch that the topic accepts, in bytes as the broker counts them.
     pub max_message_bytes: Policy<usize>,
@@ -270,8 +270,8 @@ impl Asker {
         Ok(infos)
     }
 
-    /// Reads partitions and copies from metadata, which proves no setting. A topic without a leader
-    /// yet counts as absent.
+    /// Reads the number of partitions and of replicas from metadata, which proves no setting. A
+    /// topic without a leader yet counts as absent.
     fn shape(
         &self,
         consumer: &BaseConsumer<Asking>,
