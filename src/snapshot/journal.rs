@@ -15,19 +15,20 @@ use std::collections::BTreeMap;
 /// Version of the records that this program writes. The program refuses records of a later version.
 const FORMAT: u32 = 1;
 
-/// The tables to be copied.
+/// The state record of the tables to be copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     format: u32,
     /// Epoch of the checkpoint that the copy belongs to.
     pub epoch: u64,
-    /// Consistent point: rows are as of here, and the stream begins here.
+    /// Consistent point of the slot: the copied rows are as of this position, and the stream begins
+    /// here.
     pub consistent_point: Lsn,
     /// Tables as `namespace.name`, in the order in which they are begun.
     pub tables: Vec<String>,
 }
 
-/// The outcome of one table.
+/// The state record of the outcome of one table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
     format: u32,

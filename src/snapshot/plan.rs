@@ -58,7 +58,7 @@ impl Plan {
         Plan { tables }
     }
 
-    /// Bytes of all tables, as far as they are known.
+    /// Bytes of all tables on the server's disk, without indexes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.tables.iter().map(TablePlan::size_bytes).sum()

@@ -9,8 +9,8 @@ use crate::table::TableName;
 use crate::table::names::{NameOf, NamePattern, REGEX};
 use serde::Deserialize;
 
-/// Longest data that is read. The column in Debezium's table has 2048 characters, and lists of
-/// tables are short.
+/// Most bytes of a signal's data that are read. The column in Debezium's table has 2048 characters,
+/// and lists of tables are short.
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
 
 /// The request of a signal.
@@ -24,8 +24,8 @@ pub enum Signal {
     Pause,
     /// `resume-snapshot`: paused copies continue.
     Resume,
-    /// `log`: this text is to be logged. Only the topic may ask for it, because values of rows are
-    /// not logged.
+    /// `log`: this text is to be logged. Only the signal topic may request it, because values of
+    /// rows are not logged.
     Log(String),
 }
 
@@ -60,9 +60,9 @@ pub enum SignalError {
          {column}"
     )]
     NoSignal {
-        /// Line of the error, from 1. It is 0 if there is no value.
+        /// Line of the error, from 1.
         line: usize,
-        /// Column of the error, from 1. It is 0 for the end of a line.
+        /// Column of the error, from 1. It is 0 for the end of a line, and if there is no value.
         column: usize,
     },
     #[error("its data has {0} bytes; {DATA_BYTES_MAX} are read")]

@@ -132,7 +132,7 @@ impl PgSnapshot {
 #[derive(Clone, Debug, Default)]
 pub struct Unseen {
     exact: Vec<FullXid>,
-    /// Set if there were too many ids to list: every transaction up to this id may be one of them.
+    /// Set if there were too many ids to list: every transaction up to this id may be unseen.
     upto: Option<FullXid>,
     /// A recent id, near which 32-bit ids are widened.
     near: FullXid,

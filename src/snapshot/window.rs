@@ -6,10 +6,10 @@
 //! was lost), and does what the answers say. `R` is a row, whose content this file never reads.
 //!
 //! The rows of a chunk are those that its snapshot S sees. A change of a transaction that S sees is
-//! older than the chunk, and passes. Before the first change of a key by a transaction that S does
-//! not see, the chunk's row of that key is sent. The other rows follow when the stream has passed
-//! H, an insert position that was read after S was taken: everything that S sees has been sent by
-//! then. After its delivery the chunk is recorded in the journal.
+//! older than the chunk, and is sent without a row before it. Before the first change of a key by a
+//! transaction that S does not see, the chunk's row of that key is sent. The other rows follow when
+//! the stream has passed H, an insert position that was read after S was taken: everything that S
+//! sees has been sent by then. After its delivery the chunk is recorded in the journal.
 //!
 //! Laws, tried in `simulation` with each [`Rule`] switched off in turn:
 //! - When nothing changes any more, the newest record of every key equals the row.
@@ -74,10 +74,12 @@ enum Reading {
 pub struct Windows<R> {
     rules: Rules,
     reading: Reading,
-    /// Chunks that are not sent completely, in the order of reading and of their positions.
+    /// Chunks that are not sent completely or whose positions the stream has not passed, in the
+    /// order of reading.
     open: VecDeque<Window<R>>,
     leaving: VecDeque<Leaving>,
-    /// Last key of the ranges that were read, and whether no range is left.
+    /// `read_upto` is the last key of the ranges that were read. `read_all` is true if no range is
+    /// left.
     read_upto: Option<RowKey>,
     read_all: bool,
     /// Transactions whose changes of this table were sent and which no snapshot has seen.

@@ -25,7 +25,7 @@ pub(super) struct Window<R> {
     pub upto: Lsn,
     rows: Vec<Waiting<R>>,
     index: HashMap<RowKey, usize>,
-    /// Index in `rows` from which rows may be left.
+    /// Index in `rows`. All rows before it were taken out.
     cursor: usize,
     pub left: usize,
     pub size_bytes: usize,
@@ -35,7 +35,8 @@ pub(super) struct Window<R> {
 /// The progress of the copy when a chunk is delivered.
 #[derive(Debug)]
 pub(super) struct End {
-    /// Last key of the chunk. `None` for a chunk of given keys, or of a table without rows.
+    /// Last key that was read up to the end of this chunk. `None` for a chunk of given keys, or if
+    /// no row was read.
     pub after: Option<RowKey>,
     pub last: bool,
     pub rows: u64,

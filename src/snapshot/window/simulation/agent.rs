@@ -117,7 +117,8 @@ impl Agent {
         self.windows = Some(Windows::resume(journal, awaited).without(off));
     }
 
-    /// Loses the connection. A failed producer also loses the records that have not landed.
+    /// Loses the connection and makes another. A failed producer also loses the records that have
+    /// not landed.
     pub fn reconnect(&mut self, stored: &Stored, database: &mut Database, producer_failed: bool) {
         if producer_failed {
             self.queue.clear();
