@@ -208,6 +208,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Says why changes of a relation that kept its name may not have been published all the time.
+    /// `None` if they were.
     fn left(&self, before: &Relation, now: &Relation) -> Option<String> {
         let (table, keep) = (before.table(), |rule| self.rules.keep(rule));
         if !now.published && before.persistence == now.persistence {

@@ -60,7 +60,7 @@ pub struct Relation {
     pub name: String,
     /// True if the publication publishes the relation under the relation's own name.
     pub published: bool,
-    /// True if the relation is published and the configuration selects it. The caller of the look
+    /// True if the relation is published and the configuration selects it. [`Fingerprint::capture`]
     /// sets this.
     #[serde(default)]
     pub captured: bool,

@@ -11,8 +11,9 @@ pub(super) enum Rule {
     /// It is a finding if the publication publishes fewer operations, or has another
     /// `publish_via_partition_root`.
     OptionsStay,
-    /// It is a finding if the publication's row has a new version for another reason. If the row is
-    /// otherwise the same, an alteration was taken back.
+    /// It is a finding if the publication's row has a new version although the publication
+    /// publishes no fewer operations. If nothing else in the row is new, an alteration was taken
+    /// back.
     PublicationVersion,
     /// It is a finding if a captured relation was dropped.
     RelationExists,
