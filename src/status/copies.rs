@@ -63,7 +63,7 @@ pub struct WindowStatus {
     pub dropped_why: String,
     /// The operator's condition on the rows.
     pub filter: Option<String>,
-    /// Stable code of the failure; empty if the copy has not failed.
+    /// Stable code of the reason why the copy is `failed` or `waiting`; empty in other states.
     pub reason: String,
     /// What the copy waits for, or why it failed.
     pub detail: String,
@@ -88,6 +88,6 @@ pub struct CopyTableStatus {
     pub bytes_expected: u64,
     /// Why the table is `refused`, `left` or `owed`; otherwise empty.
     pub reason: String,
-    /// The next step for the operator in that case.
+    /// The next step for the operator if the table is `left` or `owed`; otherwise empty.
     pub next: String,
 }

@@ -44,7 +44,7 @@ pub enum Phase {
     Retrying,
     /// Waiting as a replica: another agent of this pipeline holds the slot.
     Standby,
-    /// Nothing more is produced or confirmed until a person acts, as `reason` and `next` say.
+    /// Nothing more is produced or confirmed until the halt ends, as `reason` and `next` say.
     Halted,
     /// Stopping after a request.
     Stopping,
@@ -185,7 +185,7 @@ pub struct Rates {
 pub struct StageStatus {
     /// `source`, `decode`, `encode`, `registry` or `broker`.
     pub name: String,
-    /// Share of the last seconds in which this stage delayed the others, from 0 to 1.
+    /// Share of the last five seconds in which this stage delayed the others, from 0 to 1.
     pub busy: f64,
     /// True for the stage that is the bottleneck now.
     pub slowest: bool,
@@ -321,8 +321,8 @@ pub struct Status {
     /// The change at which the stream has halted, if one change caused the halt. `wellspring skip`
     /// can leave it out.
     pub stands_at: Option<ChangeStatus>,
-    /// True if nothing continues until a person acts: the agent is halted, or every attempt is
-    /// refused.
+    /// True if something lasts until a person acts. For example, the agent is halted, every attempt
+    /// is refused, or a table is not copied.
     pub needs_a_person: bool,
     /// Version of the form of `/status`, see [`STATUS_FORMAT`].
     pub status_format: u32,
@@ -364,7 +364,7 @@ pub struct Status {
     /// Age in seconds of the oldest commit that Kafka has not acknowledged, received or not; 0 if
     /// there is none, and `None` if that is not known.
     pub lag_seconds: Option<f64>,
-    /// Throughput over the last five seconds.
+    /// Rates of the stream over the last five seconds.
     pub rates: Rates,
     /// How long commits took to be acknowledged, over the last minute.
     pub delay: DelayStatus,
@@ -374,7 +374,7 @@ pub struct Status {
     pub wal: WalStatus,
     /// Records sent and not yet acknowledged.
     pub in_flight_records: u64,
-    /// Bytes of these records, overhead included.
+    /// Bytes of the records sent and not yet acknowledged, overhead included.
     pub in_flight_bytes: u64,
     /// The byte budget for records in flight.
     pub budget_bytes: u64,
@@ -392,7 +392,8 @@ pub struct Status {
     pub copies_slowed: String,
     /// Progress of the first copy. It stays here after the copy ends, until the process ends.
     pub copy: Option<CopyStatus>,
-    /// Backfills and standstills: unfinished ones in their order, then those that ended recently.
+    /// Backfills and standstills: the newest completed ones, at most 20, then the unfinished ones
+    /// in their order.
     pub windows: Vec<WindowStatus>,
     /// State of each captured table, by `namespace.name`.
     pub tables: BTreeMap<String, TableStatus>,

@@ -1,5 +1,5 @@
-//! The phase of the agent, with its reason, detail and next step, from the state of the core and
-//! the trouble that stands.
+//! The phase of the agent, with its reason, detail and next step. The state of the core and the
+//! troubles of the agent decide it.
 
 use crate::continuity::{Trouble, TroubleReason};
 use crate::core::Core;
