@@ -39,7 +39,7 @@ const POLL: Duration = Duration::from_millis(500);
 // A ticket travels through librdkafka as a pointer-sized number.
 const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "64-bit targets only");
 
-/// The result of one record.
+/// The delivery report of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The ticket that `send` was given.

@@ -49,7 +49,7 @@ impl State {
     /// The newest value of every key that has one.
     ///
     /// # Errors
-    /// The topic or file cannot be read. Nothing is left out in silence.
+    /// The topic or file cannot be read. A single record that cannot be read is an error, too.
     pub async fn read_all(&mut self) -> Result<BTreeMap<String, String>, StateError> {
         match self {
             State::Topic(topic) => Ok(topic.read_all().await?),

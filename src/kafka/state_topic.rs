@@ -78,7 +78,7 @@ impl fmt::Debug for StateTopic {
 }
 
 impl StateTopic {
-    /// Finds the topic, or creates it if we may. Refuses a topic that would lose records.
+    /// Finds the state topic, or creates it if we may. Refuses a topic that would lose records.
     ///
     /// # Errors
     /// `Missing`, `StatePolicy`, `StatePartitions`, or what [`Topics::ensure`] says.
@@ -199,8 +199,8 @@ impl StateTopic {
 
     async fn writer(&mut self) -> Result<Arc<BaseProducer<Acknowledging>>, KafkaError> {
         if let Some(writer) = &self.writer {
-            // Nobody polls between two writes. A token may have expired meanwhile, and the session
-            // with it.
+            // Nobody polls the writer between two writes. Meanwhile its token may have expired, and
+            // its session at the broker with the token.
             writer.poll(Duration::ZERO);
             if !writer.client().context().is_refused() {
                 return Ok(Arc::clone(writer));
@@ -240,7 +240,8 @@ impl Drop for StateTopic {
     }
 }
 
-/// The context of the writer. It sends the result of each write to the caller that waits for it.
+/// The librdkafka context of the writer. It sends the result of each write to the caller that waits
+/// for it.
 struct Acknowledging {
     /// True if brokers refused our login.
     refused: AtomicBool,
