@@ -59,7 +59,7 @@ impl Left {
         Left { reason: reason.code().to_owned(), detail, next }
     }
 
-    /// True if this is the reason.
+    /// True if the table is not copied for this reason.
     #[must_use]
     pub fn is_of(&self, reason: CopyReason) -> bool {
         self.reason == reason.code()

@@ -28,7 +28,7 @@ struct Table {
     finished: bool,
 }
 
-/// Marks the rows of all tables. See the documentation of the module.
+/// Marks the first and the last rows of all tables of a copy.
 #[derive(Default)]
 pub struct Markers {
     tables: Vec<Table>,
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    /// Handles a piece as the loop does.
+    /// Hands the rows of a piece to `markers` as the loop does, and records which rows are sent.
     fn piece(
         markers: &mut Markers,
         table: usize,

@@ -112,8 +112,8 @@ impl TablePlan {
         self.query.as_deref()
     }
 
-    /// Pages of each part, from which ranges are made. A query counts as one part of size 0, which
-    /// is read in one range.
+    /// Number of pages of each part, from which ranges are made. A query counts as one part of size
+    /// 0, which is read in one range.
     #[must_use]
     pub fn pages(&self) -> Vec<u32> {
         if self.query.is_some() {

@@ -46,7 +46,7 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// All pages of each table, given by the number of pages of each part.
+    /// Begins with all pages of each table. `tables` holds the number of pages of each part.
     #[must_use]
     pub fn new(tables: impl IntoIterator<Item = Vec<u32>>) -> Self {
         Ranges {

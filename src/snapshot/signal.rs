@@ -9,8 +9,8 @@ use crate::table::TableName;
 use crate::table::names::{NameOf, NamePattern, REGEX};
 use serde::Deserialize;
 
-/// Most bytes of a signal's data that are read. The column in Debezium's table has 2048 characters,
-/// and lists of tables are short.
+/// Most bytes that are read of a signal's data, or of a record in the signal topic. The column in
+/// Debezium's table has 2048 characters, and lists of tables are short.
 pub const DATA_BYTES_MAX: usize = 64 * 1024;
 
 /// The request of a signal.

@@ -33,7 +33,7 @@ enum Stage {
     Leaving(Ticket),
 }
 
-/// One standstill. See the documentation of the module.
+/// The state of one standstill.
 #[derive(Clone, Debug)]
 pub struct Standstill {
     stage: Stage,

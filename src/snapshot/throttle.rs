@@ -75,7 +75,7 @@ pub struct Load {
     pub standby_lag_bytes: Option<u64>,
 }
 
-/// Computes shares from the load. See the documentation of the module.
+/// Computes the share of the time that copies may take, from the load of the source.
 #[derive(Clone, Debug)]
 pub struct Throttle {
     room: Share,
@@ -112,18 +112,20 @@ impl Throttle {
         });
     }
 
-    /// The last lag and the least one, in bytes. `None` if no standby is visible.
+    /// The lag at the last measure, and the smallest lag since copies began, in bytes. `None` if no
+    /// standby is visible.
     fn lags(&self) -> Option<(u64, u64)> {
         self.seen.standby_lag_bytes.zip(self.least_lag)
     }
 
-    /// The share of backfills.
+    /// The share of the time that backfills may take.
     #[must_use]
     pub fn of_chunks(&self) -> Share {
         self.room.min(self.lag)
     }
 
-    /// The share of a copy that keeps the slot from moving: the first copy or a standstill.
+    /// The share of the time that a copy may take which keeps the slot from moving: the first copy
+    /// or a standstill.
     #[must_use]
     pub fn of_held(&self) -> Share {
         if self.room < Share::FREE { Share::FREE } else { self.lag }

@@ -186,7 +186,8 @@ impl Unseen {
         }
     }
 
-    /// The list, if it is complete. `None` while only the highest id is known.
+    /// All ids that no snapshot has seen, if they are listed. `None` while of some of them only the
+    /// highest id is known.
     #[must_use]
     pub fn listed(&self) -> Option<&[FullXid]> {
         self.upto.is_none().then_some(self.exact.as_slice())

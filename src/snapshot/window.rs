@@ -69,7 +69,7 @@ enum Reading {
     },
 }
 
-/// The chunks of one table. See the documentation of the module.
+/// The chunks of the backfill of one table, from their request to their delivery.
 #[derive(Debug)]
 pub struct Windows<R> {
     rules: Rules,
