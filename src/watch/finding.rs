@@ -38,7 +38,7 @@ pub enum Code {
     TableRewritten,
     /// A partition was attached that may have held rows before.
     PartitionAttached,
-    /// A partition left, or left and came back.
+    /// A partition left its table, or left it and came back.
     PartitionLeft,
     /// A partition of a table that is published under its root's name was truncated.
     PartitionEmptied,

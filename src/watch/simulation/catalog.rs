@@ -141,7 +141,7 @@ impl Catalog {
         self.harmless
     }
 
-    /// Makes a look.
+    /// Makes a look at the catalog of the model.
     pub(super) fn look(&mut self) -> Fingerprint {
         let is_there = self.publication.is_some();
         for relation in self.relations.values_mut() {
@@ -256,7 +256,7 @@ impl Catalog {
         self.harms.push(Harm { table, at: Lsn::new(self.lsn), codes: vec![code] });
     }
 
-    /// Executes the statements of this number; none where the catalog does not permit them.
+    /// Executes the statements of this number. `None` if the catalog does not permit them.
     pub(super) fn execute(&mut self, number: u64) -> Option<&'static str> {
         let table = if number.is_multiple_of(2) { "a" } else { "b" };
         self.named(table)?;
