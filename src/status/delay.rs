@@ -59,8 +59,8 @@ impl Delays {
         DelayStatus { p50_seconds: at(0.5), p99_seconds: at(0.99) }
     }
 
-    /// The value below which this part of the values lies. Within a bucket the values count as
-    /// spread evenly, as Prometheus assumes.
+    /// The delay below which the share `part` of the delays lies. `None` if there is no delay.
+    /// Within a bucket the values count as spread evenly, as Prometheus assumes.
     fn quantile(&self, part: f64) -> Option<f64> {
         assert!((0.0..=1.0).contains(&part), "{part} is no part of a whole");
         let (_, oldest) = self.readings.front()?;
@@ -91,7 +91,8 @@ fn number(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    /// A reading of 0.01, 0.1 and 1 s, from the number of values in each bucket and above the last.
+    /// A reading of a histogram with the bounds 0.01, 0.1 and 1 s, from the number of values in
+    /// each bucket and above the last bound.
     fn reading(values: [u64; 4]) -> Buckets {
         let mut all = 0;
         let sums = values.map(|count| {

@@ -237,7 +237,7 @@ mod tests {
         lag.stream(positions(200, 100), Some(commit(150, 20 * SECOND)), None);
         assert_eq!(lag.since().seconds(50 * SECOND), Some(30.0));
         lag.lost();
-        // The next connection reads from below, and has not entered the commit yet.
+        // The next connection begins before the commit, and has not received the commit yet.
         lag.stream(positions(100, 100), None, None);
         assert_eq!(lag.since().seconds(60 * SECOND), Some(40.0));
         lag.stream(positions(200, 150), None, Some(commit(150, 20 * SECOND)));
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(lag.since().seconds(500 * SECOND), Some(489.0));
         assert_eq!(lag.bytes(500 * SECOND), Some(130 + 499 - 100));
         assert!(lag.marks.len() <= MARKS_MAX);
-        // Kafka passes the first of these readings.
+        // Kafka acknowledges the position of the first of these readings.
         lag.stream(positions(200, 135), None, None);
         let at = lag.since().seconds(500 * SECOND).unwrap();
         assert!(at < 489.0 && at > 400.0, "{at}");
