@@ -369,7 +369,7 @@ impl Config {
             .set("batch.size", BATCH_BYTES_MAX.to_string())
             .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
             // By measurement, lz4 is no slower than no compression. It takes less CPU in our
-            // process and the broker together, and a third of the bytes on the wire and on the
+            // process and the broker together. It needs a third of the bytes on the wire and on the
             // broker's disk. zstd compresses better but takes more memory per connection.
             .set("compression.type", "lz4");
         for (property, value) in &self.client {

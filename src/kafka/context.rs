@@ -277,9 +277,9 @@ impl Reporting {
         self.sent.records.load(Ordering::SeqCst).saturating_sub(answered)
     }
 
-    /// Marks every record sent until now as doubtful if the last connection failure is less than 31
-    /// s old, because librdkafka may suppress messages about further failures in that time. The
-    /// poll thread calls this between polls.
+    /// Marks every record sent until now as doubtful, if a connection has failed in the last 31 s.
+    /// In that time librdkafka may suppress messages about further failures. The poll thread calls
+    /// this between polls.
     pub(crate) fn keep_doubting(&self) {
         let recent = self
             .last_failure

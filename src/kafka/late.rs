@@ -7,10 +7,11 @@
 //! process that has not written yet. The producer's time stamp does: the record was produced before
 //! the last process began, and it lies after records that the last process wrote.
 //!
-//! The search reads each partition from the first record of that last process to the end. The
-//! search is bounded in records, bytes and time. Where the search cannot tell, it says `Unknown`.
-//! The search compares the clocks of the machines that produced the records. So the caller has to
-//! allow for the difference between these clocks.
+//! The search reads each partition to its end. It begins at the first record since the first of the
+//! given times, or where an earlier search stopped. The search is bounded in records, bytes and
+//! time. Where the search cannot tell, it says `Unknown`. The search compares the clocks of the
+//! machines that produced the records. So the caller has to allow for the difference between these
+//! clocks.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
