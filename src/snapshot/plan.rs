@@ -2,8 +2,8 @@
 //! Nothing here does IO.
 //!
 //! A table is read part by part. A partitioned table has one part for each leaf of its partition
-//! tree, and any other table is its own only part. Name, columns and filter are those of the
-//! publication. So the copied rows are the rows that the stream would have sent.
+//! tree. Any other table is one part. Name, columns and filter are those of the publication. So the
+//! copied rows are the rows that the stream would have sent.
 
 use super::Config;
 use super::ranges::Range;

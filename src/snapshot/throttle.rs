@@ -124,8 +124,8 @@ impl Throttle {
         self.room.min(self.lag)
     }
 
-    /// The share of the time that a copy may take which keeps the slot from moving: the first copy
-    /// or a standstill.
+    /// The share of the time for a copy that keeps the slot from moving: the first copy or a
+    /// standstill.
     #[must_use]
     pub fn of_held(&self) -> Share {
         if self.room < Share::FREE { Share::FREE } else { self.lag }

@@ -147,7 +147,7 @@ impl<R> Windows<R> {
     }
 
     /// Notes that a chunk is requested. With `hold`, no change of the table is sent until the
-    /// chunk's snapshot is known. Under steady writes there would otherwise always be a sent change
+    /// chunk's snapshot is known. Without `hold`, steady writes would always have sent a change
     /// that the snapshot does not see.
     pub fn request(&mut self, what: What, hold: bool) {
         assert!(!self.is_reading(), "a chunk begins where the one that is being read ends");

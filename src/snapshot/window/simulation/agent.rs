@@ -25,7 +25,7 @@ pub struct Stored {
 /// The rows of a chunk, with their keys.
 type Rows = Vec<(RowKey, (u64, Row))>;
 
-/// How far the session is that reads a chunk.
+/// The progress of the session that reads a chunk.
 #[derive(Clone, Debug)]
 enum Session {
     Begun,
