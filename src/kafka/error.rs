@@ -11,8 +11,8 @@ use super::login::is_refusal;
 use crate::secret::SourceError;
 use rdkafka::types::RDKafkaErrorCode;
 
-/// A call to Kafka that did not succeed. The cause is in `source`, and no text here repeats the
-/// cause.
+/// A call to Kafka that did not succeed. If another error is the cause, it is in `source`, and the
+/// text of this error does not repeat it.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum KafkaError {

@@ -186,7 +186,7 @@ impl<'a> Search<'a> {
             if self.is_over() {
                 return Ok(self.out_of_time());
             }
-            // The mock cluster does not look up offsets by time.
+            // The mock cluster does not look up offsets by time. There, everything is read.
             let span = match &self.question.read_ends {
                 Some(ends) => self.behind(ends, topic, *partition)?,
                 None if is_mock => self.whole(topic, *partition)?,

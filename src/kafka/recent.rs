@@ -124,7 +124,7 @@ impl Tails<'_> {
             existing.get(topic.as_str()).is_none_or(|partitions| partitions.contains(partition))
         };
         for (topic, partition) in places.iter().filter(is_there) {
-            // The mock cluster does not look up offsets by time.
+            // The mock cluster does not look up offsets by time. There, everything is read.
             let from = match is_mock {
                 true => Some(0),
                 false => self.since(topic, *partition, since_ms - MARGIN_MS)?,

@@ -106,7 +106,7 @@ pub(crate) struct Brokerless {
 }
 
 impl Brokerless {
-    /// Takes the next statistics of the client.
+    /// Takes the number of brokers in the next statistics of the client.
     pub fn note(&self, brokers_known: u64) {
         if brokers_known > 0 {
             self.in_a_row.store(0, Ordering::Relaxed);

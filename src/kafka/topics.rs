@@ -232,8 +232,8 @@ impl Asker {
         Ok(Cluster { id: consumer.client().fetch_cluster_id(REQUEST_TIMEOUT), brokers })
     }
 
-    /// Makes the error of a failed request. A request without an answer had no connection, and the
-    /// reason is in librdkafka's messages about the connection.
+    /// Makes the error of a failed request. If no broker answered, the error is `Unreachable`, with
+    /// librdkafka's last message about the connection.
     pub(super) fn explain(
         &self,
         consumer: &BaseConsumer<Asking>,
