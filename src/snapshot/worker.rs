@@ -21,7 +21,7 @@ pub struct Job {
     pub sql: String,
 }
 
-/// An event, with the number of its reader.
+/// An event of one reader, with the number of the reader.
 #[derive(Debug)]
 pub struct WorkerEvent {
     pub(crate) worker: usize,
