@@ -276,7 +276,7 @@ pub struct DifferedStatus {
     /// The id that replaced `was`; `None` before the schema is registered.
     pub id: Option<u32>,
     /// Position of the first record that this process sent with the recorded id; `None` if it sent
-    /// none. 0/0 for heartbeats and notifications, which have no Position.
+    /// none. 0/0 for heartbeats and notices, which have no Position.
     pub from: Option<PositionStatus>,
     /// Position of the last record that this process sent with the recorded id; `None` as in
     /// `from`.

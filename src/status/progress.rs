@@ -67,7 +67,7 @@ impl Progress {
         }
     }
 
-    /// True if the slot will be lost before the copy ends, at the present rates.
+    /// True if the slot will be lost before the copy ends, by the forecasts in `status`.
     #[must_use]
     pub fn is_too_slow(status: &CopyStatus, wal: Wal) -> bool {
         match (status.wal_bytes_expected, wal.safe_bytes) {
