@@ -4,8 +4,8 @@
 use super::{Halt, Observed, Reason};
 use crate::lsn::Lsn;
 
-/// The halt of a slot with changes after `from` that cannot be decoded, although the publication
-/// exists. If the server skipped them, the slot may be confirmed beyond them.
+/// The halt about changes after `from` that cannot be decoded, although the publication exists now.
+/// The range begins at `from`, or at the slot's confirmed position if that is lower.
 #[must_use]
 pub fn absent(publication: &str, from: Lsn, seen: &Observed) -> Halt {
     let confirmed = seen.slot.as_ref().and_then(|slot| slot.confirmed);

@@ -5,8 +5,8 @@
 use super::Halt;
 use std::fmt;
 
-/// The most requests that may wait. Requests come from people and scripts, so a longer queue would
-/// be a flood, and its senders are told to try again.
+/// The most requests that may wait for the loop. Requests come from people and scripts, so few wait
+/// at once. The sender of a further one is told to ask again.
 pub const WAITING_MAX: usize = 8;
 
 /// An accepted request: a sentence that says what was done or begun.
@@ -14,7 +14,8 @@ pub const WAITING_MAX: usize = 8;
 pub struct Granted(pub String);
 
 impl Granted {
-    /// The answer to a request that a halted agent obeys, too, although the stream stays halted.
+    /// The answer to a request that was obeyed. If the agent is halted, the answer adds that it
+    /// stays halted, and the next step.
     #[must_use]
     pub fn beside(halt: Option<&Halt>, done: &str) -> Granted {
         Granted(halt.map_or_else(

@@ -1,7 +1,8 @@
-//! The records of the state topic: the checkpoint and its neighbours. Text goes in and out.
+//! The records of the state topic, the checkpoint among them. They are read from text and written
+//! as text.
 //!
 //! Keys are `confirm/<slot>/<term>`, `intent/<slot>`, `window/<slot>/<table>`, `signals/<slot>`,
-//! `watched/<slot>`, `detached/<slot>/<table>`, `skipped/<slot>/..`, `halt/<slot>`,
+//! `watched/<slot>`, `detached/<slot>/<table>`, `skipped/<slot>/..`, `halt/<slot>`, `made/<slot>`,
 //! `topic/<topic>`, `schema/<subject>/<fingerprint>/<registry>`, and those of `snapshot::journal`.
 //! Values are JSON with a format version, except for `topic` and `schema`, whose values are a
 //! number.
@@ -39,8 +40,8 @@ pub struct Accepted {
 }
 
 /// Progress in the topic of signals. This record is written after the records of the copies that a
-/// signal requested, so a crash loses no signal. A crash in between repeats a signal; its offset in
-/// the record of the copy shows the repeat.
+/// signal requested, so a crash loses no signal. After a crash in between the signal is read again.
+/// The signal's offset in the record of the copy shows the repeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Obeyed {
     /// Format version of the record, see [`FORMAT`].
@@ -88,17 +89,18 @@ pub struct Checkpoint {
     pub publication: Oid,
     /// Identity of every captured table, by `namespace.name`.
     pub tables: BTreeMap<String, TableIdentity>,
-    /// Position of the server at the last consent, or at the first start. Earlier changes may carry
-    /// another name or oid of their table. `None` in records of earlier versions.
+    /// The server's position at the last consent, or at the first start. Changes before it may
+    /// carry another name or oid of their table. `None` in records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named_from: Option<Lsn>,
     /// Everything before this position is in Kafka, and the slot may be confirmed up to it.
     pub confirmed: Lsn,
-    /// Highest position produced. After a crash it can be up to one status interval old.
+    /// Highest commit position of which a record had been sent when the checkpoint was written. A
+    /// killed process may have sent more.
     pub sent: Lsn,
     /// The newest commit at or below `confirmed` that had records.
     pub last_commit: Option<Committed>,
-    /// Highest flushed position that the server has shown.
+    /// Highest position that the server has shown, at a connect or in the stream.
     pub server_seen: Lsn,
     /// 64-bit ids of transactions that were emitted and not yet seen as ended. No chunk of a
     /// backfill is read until they are visible.
@@ -114,7 +116,7 @@ pub struct Checkpoint {
     /// Consents given so far, newest last; at most 20.
     pub accepted: Vec<Accepted>,
     /// Everything before this position is in Kafka. It is higher than `confirmed` only while a
-    /// confirm hold is open. The next connection starts here, while the slot still stands at
+    /// confirm hold is open. The next connection starts here if the slot then stands at
     /// `confirmed`.
     #[serde(default)]
     pub delivered: Lsn,
@@ -133,8 +135,9 @@ pub struct Checkpoint {
     pub run: String,
 }
 
-/// A confirm hold. Records of a producer that ended without all its answers may still land until
-/// `until_ms`. The slot stays at `floor`. The stream can then be replayed from `floor`.
+/// A confirm hold. Records of a producer that ended without all its delivery reports may still land
+/// until `until_ms`. The slot stays at `floor` until then, so that the stream can be replayed from
+/// `floor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// Position at which a replay would start. Nothing above it is confirmed to Postgres while the
@@ -144,7 +147,7 @@ pub struct Hold {
     pub last_commit: Option<Committed>,
     /// End of the hold, in Unix milliseconds.
     pub until_ms: i64,
-    /// Unix milliseconds at which the producer began that sends the possibly late records again.
+    /// Unix milliseconds at which the producer began that sends these records again.
     pub opened_ms: i64,
 }
 
@@ -181,8 +184,9 @@ impl Checkpoint {
         }
     }
 
-    /// Takes up to where a process has sent changes under an epoch, in case no checkpoint says so
-    /// yet. Positions compare only within one epoch.
+    /// Raises `sent` to the position up to which this process has sent changes, because the
+    /// checkpoint may be older. Nothing changes if the epochs differ: positions compare only within
+    /// one epoch.
     pub fn carry_sent(&mut self, (epoch, sent): (u64, Lsn)) {
         if self.epoch == epoch {
             self.sent = self.sent.max(sent);
@@ -205,8 +209,8 @@ impl Checkpoint {
     }
 }
 
-/// Ends of all partitions when a process began that inherited a confirm hold. No late record lay
-/// before them, so the next process searches only after them.
+/// Ends of all partitions when a process began that inherited a confirm hold. This process found no
+/// late record before the ends, so the next process searches only after them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watched {
     /// Format version of the record, see [`FORMAT`].
@@ -353,7 +357,7 @@ impl State {
                         serde_json::from_str(value).map_err(unreadable)?,
                     );
                 }
-                _ => {} // a key of `snapshot::journal`, of another slot, or of a later version
+                _ => {} // a key of `snapshot::journal`, `made`, another slot or a later version
             }
         }
         records.sort_by_key(|(_, record)| record.term);
@@ -368,9 +372,8 @@ impl State {
         self.record.as_ref().map_or(0, |record| record.epoch)
     }
 
-    /// Keys of all records about copies, and about detached tables that a copy is to repair. A new
-    /// pipeline removes them, because a copy of an earlier pipeline with the same name does not
-    /// serve it.
+    /// Keys of the records about backfills, copied tables and detached tables. A new pipeline
+    /// removes them, because they tell of copies by an earlier pipeline with the same name.
     #[must_use]
     pub fn copies(&self, slot: &str) -> Vec<String> {
         let windows = self.windows.keys().map(|table| Window::key(slot, table));

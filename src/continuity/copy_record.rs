@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Window {
     /// Format version of the record, see [`FORMAT`].
     pub format: u32,
-    /// `pg_class.oid` of the table. The progress of a table with another oid does not count.
+    /// `pg_class.oid` of the table. Progress that was recorded under another oid does not count.
     pub relation: Oid,
     /// Names of the key columns that bound the chunks.
     pub key: Vec<String>,
@@ -18,7 +18,7 @@ pub struct Window {
     pub filter: Option<String>,
     /// Time of the request, in Unix milliseconds.
     pub asked_ms: i64,
-    /// True while an operator has paused this backfill.
+    /// True while a signal keeps this backfill paused.
     #[serde(default)]
     pub paused: bool,
     /// Commit LSN of the signal row that requested the backfill.
@@ -41,7 +41,8 @@ pub struct Window {
     /// publication do not fit the next ones.
     #[serde(default)]
     pub published: Option<Published>,
-    /// True if the topic lacks rows without this backfill, so that its failure needs a person.
+    /// True if the topic lacks rows until this backfill ends. If the backfill fails, a person has
+    /// to act.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub needed: bool,
     /// Progress: the parts of the table that are delivered.

@@ -7,9 +7,9 @@
 //! topic equal to the table again.
 //!
 //! Laws:
-//! - The record is acknowledged before the first change goes to quarantine. It holds the Position
-//!   of that change or an earlier one: every change of the table before it went to the table's
-//!   topic.
+//! - The record is acknowledged before the first change goes to quarantine. The record holds the
+//!   Position of that change or an earlier one. Every change of the table before the recorded
+//!   Position went to the table's topic.
 //! - A detached table stays detached across restarts, even if the configuration changes.
 //! - The record is deleted when the copy that repairs the table ends, or when the table is no
 //!   longer captured.
@@ -184,7 +184,8 @@ impl Detachments {
     }
 
     /// The record to write before the change at `at` goes to quarantine. A table under repair is
-    /// detached again with the new reason, and its gap keeps its begin.
+    /// detached again with the new reason. Its gap still begins at the recorded Position, or at
+    /// `at` if that is earlier.
     #[must_use]
     pub fn record(&self, table: &str, refusal: &Refusal, at: Position, now_ms: i64) -> Detached {
         let new = Detached::new(refusal, at, self.epoch, now_ms);

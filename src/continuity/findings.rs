@@ -1,4 +1,4 @@
-//! The halt about what two looks at publication and tables have found. This file is pure.
+//! The halt for findings that two looks at publication and tables have shown. This file is pure.
 
 use super::{Halt, Reason};
 use crate::watch::{Code, Finding};
@@ -7,7 +7,7 @@ use crate::watch::{Code, Finding};
 /// one finding for each table.
 const NAMED_MAX: usize = 5;
 
-/// Returns the halt that findings ask for, if one of them is of weight
+/// Returns the halt for these findings; `None` if none of them is of weight
 /// [`crate::watch::Weight::Halts`].
 #[must_use]
 pub fn of_findings(findings: &[Finding]) -> Option<Halt> {

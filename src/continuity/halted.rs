@@ -1,15 +1,14 @@
-//! The recorded halt of a slot. Every start and every replica respects it before it produces
-//! anything.
+//! The recorded halt of a slot. Every start and every replica reads this record, and obeys it
+//! before anything is produced.
 //!
 //! This file is pure. The record outlives the process that wrote it, so a restart or a second
-//! replica cannot stream past the halt. The table of `continuity::Reason::lifting` says what ends
-//! it, and `Halted::standing` applies that table.
+//! replica cannot stream past the halt. The table of `continuity::Reason::lifting` says what ends a
+//! halt, and `Halted::standing` applies that table.
 //!
 //! Laws:
-//! - A halt whose cause a later connect can miss stands until one of its ways out is shown to be
-//!   taken.
-//! - A way out that proves nothing by itself (a larger limit, another configuration, `wellspring
-//!   retry`) allows one attempt.
+//! - A halt whose cause a later connect can miss stands until one of the ways that end it is taken.
+//! - A way that does not prove the cause to be gone (a larger limit, another configuration,
+//!   `wellspring retry`) allows one attempt.
 //! - An attempt ends when a checkpoint shows that the stream has passed the halting position, or
 //!   when the halt is recorded again.
 
@@ -39,7 +38,8 @@ pub struct At {
     pub commit: Lsn,
     /// Ordinal of the change within its transaction.
     pub ordinal: u64,
-    /// murmur2 of the bytes of the record's key; `None` where the key could not be encoded.
+    /// murmur2 of the bytes of the record's key; `None` if no key was encoded, or if the record has
+    /// none.
     pub key_hash: Option<u32>,
 }
 
@@ -195,15 +195,17 @@ impl Halted {
         }
     }
 
-    /// True if another halt has the same content. The record then need not be written again.
+    /// True if `halt` has the reason, table, detail and epoch of this record. The record then need
+    /// not be written again.
     #[must_use]
     pub fn says(&self, halt: &Halt, epoch: u64) -> bool {
         (self.reason, self.epoch, &self.table) == (halt.reason, epoch, &halt.table)
             && self.detail == halt.detail
     }
 
-    /// Whether a connect found the cause of this halt once more. The recorded range is narrower
-    /// than the range of the connect.
+    /// True if this record stands for `halt` too: a look between two connects recorded this halt,
+    /// and a connect has now found that captured tables differ. The recorded range is narrower than
+    /// the range of the connect.
     #[must_use]
     pub fn covers(&self, halt: &Halt, epoch: u64) -> bool {
         epoch <= self.epoch && self.reason.is_watched() && halt.reason.is_of_members()
@@ -238,8 +240,9 @@ impl Halted {
         Standing::Try(Box::new(Halted { retry: false, trying, ..self.clone() }))
     }
 
-    /// True if a stream delivered up to `delivered` has passed the halting change. Without a
-    /// position the halt is passed only by a later epoch.
+    /// True if a stream that is delivered up to `delivered` has passed the halting change, or the
+    /// end of the halt's range. A later epoch passes every halt, and alone passes a halt with
+    /// neither.
     #[must_use]
     pub fn is_passed(&self, epoch: u64, delivered: Lsn) -> bool {
         let place =
@@ -281,8 +284,9 @@ impl Halt {
         }
     }
 
-    /// The query that finds the rows with the cause in the table as it is now. The detail has no
-    /// values of the row, and the key is known by its hash alone.
+    /// A query for the operator, which finds rows in the table that may cause this halt. The halt
+    /// itself cannot show the row: its detail has no row values, and of the key it has the hash
+    /// alone.
     fn finder(&self, place: &Place) -> Option<String> {
         let table = in_sql(&place.table);
         match self.reason {

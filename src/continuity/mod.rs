@@ -1,8 +1,8 @@
 //! Decides whether the stream can continue exactly where it stopped, by a comparison of the
 //! checkpoint with the server (`docs/internals/continuity.md`).
 //!
-//! The code here does no IO. Each rule prevents one way in which changes were lost. A rule that
-//! cannot be shown to hold causes a halt.
+//! The code here does no IO. Each check here prevents one way in which changes can be lost. A check
+//! that fails causes a halt.
 
 pub mod checkpoint;
 pub mod detached;
@@ -35,8 +35,8 @@ use serde::{Deserialize, Serialize};
 use skipped::Place;
 use std::collections::BTreeMap;
 
-/// The value of a state record. A fault here stops the agent, because a record that was written
-/// empty would be read as a fresh start.
+/// The JSON of a state record. The function panics if the record cannot be written as JSON, because
+/// the state must not get an empty value in its place.
 fn text_of(record: &impl Serialize) -> String {
     match serde_json::to_string(record) {
         Ok(text) => text,
@@ -44,7 +44,8 @@ fn text_of(record: &impl Serialize) -> String {
     }
 }
 
-/// The part of a record's key that comes after the name of this slot.
+/// Takes `<slot>/...`, the key of a state record without its kind, and returns the part after the
+/// slot's name. `None` for a key of another slot.
 fn of_slot<'a>(rest: &'a str, slot: &str) -> Option<&'a str> {
     rest.strip_prefix(slot)?.strip_prefix('/')
 }
@@ -52,9 +53,9 @@ fn of_slot<'a>(rest: &'a str, slot: &str) -> Option<&'a str> {
 /// A range of WAL that is missing or in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LsnRange {
-    /// The last position known to be in Kafka.
+    /// Begin of the range: in most halts the last position known to be in Kafka.
     pub from: Lsn,
-    /// Position of the slot or of the server.
+    /// End of the range: in most halts the position of the slot or of the server.
     pub to: Lsn,
 }
 
@@ -86,7 +87,7 @@ pub struct Oversize {
     pub topic: String,
     /// Size that topic and producer would have to accept, in bytes, framing included.
     pub bytes: u64,
-    /// Size that they accepted when the halt was recorded, in bytes.
+    /// Size that topic and producer accepted when the halt was recorded, in bytes.
     pub limit_bytes: u64,
 }
 
@@ -133,7 +134,7 @@ impl Halt {
         self
     }
 
-    /// Adds the topic that the halt is about.
+    /// Adds the route of the topic that the halt is about.
     #[must_use]
     pub fn of_topic(mut self, route: RouteId) -> Self {
         self.route = Some(route);
@@ -162,9 +163,10 @@ pub struct SlotView {
     pub confirmed: Option<Lsn>,
     /// Why the slot can no longer be used; `None` if it can.
     pub lost: Option<String>,
-    /// True if it is a pgoutput slot of this database.
+    /// True if the slot is a pgoutput slot of this database.
     pub ours: bool,
-    /// True if it decodes prepared transactions, in messages that we do not read.
+    /// True if the slot decodes prepared transactions (`two_phase`). The agent cannot read their
+    /// messages.
     pub two_phase: bool,
 }
 
@@ -177,16 +179,19 @@ pub struct PublicationView {
     pub tables: BTreeMap<String, TableIdentity>,
 }
 
-/// Facts about the server that a connect has read, in the order of `docs/internals/continuity.md`.
+/// The facts that a connect has read, and that [`judge`] compares with the checkpoint
+/// (`docs/internals/continuity.md`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
     /// System identifier, from IDENTIFY_SYSTEM.
     pub system_id: String,
     /// Current timeline, from IDENTIFY_SYSTEM.
     pub timeline: u32,
-    /// End of each earlier timeline (its switch point), by timeline.
+    /// End of each earlier timeline (its switch point), by timeline. Empty unless the checkpoint is
+    /// of an earlier timeline.
     pub history: BTreeMap<u32, Lsn>,
-    /// Position from IDENTIFY_SYSTEM: flushed, or on a standby replayed.
+    /// The server's position: how far its WAL is flushed. On a standby the higher of the received
+    /// and the replayed position.
     pub server: Lsn,
     /// True if the server is a standby.
     pub standby: bool,
@@ -196,9 +201,11 @@ pub struct Observed {
     pub slot: Option<SlotView>,
     /// The publication; `None` if it does not exist.
     pub publication: Option<PublicationView>,
-    /// Tables that the configuration captures, as `namespace.name`.
+    /// The tables of publication and checkpoint that the configuration selects, as
+    /// `namespace.name`.
     pub captured: Vec<String>,
-    /// What the topics show to be published beyond the checkpoint, if the timeline has changed.
+    /// What the topics show to have been sent after the checkpoint. Read only if the timeline has
+    /// changed.
     pub published: Option<Published>,
 }
 
@@ -207,12 +214,13 @@ pub struct Observed {
 pub enum Verdict {
     /// Continuity is proven, and the stream resumes.
     Resume(Resume),
-    /// Neither slot nor checkpoint exists. This is a first start, or one that crashed after its
-    /// intent and before the slot.
+    /// Neither slot nor checkpoint exists. No first start was tried before, or one crashed before
+    /// it created the slot.
     FirstStart,
-    /// The slot was created by our own first start. Its checkpoint is not written yet.
+    /// Our own first start created the slot and wrote no checkpoint yet.
     Created(Resume),
-    /// The server is a standby that has not replayed far enough yet. The text says how far it is.
+    /// The server is a standby whose WAL does not reach the position in the checkpoint yet. The
+    /// text has both positions.
     Wait(String),
     /// Continuity is not proven, so the agent halts.
     Halt(Halt),
@@ -225,7 +233,7 @@ pub enum Foresight {
     Streams(Verdict),
     /// A session with this pid holds the slot. Until the session lets go there is nothing to judge.
     Held(i32),
-    /// The start begins anew, as `snapshot.mode` consents to. The text is the reason.
+    /// The start begins a new copy, to which `snapshot.mode` consents. The text is the reason.
     Anew(&'static str),
     /// The start tries once to get past this recorded halt.
     Tries(Halt),
@@ -292,8 +300,8 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
     }
 }
 
-/// Checks that cluster and database are the same, and that no delivered change was undone or
-/// skipped.
+/// Checks that cluster and database are those of the checkpoint, that the server still has every
+/// change that was sent, and that the slot is not ahead of the checkpoint.
 fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     if record.system_id != seen.system_id {
         let detail = format!(
@@ -348,7 +356,7 @@ fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<
     Ok(())
 }
 
-/// True if the server's position is below one that it has shown before, on the same timeline.
+/// True if the server's position is below the highest one in the checkpoint, on the same timeline.
 fn went_back(record: &Checkpoint, seen: &Observed) -> bool {
     record.timeline == seen.timeline && seen.server < record.server_seen
 }
@@ -371,8 +379,8 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
     let found = captured.map(|(table, was)| (table, differs(table, was, is(table))));
     let faults: Vec<(&String, Fault)> =
         found.filter_map(|(table, fault)| Some((table, fault?))).collect();
-    // The halt names every table, because a consent passes every fault. A halt about one table ends
-    // when that table is excluded.
+    // The detail names every table at fault, because one consent covers all of them. Only a halt
+    // about one table names it in `table`: excluding that table then ends the halt.
     let Some((first, (reason, _))) = faults.first() else { return Ok(()) };
     let all: Vec<&str> = faults.iter().map(|(_, (_, detail))| detail.as_str()).collect();
     let found = halt(*reason, all.join("; "));

@@ -1,9 +1,9 @@
 //! Compares a relation that the stream announces with the captured tables that the checkpoint has
 //! recorded.
 //!
-//! This file is pure. The stream announces a relation under the name and the oid of its time. A
-//! look at the catalog and a connect see the present only. So a name that was taken back while no
-//! agent ran shows in the stream alone.
+//! This file is pure. The stream announces a relation with the name and the oid that it had at the
+//! time of its changes. A look at the catalog and a connect see the present only. So a rename that
+//! was taken back while no agent ran shows in the stream alone.
 
 use super::skipped::Place;
 use super::{Halt, Reason};
@@ -13,23 +13,24 @@ use crate::table::TableName;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// Identity of a captured table in the publication. Both ids change when the table is recreated.
-/// The second also changes when the table leaves the publication and returns, or when its filter or
-/// column list changes.
+/// Identity of a captured table in the publication. `relation` changes when the table is recreated.
+/// For a table that is published by its name, `membership` changes then too, and when the table
+/// leaves the publication and returns, or when its row filter or column list changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableIdentity {
     /// `pg_class.oid` of the table.
     pub relation: Oid,
-    /// `pg_publication_rel.oid`, or `pg_publication_namespace.oid`; `None` for FOR ALL TABLES.
+    /// `pg_publication_rel.oid` of a table published by its name, `pg_publication_namespace.oid` of
+    /// one published with its schema of Postgres; `None` for FOR ALL TABLES.
     pub membership: Option<Oid>,
-    /// The table joined at this position. Earlier changes of it may carry another name or oid.
-    /// `None` if it joined before everything that can still be sent.
+    /// The server's position when the table was first captured. Earlier changes of the table may
+    /// carry another name or oid. `None` if everything before that position is in Kafka.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Lsn>,
 }
 
-/// The captured tables by oid and by name, each with the position from which on both belong
-/// together.
+/// The captured tables by oid and by name. Each has the position from which on its changes carry
+/// this oid and this name.
 #[derive(Clone, Debug, Default)]
 pub struct Named {
     tables: HashMap<Oid, (String, Lsn)>,
@@ -37,9 +38,9 @@ pub struct Named {
 }
 
 impl TableIdentity {
-    /// Notes for each table of `now` since when the table is recorded. A table that `was` has under
-    /// the same oid keeps its position. A table that `was` lacks has joined at `server`. Everything
-    /// before `confirmed` is in Kafka.
+    /// Sets `since` of each table in `now`. A table that `was` has under the same oid keeps its
+    /// `since`. Any other table gets the position `server`. A `since` at or below `confirmed`
+    /// becomes `None`, because everything before `confirmed` is in Kafka.
     pub fn joined(
         now: &mut BTreeMap<String, TableIdentity>,
         was: &BTreeMap<String, TableIdentity>,
@@ -54,7 +55,8 @@ impl TableIdentity {
 }
 
 impl Named {
-    /// Takes the captured tables of a checkpoint, and its `named_from`.
+    /// Takes the captured tables of a checkpoint, and its `named_from`. Without `named_from` no
+    /// change is compared.
     #[must_use]
     pub fn of(tables: &BTreeMap<String, TableIdentity>, named_from: Option<Lsn>) -> Self {
         let mut named = Named::default();
@@ -69,7 +71,7 @@ impl Named {
     /// Returns the halt for a relation whose name or oid is another one than recorded. `at` is the
     /// Position of the relation's next change.
     ///
-    /// The halt has no range yet, because only the server knows where the present ends.
+    /// The halt has no range yet, because the range ends at the server's present position.
     #[must_use]
     pub fn compare(&self, shape: &RelationShape, at: Position) -> Option<Halt> {
         let (oid, name) = (shape.oid, TableName::new(&shape.namespace, &shape.name).to_string());

@@ -1,18 +1,19 @@
 //! Up to where the topics show that changes were published, once the server's timeline has changed.
 //!
-//! The newest checkpoint of a process that was killed is up to a second older than what this
-//! process sent. A failover can undo exactly that second. The records that were sent after the
-//! checkpoint say where their changes stand.
+//! A process that is killed has sent records after its newest checkpoint, usually for up to a
+//! second. A failover can undo the changes of just these records. The records themselves carry the
+//! positions of their changes.
 
 use crate::encode::placed::Placed;
 use crate::lsn::Lsn;
 use std::collections::BTreeSet;
 
-/// The most transactions that are asked about. The records of some seconds have fewer. Beyond this
-/// number the oldest transactions are left out, because their commits lie furthest back.
+/// The most transactions of which the server is asked whether they have been committed. The records
+/// of some seconds have fewer. Beyond this number the lowest transaction ids are left out, because
+/// their commits most likely lie furthest back.
 const UNDECIDED_MAX: usize = 100_000;
 
-/// What the records after a checkpoint show.
+/// What the records show that were sent after a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     /// Epoch of the checkpoint. Positions of other epochs do not compare.
@@ -21,9 +22,11 @@ pub struct Published {
     pub switch: Lsn,
     /// One beyond the highest position found; zero if none was found.
     pub upto: Lsn,
-    /// Transactions whose changes lie below `switch`, and whose commits may not.
+    /// Ids of transactions with a change below `switch`. Their commits may lie below or beyond
+    /// `switch`.
     pub undecided: BTreeSet<u32>,
-    /// A record that was sent after the checkpoint, and whose position cannot be read.
+    /// Describes the first record after the checkpoint whose position cannot be read, or what was
+    /// not read at all.
     pub unplaced: Option<String>,
 }
 
@@ -50,17 +53,18 @@ impl Published {
         }
     }
 
-    /// Notes a record without a position. The first one is kept.
+    /// Notes the place of a record whose position cannot be read. Only the first place is kept.
     pub fn note_unplaced(&mut self, place: impl FnOnce() -> String) {
         self.unplaced.get_or_insert_with(place);
     }
 
-    /// Notes that the server has no commit of a transaction in `undecided`: it lay beyond `switch`.
+    /// Notes that the server has no commit of a transaction in `undecided`. This commit therefore
+    /// lay beyond `switch`, and the failover undid it.
     pub fn undone(&mut self) {
         self.reach(self.switch);
     }
 
-    /// The change at this position is undone if the timeline ended there or below.
+    /// Raises `upto` above `at`. A change at `at` is undone if the timeline ended at `at` or below.
     fn reach(&mut self, at: Lsn) {
         self.upto = self.upto.max(Lsn::new(at.bytes().saturating_add(1)));
     }

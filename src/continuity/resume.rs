@@ -6,7 +6,7 @@ use super::checkpoint::Checkpoint;
 use crate::change::Committed;
 use crate::lsn::Lsn;
 
-/// Position and condition with which a stream resumes.
+/// Where a stream resumes, and the commit that the server has to send before it is trusted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resume {
     /// Position from which on changes are sent: the slot's confirmed position, or one beyond it
@@ -26,9 +26,10 @@ impl Resume {
         Resume { from: confirmed, leaves_out: false, expect }
     }
 
-    /// Highest position that may be confirmed to the server before `expect` has come. Changes that
-    /// are left out are in Kafka only if the server has the history of the checkpoint. So the slot
-    /// stays where it is until this history is proven.
+    /// Highest position that may be confirmed to the server before `expect` has come. Without
+    /// changes to leave out there is no bound. Changes that are left out are in Kafka only if the
+    /// server has the history of the checkpoint. The slot then stays where it is until this history
+    /// is proven.
     #[must_use]
     pub fn confirmable_unproven(&self, slot: Lsn) -> Lsn {
         if self.leaves_out { slot } else { Lsn::MAX }
@@ -53,7 +54,7 @@ impl Beyond {
         if self.proof.is_some() { Lsn::ZERO } else { self.from }
     }
 
-    /// Changes the begin of a connection to this position.
+    /// Makes the connection of `resume` begin at this position.
     pub fn apply(self, resume: &mut Resume) {
         resume.from = self.from;
         if let Some(proof) = self.proof {
@@ -88,8 +89,9 @@ pub fn begins_beyond(record: &Checkpoint, seen: &Observed) -> Option<Beyond> {
     Some(Beyond { from: proof.end, proof: Some(proof) })
 }
 
-/// True if the server sends a delivered commit again from `slot` on, because its history is the
-/// same. A commit may stay away if it changed only tables that are no longer captured.
+/// True if a server with the history of the checkpoint must send this delivered commit again,
+/// beginning at `slot`. A commit that changed only tables which are no longer captured may stay
+/// away, so the result is false if any recorded table is no longer captured.
 pub(super) fn comes_again(
     commit: &Committed,
     slot: Lsn,

@@ -8,11 +8,11 @@ use super::checkpoint::State;
 use crate::encode::AvroSchema;
 use std::collections::BTreeMap;
 
-/// Subject and fingerprint of a schema: the part of the key before the registry.
+/// Subject and fingerprint of a schema: the part of the key before the registry's URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaKey(String);
 
-/// A schema id from the state, and whether it belongs to this registry.
+/// A schema id from the state, and whether the configured registry assigned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordedId {
     /// Id that a registry assigned to the schema.
@@ -43,8 +43,8 @@ impl SchemaKey {
         &self.0
     }
 
-    /// Finds the recorded id. An entry of the registry with these URLs comes first, then one of an
-    /// earlier version, then one of another registry.
+    /// Finds the recorded id of this schema. An entry with one of these URLs comes first, then an
+    /// entry of an earlier version, which has no URL, then an entry with any other URL.
     #[must_use]
     pub fn find<'a>(
         &self,
@@ -63,7 +63,7 @@ impl SchemaKey {
 }
 
 impl State {
-    /// The key in the state topic of an entry of [`State::schemas`].
+    /// The key in the state topic for a key of [`State::schemas`].
     #[must_use]
     pub fn schema_key(key: &str) -> String {
         format!("schema/{key}")

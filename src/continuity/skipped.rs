@@ -7,11 +7,12 @@ use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The most skipped changes that are remembered. A person decides each one, and a replay needs none
-/// whose position is confirmed.
+/// The most records of skipped changes that are kept, besides those that a replay may still need. A
+/// person decides each skip, so there are few.
 const SKIPPED_MAX: usize = 200;
 
-/// Longest name and reason kept, in characters. A record must fit into a message.
+/// Longest name and longest reason that are kept, in characters. The record must fit into a message
+/// of the state topic.
 const TEXT_CHARS_MAX: usize = 500;
 
 /// The change at which the stream has halted.
@@ -21,7 +22,8 @@ pub struct Place {
     pub table: String,
     /// Position of the change.
     pub at: Position,
-    /// murmur2 of the bytes of the record's key; `None` where the key could not be encoded.
+    /// murmur2 of the bytes of the record's key; `None` if no key was encoded, or if the record has
+    /// none.
     pub key_hash: Option<u32>,
 }
 
@@ -69,7 +71,7 @@ impl Skipped {
     /// The record of a consent to skip the change at which the stream has halted.
     ///
     /// # Errors
-    /// The consent means another change, or lacks a name or a reason. The error is a sentence for
+    /// The consent names another change, or has no name or no reason. The error is a sentence for
     /// the operator.
     pub fn new(
         place: &Place,
@@ -128,8 +130,8 @@ impl Skipped {
     }
 }
 
-/// Keys of the records beyond the bound, oldest first. Records of changes that can still be
-/// replayed are kept.
+/// Keys of the records to delete, oldest first, if more than `SKIPPED_MAX` are stored. Records of
+/// changes that can still be replayed are kept.
 #[must_use]
 pub fn beyond_bound(
     skipped: &BTreeMap<String, Skipped>,

@@ -44,8 +44,8 @@ impl Trouble {
         }
     }
 
-    /// The trouble of a process that ends: its next step is without the parts that hold only for an
-    /// agent that tries again by itself.
+    /// The trouble as a process shows it that ends. Its next step does not say that the agent tries
+    /// again by itself.
     #[must_use]
     pub fn of_an_end(self) -> Self {
         Trouble { next: without_retries(self.next), ..self }
@@ -64,7 +64,7 @@ impl Trouble {
     }
 }
 
-/// Removes the end of a next step that holds only for an agent that tries again by itself.
+/// Removes the words at the end of a next step that say that the agent tries again by itself.
 fn without_retries(next: String) -> String {
     let again = ["; the agent tries again by itself", "; the agent tries again every 30 s"];
     let end = again.iter().find_map(|again| next.strip_suffix(again)).map(str::to_owned);
