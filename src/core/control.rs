@@ -2,7 +2,7 @@
 
 use super::Moment;
 
-/// Facts from outside of the stream that decide whether frames are read.
+/// What an operator, a stop or a copy adds to the decision whether frames are read.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     /// True while an operator has paused the stream. The pause survives reconnects and ends with
@@ -13,6 +13,7 @@ pub(super) struct Control {
     pub copying: bool,
     /// The deadline of a stop, once one was requested.
     pub stop: Option<Moment>,
-    /// Bytes of backfill rows in buffers. They are not yet part of the bytes in flight.
+    /// Bytes of the backfill rows that wait in memory to be sent. The bytes in flight do not
+    /// contain them yet.
     pub buffered_bytes: usize,
 }

@@ -1,5 +1,5 @@
-//! Methods of the core between events: the row path enters records and commits, and status and
-//! metrics read positions.
+//! Methods of the core that are called between events: the row path enters records and commits, and
+//! status and metrics read positions.
 
 use super::{Core, Moment, REPLY_SPACING, Recorded, SECOND, Session, Settings};
 use crate::change::{Committed, Position};
@@ -22,19 +22,21 @@ impl Core {
         self.ledger.next_ticket()
     }
 
-    /// The running producer. Its reports count, and those of the producer that is being settled.
+    /// The running producer. Its delivery reports count, and so do those of the producer that is
+    /// being settled.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.producers.generation
     }
 
     /// True if frames may be read and handled now: the stream is open, the previous producer is
-    /// settled, the budget is not used up, and no stop, pause or first copy forbids reading.
+    /// settled, the budget is not used up, the delay after a refused record is over, and no stop,
+    /// pause or first copy forbids reading.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let budget = self.settings.budget_bytes;
-        // Buffered backfill rows may use at most half of the budget. They leave only when the
-        // stream advances, so a block by them would be a deadlock.
+        // Buffered backfill rows count as at most half of the budget. These rows are sent only when
+        // the stream advances, so they must not keep the stream from being read.
         let buffered = self.control.buffered_bytes.min(budget / 2);
         self.wants_frames()
             && !self.is_settling()
@@ -69,16 +71,17 @@ impl Core {
     }
 
     /// True if frames would be read but must wait: the budget is used up, the previous producer is
-    /// being settled, or the pause after a refusal lasts.
+    /// being settled, or the delay after a refused record is not over.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.wants_frames() && !self.has_room()
     }
 
-    /// True if nothing but room keeps frames from being read. A stop lets an open transaction
-    /// continue for half of the stop's patience. The transaction then need not be sent twice. A
-    /// pause does not wait for the transaction's end. The part that was read is delivered, and is
-    /// confirmed with the rest later.
+    /// True if frames would be read if there is room: the stream is open, and no stop, pause or
+    /// first copy forbids reading. A stop lets an open transaction continue for half of the stop's
+    /// patience, so that the transaction need not be sent twice. A pause does not wait for the
+    /// transaction's end. The part that was read is delivered, and is confirmed with the rest
+    /// later.
     pub(super) fn wants_frames(&self) -> bool {
         let ending = self.control.stop.is_some_and(|until| {
             !self.place.in_transaction || until.since(self.now) < self.settings.stop_patience / 2
@@ -123,8 +126,8 @@ impl Core {
     /// Notes the begin of a transaction whose commit lies at `commit`.
     ///
     /// # Errors
-    /// The transaction lies beyond the commit that the checkpoint expects. None of its changes may
-    /// be sent.
+    /// The transaction's commit lies at or beyond the end of the commit that has to come first.
+    /// None of the transaction's changes may be sent.
     pub fn begun(&mut self, commit: Lsn) -> Result<(), Halt> {
         if let Some(expected) = self.place.expect
             && commit >= expected.0.end
@@ -135,7 +138,8 @@ impl Core {
         Ok(())
     }
 
-    /// The halt that is due at this Position, if Kafka has refused its record permanently.
+    /// The halt that is due at this Position, if Kafka has permanently refused a record of this
+    /// Position.
     #[inline]
     #[must_use]
     pub fn blocks(&self, position: Position) -> Option<&Halt> {
@@ -161,7 +165,7 @@ impl Core {
     /// Notes the end of a transaction. `records` is true if any of its changes was sent.
     ///
     /// # Errors
-    /// The replay skipped the commit that the checkpoint expects.
+    /// This commit lies at or beyond the end of another commit that should have come first.
     pub fn committed(&mut self, commit: Committed, records: bool) -> Result<(), Halt> {
         self.place.in_transaction = false;
         if let Some(expected) = self.place.expect {
@@ -207,8 +211,8 @@ impl Core {
         self.place.sequence = Some(lsn);
     }
 
-    /// The halt about an expected commit that has not come. Changes that were left out before it
-    /// are in doubt, too.
+    /// The halt about an expected commit that has not come. If changes were left out before it,
+    /// they are in doubt too, and the range begins at the slot's position.
     fn differs(&self, (expected, confirmable): (Committed, Lsn), reached: Lsn) -> Halt {
         let detail = format!(
             "the commit ending at {} (xid {}) did not come again",
@@ -271,7 +275,8 @@ impl Core {
         self.holds.until()
     }
 
-    /// The partitions on which records of ours landed. [`super::Action::Ends`] asks for their ends.
+    /// The partitions on which records of ours landed or whose end was read.
+    /// [`super::Action::Ends`] asks for their ends.
     pub fn partitions(&self) -> impl Iterator<Item = (RouteId, i32)> + '_ {
         self.offsets.tracked().map(|(route, partition, _)| (route, partition))
     }
@@ -285,7 +290,8 @@ impl Core {
         }
     }
 
-    /// True if frames may flow. False while connecting, draining, halted or stopped.
+    /// True while the stream is open, even if it is paused. False while connecting, draining,
+    /// halted or stopped.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         self.session == Session::Streaming

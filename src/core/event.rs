@@ -90,9 +90,9 @@ pub struct Opened {
     pub last_stop: LastStop,
     /// Unix milliseconds at this event.
     pub unix_ms: i64,
-    /// Filled where another process left confirm holds open: the end of each partition before this
-    /// connection sent anything. A record that lands there later and is not ours comes from an
-    /// earlier producer.
+    /// The end of each partition before this connection sent anything. Filled only if another
+    /// process left confirm holds open. A record that lands there later and is not ours comes from
+    /// an earlier producer.
     pub ends: Vec<(RouteId, i32, i64)>,
 }
 
@@ -110,7 +110,8 @@ pub enum LastStop {
 /// How a stop on request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Everything that was read is delivered, recorded and confirmed. Nothing is sent again.
+    /// Everything that was read is delivered and recorded in the checkpoint. It is also confirmed,
+    /// except for what an open confirm hold keeps back.
     Whole,
     /// The stream was never reached, so nothing was sent.
     NothingSent,
@@ -119,8 +120,8 @@ pub enum Stopped {
     InTransaction,
     /// Everything sent is delivered, but the first copy is not finished.
     InCopy,
-    /// The deadline passed with deliveries or the confirmation outstanding, or there was no
-    /// connection to Postgres.
+    /// The deadline passed with deliveries or the confirmation outstanding, there was no connection
+    /// to Postgres, or the stream was halted.
     Unanswered,
 }
 
@@ -136,7 +137,8 @@ pub enum Event {
         /// True where only a person can change the outcome; the next attempt then waits longer.
         retry_later: bool,
     },
-    /// The stream must not be opened, or a record can never be delivered.
+    /// The stream must halt: it must not be opened, a change can never be delivered, or changes may
+    /// be missing.
     Halt(Halt),
     /// The checkpoint of the last [`Action::Write`] is acknowledged.
     RecordWritten,
@@ -147,8 +149,8 @@ pub enum Event {
         /// True if the server asked for a status update.
         reply: bool,
     },
-    /// The producer must be replaced although no delivery failed: its credentials are no longer
-    /// accepted and new ones are.
+    /// The producer must be replaced although no delivery failed: it has other credentials now, it
+    /// accepts no record, or it has lost every broker that it knew.
     GiveUp,
     /// The ended producer has settled: no more reports of it will come.
     Settled {
@@ -158,7 +160,8 @@ pub enum Event {
     /// End offset (one past the last record) of each requested partition; `None` if the ends could
     /// not be read.
     Ends(Option<Vec<(RouteId, i32, i64)>>),
-    /// An operator's consent was recorded, so a halted stream is tried again.
+    /// A halted stream is tried again: an operator has consented or asked for it, or the recorded
+    /// halt has ended.
     Retry,
     /// The state topic holds the halt. The value carries the time and run of its recording, and
     /// replaces the halt in memory.
@@ -208,11 +211,11 @@ pub enum Action {
         /// Reason for detaching the tables.
         reason: Reason,
     },
-    /// Read the ends of [`super::Core::partitions`]. The answer is `Ends`.
+    /// Read the end offsets of the partitions in [`super::Core::partitions`]. The answer is `Ends`.
     Ends,
-    /// Count and log a foreign write to this topic.
+    /// Count and log that another producer wrote to this topic.
     Foreign(RouteId),
-    /// Count and log that the stream is read again because of foreign writes.
+    /// Count and log that the stream is read again because of records of another producer.
     Replay,
     /// End the process with this result.
     Exit(Stopped),

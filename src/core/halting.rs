@@ -1,5 +1,6 @@
 //! How a stream comes to a halt. The changes before the halt are delivered and confirmed. The halt
-//! is recorded before the slot is released. So the replica that takes the slot next finds the halt.
+//! is recorded before the slot is released, so the replica that takes the slot next finds the halt.
+//! Both have a deadline.
 
 use super::{Action, Core, Rule, Session};
 use crate::continuity::{Halt, Proof};
@@ -35,8 +36,8 @@ impl Core {
             Session::Draining { halt, until: self.now.plus(self.settings.stop_patience) };
     }
 
-    /// Records a halt that was found without a stream. This is needed where a later connect could
-    /// miss the cause and no record of it exists yet.
+    /// Records a halt that was found while no stream was open, if a later connect could miss its
+    /// cause and no record of the halt exists yet.
     pub(super) fn record_unseen(&mut self, halt: &Halt, actions: &mut Vec<Action>) {
         if halt.recorded.is_none() && halt.reason.lifting().proof == Proof::Once {
             self.checkpoints.halt_unrecorded = true;

@@ -14,8 +14,8 @@ use crate::ledger::RouteId;
 use crate::lsn::Lsn;
 
 /// The most replays in a row that foreign writes may cause. A permanent second writer must not make
-/// us replay for ever (`docs/internals/producers.md`, rule 2). No hold is open after the last of
-/// them, so only another unclean stop starts a new series.
+/// us replay for ever (`docs/internals/producers.md`, rule 2). After the last of them the hold ends
+/// without a replay, so only another hold can start a new series.
 const FOREIGN_REPLAYS_MAX: u32 = 3;
 
 /// The most holds that are kept apart. A process that is killed every two seconds opens thirty in a
@@ -25,14 +25,14 @@ const HOLDS_MAX: usize = 40;
 /// Delay before a failed read of the partition ends is repeated.
 const ENDS_RETRY: u64 = SECOND;
 
-/// Progress of the check that ends a hold. It reads the ends of the partitions, because late
-/// records may lie after our last records, where no delivery report of ours would show a jump.
+/// Progress of the check that ends a hold. The check reads the ends of the partitions, because a
+/// late record may lie after our last record, where no delivery report of ours would show it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ends {
     Unasked,
     Asked,
-    /// Partitions whose end lies beyond the highest known offset. The records there are our own in
-    /// flight, or foreign ones.
+    /// Partitions whose end lies beyond the highest known offset. The records between are our own
+    /// records in flight, or records of another producer.
     Beyond(Vec<(RouteId, i32, i64)>),
 }
 
@@ -42,7 +42,7 @@ struct Open {
     floor: Lsn,
     last_commit: Option<Committed>,
     until: Moment,
-    /// Unix milliseconds at which the producer began that sends the possibly late records again.
+    /// Unix milliseconds at which the producer began that sends these records again.
     opened_ms: i64,
 }
 
@@ -96,8 +96,8 @@ impl Holds {
         self.foreign && !self.open.is_empty()
     }
 
-    /// Notes a foreign record. It counts only while a hold is open, because only then can the
-    /// stream be read again.
+    /// Notes a record of another producer. It counts only while a hold is open, because only then
+    /// can the stream be read again.
     pub fn note_foreign(&mut self) {
         self.foreign |= !self.open.is_empty();
     }
@@ -154,7 +154,7 @@ impl Holds {
     }
 
     /// Merges holds at the beginning of a connection. Everything from `from` on is read again, so
-    /// the holds at or above it become one hold at `from`.
+    /// the holds with a floor at or above `from` become one hold at `from`.
     pub fn begin(&mut self, from: Lsn, last_commit: Option<Committed>) {
         let opened_ms = self.clock.1;
         if let Some(until) =
@@ -299,7 +299,8 @@ impl Core {
         self.place.expect.map_or(may, |(_, unproven)| may.min(unproven))
     }
 
-    /// Position before which everything is in Kafka, and the newest commit there.
+    /// Position before which everything is in Kafka, and the newest commit there. If the offsets of
+    /// a topic went back, only the recorded position counts.
     pub(super) fn delivered(&self) -> (Lsn, Option<Committed>) {
         let recorded = self
             .checkpoints

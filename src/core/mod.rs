@@ -77,7 +77,8 @@ enum Session {
     /// Connected. The checkpoint of the new term is being written, and nothing is processed yet.
     Recording(Box<Checkpoint>),
     Streaming,
-    /// A change can never be delivered. The changes before it are being delivered and confirmed.
+    /// A halt was found. The changes before it are being delivered and confirmed, and the halt is
+    /// being recorded.
     Draining {
         halt: Halt,
         until: Moment,
@@ -198,8 +199,8 @@ impl Core {
         actions
     }
 
-    /// We were suspended for longer than `wal_sender_timeout`: the server has dropped us, and
-    /// another process may hold the slot.
+    /// Moves the core's time on. After a suspension longer than [`Settings::freeze`] the connection
+    /// counts as lost: the server has dropped it, and another process may hold the slot.
     fn wake(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let slept = now.since(self.now);
         self.now = self.now.max(now);
@@ -241,15 +242,15 @@ impl Core {
             self.holds.inherit(&record.holds, record.foreign, self.settings.hold);
         }
         if !beyond && self.rules.keep(Rule::ReplayIsRecorded) {
-            // The changes after this position are sent again. A crash during that replay starts at
-            // the same position again.
+            // The changes after the new `delivered` are sent again. The start after a crash during
+            // that replay has to begin at the same position.
             (record.delivered, record.delivered_commit) =
                 (record.confirmed.max(resume.from), last_commit);
         }
         ends.iter().for_each(|&(route, partition, end)| self.offsets.begins(route, partition, end));
         let unclean = last_stop == LastStop::Unclean && self.rules.keep(Rule::UncleanStopHolds);
         // Late records lie above the delivered position. A hold therefore needs no floor below the
-        // confirmed position.
+        // checkpoint's confirmed position.
         self.resume_holds(resume.from.max(record.confirmed), last_commit, unclean, !beyond);
         (record.holds, record.foreign) = (self.holds.recorded(), self.holds.is_foreign());
         self.place.in_transaction = false;
@@ -333,8 +334,8 @@ impl Core {
         self.checkpoints.writing = Some(record);
     }
 
-    /// The checkpoint to write now. `None` if it would prove nothing more than the acknowledged
-    /// one.
+    /// The checkpoint to write now. `None` if it would say nothing more than the newest
+    /// acknowledged checkpoint.
     fn record_due(&self, clean: bool) -> Option<Checkpoint> {
         let was = self.checkpoints.newest.as_ref()?;
         let (delivered, delivered_commit) = self.delivered();

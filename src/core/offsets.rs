@@ -85,7 +85,8 @@ impl Offsets {
         tracks.get_mut(partition)
     }
 
-    /// Accounts for the foreign records before `end`. The next record of ours must follow them.
+    /// Accounts for records of another producer before `end`. The next record of ours must have the
+    /// offset `end`.
     pub fn found(&mut self, route: RouteId, partition: i32, end: i64) {
         let Ok(partition) = usize::try_from(partition) else { return };
         let tracks = self.routes.get_mut(route.0 as usize);
@@ -101,8 +102,9 @@ impl Offsets {
         }
     }
 
-    /// Begins a new producer. Records between the last report of the previous producer and the
-    /// first report of the new one were sent by the previous producer.
+    /// Begins a new producer. The records between the last report of the previous producer and the
+    /// first report of the new one may be of the previous producer. So the first offset is compared
+    /// only with the highest known one.
     pub fn next_producer(&mut self) {
         for track in self.routes.iter_mut().flatten() {
             track.next = None;

@@ -3,7 +3,7 @@
 use crate::change::Committed;
 use crate::lsn::Lsn;
 
-/// Positions of one connection. `sent` also holds from one connection to the next.
+/// Positions of one connection. `sent` is kept from one connection to the next.
 #[derive(Debug, Default)]
 pub(super) struct StreamPlace {
     /// Position at which this connection began, and the newest commit at or below that position.
@@ -12,10 +12,11 @@ pub(super) struct StreamPlace {
     pub received: Lsn,
     /// Highest commit position of which a record was sent. Positions compare only within an epoch.
     pub sent: Lsn,
-    /// End of the newest commit that was seen, for the checkpoint.
+    /// Value of `sequence` for the next checkpoint: the end of the newest commit, or the LSN of a
+    /// later non-transactional message.
     pub sequence: Option<Lsn>,
     /// The commit that the replay must contain, until it arrives, and the highest position that may
-    /// be confirmed to the server before.
+    /// be confirmed to the server before it arrives.
     pub expect: Option<(Committed, Lsn)>,
     /// True between a Begin and its Commit.
     pub in_transaction: bool,

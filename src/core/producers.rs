@@ -1,9 +1,9 @@
 //! The producer and the ledger of a connection. They begin together and end together.
 //!
 //! The producer ends when its connection is lost or a delivery fails. Its queued records are
-//! purged, and its records in flight are awaited (`docs/internals/producers.md`, rule 1). Its
-//! ledger stays with it and takes only its late reports. The next ledger exists at once, but
-//! nothing is entered into it before the ended producer has settled.
+//! purged, and its records in flight are awaited (`docs/internals/producers.md`, rule 1). The ended
+//! producer keeps its ledger, which takes only the late reports of this producer. The next ledger
+//! exists at once, but nothing is entered into it before the ended producer has settled.
 
 use super::{Action, Core, Rule, Session};
 use crate::change::Position;
@@ -90,8 +90,8 @@ impl Core {
         self.producers.first_ticket = self.ledger.next_ticket();
     }
 
-    /// Notes that the ended producer has settled. Its unanswered records may still land, so a hold
-    /// opens.
+    /// Notes that the ended producer has settled. If records of it were never answered, they may
+    /// still land. A hold then opens now, or with the next connection.
     pub(super) fn settled(&mut self, unanswered: usize) {
         assert!(self.producers.ending.take().is_some(), "a producer settled that had not ended");
         self.offsets.next_producer();
@@ -109,7 +109,8 @@ impl Core {
         }
     }
 
-    /// Crosses off a delivered record and compares its offset.
+    /// Crosses off a delivered record in the ledger of its producer, and compares its offset with
+    /// those before.
     pub(super) fn landed(
         &mut self,
         (generation, ticket): (Generation, Ticket),

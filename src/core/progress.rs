@@ -1,8 +1,9 @@
-//! When a checkpoint is due: within a second of a delivery, whatever the status interval is.
+//! When a checkpoint is due: within a second of a delivery, although status updates can be further
+//! apart.
 //!
-//! A crash repeats everything that is not recorded, so this interval bounds the repeats. A
-//! connection was worthwhile if it recorded progress or streamed for a minute. After it the delay
-//! between attempts to connect starts again at the minimum.
+//! A crash repeats everything that no checkpoint records, so this interval bounds the repeats. A
+//! connection was worthwhile if it recorded progress or streamed for a minute. After a worthwhile
+//! connection the delay between attempts to connect starts again at the minimum.
 
 use super::{Moment, SECOND};
 use crate::ledger::{Ledger, Ticket};
@@ -14,8 +15,9 @@ const RECORD_INTERVAL: u64 = SECOND;
 /// Shortest time between two checkpoints. Each one costs a request to Kafka.
 const RECORD_SPACING: u64 = SECOND / 10;
 
-/// A checkpoint is due early when the delivered commits span this much commit time. A stream that
-/// catches up delivers many seconds of commits in one second.
+/// A checkpoint is due early when the newest delivered commit is this much later, by commit time,
+/// than the newest recorded one. A stream that catches up delivers many seconds of commits in one
+/// second.
 const RECORD_STREAM_MICROS: i64 = 1_000_000;
 
 /// A checkpoint is due early when this much WAL was delivered since the last one. A crash would
@@ -33,7 +35,7 @@ const WORTHWHILE: u64 = 60 * SECOND;
 pub(super) struct Recorded {
     /// Everything before this position is in Kafka.
     pub delivered: Lsn,
-    /// Commit time of the newest commit there, in Unix microseconds.
+    /// Commit time of the newest commit at or below `delivered`, in Unix microseconds.
     pub committed: Option<i64>,
 }
 
@@ -47,7 +49,8 @@ pub(super) struct Progress {
     /// The delivered position when this connection began.
     began: Lsn,
     connected_at: Moment,
-    /// The next ticket at its last change, and the moment of that change.
+    /// The ledger's next ticket, and the moment at which it was seen to have risen: a record was
+    /// sent then.
     newest: Ticket,
     sent_at: Moment,
 }
@@ -85,7 +88,8 @@ impl Progress {
         delivered > self.began
     }
 
-    /// Notes the newest ticket. True if the connection has lasted long enough to be worthwhile.
+    /// Notes whether records were sent since the last call. Returns true if the connection has
+    /// lasted long enough to be worthwhile.
     pub fn look(&mut self, now: Moment, ledger: &Ledger) -> bool {
         let next = ledger.next_ticket();
         if next != self.newest {
@@ -100,7 +104,8 @@ impl Progress {
         self.due_at(ledger, recorded).is_some_and(|at| now >= at)
     }
 
-    /// When the next checkpoint is due; `None` where no delivery is unrecorded.
+    /// When the next checkpoint is due; `None` if a checkpoint records every delivery that can be
+    /// recorded.
     pub fn due_at(&self, ledger: &Ledger, recorded: Recorded) -> Option<Moment> {
         if ledger.oldest() == self.written || ledger.confirmed() <= recorded.delivered {
             return None;

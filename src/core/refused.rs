@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// service that fails for a few seconds has not decided against the record.
 const REFUSAL_PAUSE: u64 = 5 * SECOND;
 
-/// What Kafka has refused.
+/// The records and topics that Kafka has refused.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// Producer and Position of the first permanent failure. A second failure at that Position is
@@ -33,8 +33,9 @@ impl Core {
     }
 
     /// Handles a failed delivery. The records that the producer sent after it are purged, and the
-    /// stream is read again. A record that was refused twice is not tried again. Neither is a
-    /// record of a topic that accepted nothing since its previous refusal.
+    /// stream is read again. A record that was refused twice is not tried again. If the record's
+    /// table may be detached, one refusal is enough after an earlier refusal of the topic, as long
+    /// as the topic has accepted nothing in between.
     pub(super) fn failed(
         &mut self,
         (generation, ticket): (Generation, Ticket),
@@ -100,8 +101,8 @@ impl Core {
     }
 
     /// Handles a topic that assigned an already acknowledged offset again: it was recreated or has
-    /// lost records. Which records it lacks is unknown. Its table is therefore detached from the
-    /// confirmed position on, and a copy repairs the topic.
+    /// lost records. Which records the topic lacks is unknown. Its tables are therefore detached
+    /// from the confirmed position on. A later copy repairs the topic.
     pub(super) fn began_anew(&mut self, route: RouteId, actions: &mut Vec<Action>) {
         self.offsets.forget(route);
         let from = Position { commit: self.updates.flushed, ordinal: 0 };

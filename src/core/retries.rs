@@ -14,7 +14,8 @@ const BACKOFF_MIN: u64 = SECOND / 5;
 /// way.
 const FRUITLESS_BACKOFF_MAX: u64 = 10 * SECOND;
 
-/// Attempts to connect since the last one that was worthwhile.
+/// The attempts to connect since the last connection that was worthwhile, and when the next one is
+/// allowed.
 #[derive(Debug)]
 pub(super) struct Retries {
     pub attempts: u32,
@@ -33,8 +34,8 @@ impl Retries {
     pub fn next_delay(&mut self, connected: bool) -> u64 {
         let longest = if connected { FRUITLESS_BACKOFF_MAX } else { BACKOFF_MAX };
         let delay = (BACKOFF_MIN << self.attempts.min(10)).min(longest);
-        // A random delay between half of it and all of it, by a linear congruential step (Knuth's
-        // MMIX constants).
+        // A random delay between half of `delay` and all of it, by a linear congruential step
+        // (Knuth's MMIX constants).
         self.jitter_seed = self
             .jitter_seed
             .wrapping_mul(6_364_136_223_846_793_005)

@@ -6,7 +6,7 @@
 pub enum Rule {
     /// Nothing is produced before the ended producer has settled.
     SettlesBeforeNext,
-    /// A lost connection ends its producer, and so its queue is purged.
+    /// A lost connection ends its producer, and the producer's queue is purged.
     LossEndsProducer,
     /// A producer that left records unanswered opens a confirm hold.
     UnansweredHolds,

@@ -1,6 +1,7 @@
 //! A world in memory: Postgres with a slot, Kafka with producers whose records can land late, a
-//! state topic, and two agents on one slot that are killed, frozen and refused. Seeded schedules
-//! drive the cores through it. After every step the laws are checked from outside of the cores.
+//! state topic, and one or two agents on the slot. Agents are killed and frozen, and Kafka refuses
+//! records. Seeded schedules drive the cores through it. After every step the laws are checked from
+//! outside of the cores.
 //!
 //! The fakes keep the rules that matter. The server sends a transaction again if and only if its
 //! end lies above the position at which a connection begins. One connection holds the slot, and a
@@ -287,8 +288,9 @@ impl World {
         }
     }
 
-    /// Checks from outside that Kafka holds everything below the slot, and everything below the
-    /// recorded `confirmed` and `delivered`.
+    /// Checks from outside of the cores that the slot is not beyond the recorded `confirmed`, that
+    /// `confirmed` is not beyond `delivered`, and that Kafka has the newest three transactions up
+    /// to `delivered`.
     fn check(&self) {
         let Checkpoint { confirmed, delivered, .. } = self.state;
         assert!(
@@ -337,7 +339,8 @@ impl World {
     }
 
     /// Ends the faults with the worst one: the stream has caught up, records are in flight when
-    /// their producer dies, and no later write of the same keys hides an old value.
+    /// their producer dies, and no later write of the same keys covers an old value that lands
+    /// late.
     fn last_gasp(&mut self) {
         self.quiesce();
         (0..8).for_each(|_| self.write_transaction());

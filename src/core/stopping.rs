@@ -3,8 +3,9 @@
 use super::{Action, Core, Session, Stopped};
 
 impl Core {
-    /// Finishes a stop. It ends cleanly if the deadline allows: at the end of a transaction, with
-    /// everything delivered, recorded and confirmed.
+    /// Ends the process after a stop was requested: when everything that was read is delivered and
+    /// recorded, or at the deadline. An open transaction is read on for a while before
+    /// (`wants_frames`).
     pub(super) fn finish(&mut self, actions: &mut Vec<Action>) {
         let Some(until) = self.control.stop else { return };
         if self.now >= until {
@@ -35,9 +36,9 @@ impl Core {
         }
     }
 
-    /// True if a stop may wait for one more connection. The last connection streamed and was lost
-    /// recently, for example when a password was exchanged. Only a new connection can record and
-    /// confirm its deliveries.
+    /// True if a stop may wait for one more connection. The last connection streamed, at most one
+    /// attempt has failed since, and half of the stop's patience is left. Only a new connection can
+    /// record and confirm the deliveries of the lost one.
     pub(super) fn may_end_whole(&self) -> bool {
         let in_time = self
             .control

@@ -8,7 +8,7 @@ use crate::lsn::Lsn;
 pub(super) struct Updates {
     /// Highest flush position sent on this connection. It starts as the slot's confirmed position.
     pub flushed: Lsn,
-    /// When the next update is due, whatever happens before.
+    /// When the next update that asks for a keepalive is due, whatever is sent before.
     pub due_at: Moment,
     /// When the last update was sent.
     pub last: Moment,

@@ -126,7 +126,8 @@ fn two_agents_on_one_slot_end_with_every_last_version() {
     (1..120).for_each(|seed| run(seed, 2, None));
 }
 
-/// One second of the stream has 25 transactions of 3.5 rows. At most 40 more records are in flight.
+/// One second of the stream has about 25 transactions of 3.5 rows. At most 40 more records are in
+/// flight.
 #[test]
 fn a_kill_repeats_little_more_than_a_second() {
     for seed in 1..6 {
