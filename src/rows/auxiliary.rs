@@ -14,7 +14,7 @@ use crate::lsn::{Lsn, PgMicros, Xid};
 use crate::plans::{Active, Planned};
 use std::rc::Rc;
 
-/// The memory of auxiliary records during one connection.
+/// What the row path keeps for auxiliary records during one connection.
 pub(super) struct AuxiliaryRecords {
     records: Records,
     /// The name under which logical messages are counted. Rows are counted under the name of their
@@ -38,7 +38,7 @@ struct Open {
 }
 
 impl AuxiliaryRecords {
-    /// Creates the memory of a connection; nothing is planned yet.
+    /// The state at the begin of a connection: no auxiliary record is planned yet.
     pub fn new() -> Self {
         let (transactions, heartbeats, notices) = <(Planned, Planned, Planned)>::default();
         AuxiliaryRecords {
@@ -65,7 +65,8 @@ impl AuxiliaryRecords {
         !matches!(self.transactions, Planned::Unplanned)
     }
 
-    /// Gives the encoder the counts from which the next row of a table continues.
+    /// Tells the encoder how many events of the transaction, and of this table in it, have been
+    /// sent. The records of the next row are numbered from there.
     #[inline]
     pub fn count(&self, records: &mut Records, table: &Rc<str>) {
         let Some(open) = &self.open else { return };
@@ -77,8 +78,8 @@ impl AuxiliaryRecords {
         records.encoder.count_from(Counted { total: open.total, of_table });
     }
 
-    /// Takes the counts from the encoder before the records of a row are sent. Sends the begin
-    /// record if the row is the first of its transaction.
+    /// Takes the numbers of events back from the encoder, before the records of a row are sent.
+    /// Sends the begin record if the transaction has sent none before.
     #[inline]
     pub fn counted(
         &mut self,
@@ -128,8 +129,8 @@ impl AuxiliaryRecords {
     pub fn beat(&mut self, tools: &mut Tools<'_>) -> Result<bool, RowsError> {
         let Planned::Active(active) = &self.heartbeats else { return Ok(false) };
         self.records.encoder.heartbeat(&active.plan, tools.now_unix_nanos);
-        // A heartbeat has no Position of its own. With one partition, two heartbeats that can never
-        // be delivered count as the same failed record.
+        // A heartbeat has no Position of its own, so two heartbeats that can never be delivered
+        // count as the same failed record. Every heartbeat goes to partition 0.
         let active = Active { partitions: Some(1), ..active.clone() };
         self.records.check_and_send(&active, Position::default(), tools)?;
         Ok(true)

@@ -27,9 +27,9 @@ pub enum Need {
     /// A plan in which this column may be NULL, because the row is older than the column's NOT
     /// NULL.
     Nullable(RelationSlot, String),
-    /// The plan of a topic for the rows of this relation whose route has this value.
+    /// The plan of the topic to which rows of this relation go if this value is their route.
     Route(RelationSlot, Arc<Router>, String),
-    /// The plan of a topic for logical messages with this route.
+    /// The plan of the topic to which logical messages with this route go.
     MessageRoute(Arc<Router>, String),
 }
 
@@ -42,7 +42,7 @@ pub struct Burst {
     pub reply: bool,
     /// True if the server ended the stream.
     pub goodbye: bool,
-    /// What has to be fetched or done before the row path can continue.
+    /// The fetch or the step for which the row path waits, if it waits for the loop.
     pub need: Option<Need>,
     /// A signal that has to be obeyed next. It ended the burst.
     pub signal: Option<Signalled>,
@@ -51,6 +51,6 @@ pub struct Burst {
     /// Time between the commit of the last transaction that began in the burst and its sending, in
     /// microseconds of the server's clock.
     pub behind: Option<i64>,
-    /// Times that decoding and encoding of the first row took.
+    /// How long the first row took: its decoding, and then its encoding and sending.
     pub measured: Option<(Duration, Duration)>,
 }

@@ -1,5 +1,6 @@
-//! Copied rows of a backfill. A row is sent before a change that its chunk does not contain, or
-//! when the stream has passed the position of the chunk.
+//! Copied rows of a backfill. A row is sent before a change of its key, or a truncate, that the
+//! chunk's snapshot does not see. Every other row is sent when the stream has passed the position
+//! that its chunk waits for.
 
 use super::records::Records;
 use super::refusals::refusal;
@@ -24,7 +25,7 @@ pub(super) struct CopiedRows {
 }
 
 impl Rows {
-    /// Sends one copied row whose position the stream has passed.
+    /// Sends the next copied row of a chunk whose position the stream has passed, if there is one.
     pub(super) fn rest(&mut self, tools: &mut Tools<'_>) -> Result<(), RowsError> {
         let Some((copy, held)) = tools.copies.rest() else { return Ok(()) };
         let stands = tools.core.received();
@@ -43,9 +44,10 @@ impl Rows {
 }
 
 impl CopiedRows {
-    /// Sends a copied row at the present place of the stream. Its Position lies just before that
-    /// place and before the position that its chunk waits for, because all that the row holds was
-    /// committed by then. A row that cannot be sent ends its copy, and the stream goes on.
+    /// Sends a copied row at the present place of the stream, `stands`. The row's Position lies
+    /// just before `stands`, or just before the position that its chunk waits for if that is lower,
+    /// because everything in the row was committed by then. A row that cannot be sent ends its
+    /// copy, and the stream goes on.
     pub fn held(
         &mut self,
         copy: usize,
@@ -104,7 +106,7 @@ impl CopiedRows {
                     tools,
                 );
             }
-            // A condition drops the row, as it drops a streamed one.
+            // A configured condition drops this row, as it drops a streamed row.
             Ok(Routed::Nowhere) if !active.is_of_events() => {
                 active.count_filtered(&row);
                 tools.copies.emitted_row(copy, 0);

@@ -33,7 +33,7 @@ pub(super) enum ReadyMessage<'a> {
 pub(super) enum MessagePlan<'a> {
     /// The plan of all messages.
     Shared(&'a Active),
-    /// The plan of the topic that the message names by a value.
+    /// The plan of the topic that the message names by a value of its content.
     Routed(Rc<Active>),
 }
 
@@ -90,8 +90,8 @@ impl RowPlans {
         }
     }
 
-    /// Decides what happens to a message that is refused: it goes to the quarantine if an operator
-    /// skips it, and otherwise the error stays.
+    /// Decides what happens to a message that is refused: the message goes to the quarantine if an
+    /// operator skips it, and otherwise the error is returned.
     #[cold]
     fn message_refused(
         &self,
@@ -113,7 +113,7 @@ impl RowPlans {
 }
 
 impl Output {
-    /// Takes a logical message.
+    /// Takes a logical message: sends its record, sends it to the quarantine, or leaves it out.
     pub fn logical(
         &mut self,
         ready: &ReadyMessage<'_>,

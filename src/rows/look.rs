@@ -18,7 +18,7 @@ use std::rc::Rc;
 pub(super) enum Readiness<T> {
     /// The message waits, and is looked at again.
     Waits(Wait),
-    /// The message can be taken now, in this way.
+    /// The message can be taken now. The value says how.
     Ready(T),
 }
 
@@ -87,7 +87,8 @@ pub(super) struct SkippedRow<'a> {
     pub copy: Option<usize>,
 }
 
-/// What the row path knows of relations and of logical messages. Only the loop changes it.
+/// The plans of relations and of logical messages, and the rules for changes that are left out,
+/// refused or skipped. Only the loop changes them.
 pub(super) struct RowPlans {
     pub relations: Vec<Planned>,
     /// Plan of logical messages. `Unplanned` until the first message needs it, and `Excluded` if
@@ -100,7 +101,7 @@ pub(super) struct RowPlans {
 }
 
 impl<T> Readiness<T> {
-    /// Takes the message if it is ready. Returns what it waits for, if it waits.
+    /// Calls `take` if the message is ready. Returns what the message waits for if it is not.
     #[inline]
     pub fn then(
         self,
@@ -191,8 +192,9 @@ impl RowPlans {
         Ok(Readiness::Ready(ReadyRow::Planned(ready)))
     }
 
-    /// Decides what happens to a row that is refused. If the operator skips it, it goes to the
-    /// quarantine. Otherwise the result names what has to be done first, or the error stays.
+    /// Decides what happens to a row that is refused. If an operator skips the row, it goes to the
+    /// quarantine. If its table may be detached, that has to be done first. Otherwise the error is
+    /// returned.
     #[cold]
     fn refused<'a>(
         &'a self,
@@ -219,8 +221,9 @@ impl RowPlans {
         }
     }
 
-    /// Looks at all tables of a truncate: it is sent for all of them, or it waits. Its records have
-    /// no values that could be refused. They are encoded one after another when they are sent.
+    /// Looks at all tables of a truncate: the truncate is taken for all of them at once, or it
+    /// waits. Its records have no values that could be refused, so each is encoded only when it is
+    /// sent.
     pub fn look_at_truncate(
         &self,
         slots: &[RelationSlot],

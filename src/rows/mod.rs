@@ -72,12 +72,13 @@ pub struct Tools<'a> {
     pub copies: &'a mut Copies,
     /// Processing time of all envelopes of the burst, in nanoseconds since 1970.
     pub now_unix_nanos: i64,
-    /// Counts messages, quarantined changes, and truncates that a compacted topic cannot take.
+    /// Counts logical messages, quarantined changes, and truncates that are not sent.
     pub metrics: &'a Metrics,
 }
 
 impl Rows {
-    /// Creates the memory of a new connection. `changes` continues from the checkpoint.
+    /// The state of the row path at the begin of a connection. `changes` continues from the
+    /// checkpoint.
     #[must_use]
     pub fn new(changes: Changes, on_refusal: OnRefusal) -> Self {
         let output = Output {
@@ -191,7 +192,8 @@ impl Rows {
         Ok(burst)
     }
 
-    /// Looks at one message and takes it, or keeps it until what it waits for is there.
+    /// Looks at one message, and takes it or keeps it. A message is kept until what it waits for is
+    /// there.
     fn message(
         &mut self,
         head: Head,
@@ -220,7 +222,7 @@ impl Rows {
                 burst.need = Some(Need::Relation(*slot, (*relation).into(), at));
                 None
             }
-            // The snapshot of a copy that begins later still has to see the transaction.
+            // A chunk or a copy that is read later needs a snapshot that sees this transaction.
             Step::Row(_, context, _)
             | Step::Truncate(_, context)
             | Step::Logical { context, .. }

@@ -9,7 +9,7 @@ use crate::encode::{self, TooLarge};
 use crate::kafka::{Address, Headers};
 use crate::plans::QuarantineTopic;
 
-/// Bytes of the text buffer that are kept for the next change.
+/// The most bytes of the text buffer that stay allocated for the next change.
 const KEEP_BYTES: usize = 1024 * 1024;
 
 impl QuarantineTopic {
@@ -21,7 +21,7 @@ impl QuarantineTopic {
         row: &Row<'_>,
         tools: &mut Tools<'_>,
     ) -> Result<(), RowsError> {
-        // The copy that repairs the table has to see this transaction.
+        // The copy that repairs the table needs a snapshot that sees this transaction.
         tools.copies.emitted(context.xid);
         if text.capacity() > KEEP_BYTES {
             text.shrink_to(KEEP_BYTES);

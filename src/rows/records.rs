@@ -14,7 +14,8 @@ use crate::plans::Active;
 #[derive(Default)]
 pub struct Records {
     pub(super) encoder: Encoder,
-    /// What the check has found out of each record. Empty once the records are sent.
+    /// The partition and the size that the check has found for each record. Empty once the records
+    /// are sent.
     checked: Vec<Checked>,
 }
 
@@ -25,7 +26,7 @@ struct Checked {
 }
 
 impl Records {
-    /// Encodes a row. Its records replace those of the change before.
+    /// Encodes a row. Its records replace those of the previous change in this buffer.
     ///
     /// # Errors
     /// The row has no form in the plan.
@@ -41,7 +42,7 @@ impl Records {
         self.encoder.row(&active.plan, context, row, now_unix_nanos)
     }
 
-    /// Encodes a logical message. Its records replace those of the change before.
+    /// Encodes a logical message. Its record replaces those of the previous change in this buffer.
     ///
     /// # Errors
     /// The content has no form in the plan.
@@ -122,8 +123,8 @@ impl Records {
         Ok(())
     }
 
-    /// Checks the records and sends them. This serves auxiliary records, for which no table is
-    /// refused.
+    /// Checks the records and sends them. This serves auxiliary records, which belong to no table
+    /// that could be refused.
     ///
     /// # Errors
     /// See [`Records::check`] and [`Records::send`].
@@ -151,8 +152,8 @@ impl Records {
         self.count_notes(active);
     }
 
-    /// Counts the values that the records, or the condition that dropped them, have in a less exact
-    /// form.
+    /// Counts the values of the row that the encoder wrote in a less exact form, for the records or
+    /// for the condition that dropped them.
     #[inline]
     pub fn count_notes(&self, active: &Active) {
         active.count_notes(&self.encoder);

@@ -29,8 +29,8 @@ impl Skips {
     }
 }
 
-/// The partition of a record. It is an error if the record names one that the topic does not have.
-/// A sink without topics has no partitions, and takes any number for the same.
+/// The partition of a record. The record's change is refused if the record names a partition that
+/// the topic does not have. In a sink without topics every record has partition 0.
 #[inline]
 pub(super) fn partition(
     active: &Active,

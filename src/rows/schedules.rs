@@ -44,8 +44,8 @@ enum Happening {
     /// The process crashes. This many of the records in flight are acknowledged in order, and some
     /// of the others. The rest is lost.
     Crash(usize),
-    /// A table is repaired: its changes flow again. If it is not detached, its record is removed,
-    /// as at the end of the copy that repairs it.
+    /// The repair of a detached table begins: its changes flow to its topic again. If the table is
+    /// not detached, its record is removed, as at the end of the copy that repairs a table.
     Repair(u32),
 }
 
@@ -88,7 +88,7 @@ struct Agent {
 }
 
 struct World {
-    /// How often each message is looked at before it is handled.
+    /// How often each message is looked at in vain before it is handled.
     looks: usize,
     server: Server,
     agent: Agent,
@@ -377,10 +377,11 @@ fn event() -> impl Strategy<Value = Happening> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Goal: under all refusals, losses and repairs, every change is in its topic or in the
-    /// quarantine, no change of a detached table is in its topic (`produced` asserts that for each
-    /// record), everything that is confirmed is in Kafka, and a table without refused rows has all
-    /// its changes in order. Method: real row path and ledger under random schedules.
+    /// Goal, under all refusals, losses and repairs: every inserted row is in its topic or in the
+    /// quarantine. No change of a detached table is sent to its topic (`produced` asserts that for
+    /// each record). Every insert that is confirmed is in Kafka. In a schedule without a crash, a
+    /// table without refused rows has all its inserts in order. Method: real row path and ledger
+    /// under random schedules.
     #[test]
     fn a_detached_table_loses_nothing_and_takes_nothing_from_others(events in prop::collection::vec(event(), 1..40)) {
         let mut world = World::new();
@@ -417,7 +418,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
 
-    /// A message that waits is looked at many times. The records are the same as after one look.
+    /// Each message is looked at several times before it is taken. The records are the same as
+    /// after one look.
     #[test]
     fn a_look_changes_nothing(events in prop::collection::vec(event(), 1..20), looks in 1usize..4) {
         let [once, often] = [0, looks].map(|looks| {

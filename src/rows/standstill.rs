@@ -1,4 +1,4 @@
-//! Rows of a standstill, sent while the stream stands for them.
+//! Copied rows of a standstill, which are sent while the stream stands still.
 
 use super::{Rows, RowsError, Tools};
 use crate::change::{Context, Marker, Position};
@@ -6,8 +6,9 @@ use crate::lsn::{Lsn, PgMicros};
 use crate::postgres::copies::Piece;
 
 impl Rows {
-    /// Sends rows of the piece from offset `at`, while there is room and the stream stands for
-    /// them. Returns the offset of the next row, or `None` if the piece has no more rows to send.
+    /// Sends rows of the piece from offset `at`, while there is room and the stream stands still
+    /// for the copy. Returns the offset of the next row, or `None` if the piece has no more rows to
+    /// send.
     ///
     /// # Errors
     /// The error of the producer. The stream is then read again, and the table is copied again.
@@ -39,7 +40,7 @@ impl Rows {
             let line = (line, sends.columns);
             self.output.copied.line(sends.copy, &sends.active, line, &context, tools)?;
             if tools.copies.standstill_id().is_none() {
-                return Ok(None); // this row has ended its copy
+                return Ok(None); // this row could not be sent, and has ended its copy
             }
             (at, rows) = (next, rows + 1);
         }

@@ -1,6 +1,6 @@
 //! The second phase of the row path: a message that a look found ready is taken. Its records are
-//! sent, and core, ledger and copies are told of it. Nothing here waits or goes back: an error ends
-//! the connection.
+//! sent, and the core, the ledger and the copies note it. Nothing here waits or is undone: an error
+//! ends the connection.
 
 use super::auxiliary::AuxiliaryRecords;
 use super::held::CopiedRows;
@@ -27,10 +27,10 @@ pub(super) struct Output {
     pub sent: bool,
 }
 
-/// What the frame says of its message.
+/// What an XLogData frame says about its message.
 #[derive(Clone, Copy)]
 pub(super) struct Head {
-    /// Start of the WAL record.
+    /// Start of the WAL record that the message comes from.
     pub start: Lsn,
     /// When the server sent the frame.
     pub sent_at: PgMicros,
@@ -84,7 +84,7 @@ impl Output {
     ) -> Result<(), RowsError> {
         let ready = match ready {
             ReadyRow::Planned(ready) => ready,
-            // The snapshot of a copy that begins later still has to see the transaction.
+            // A chunk or a copy that is read later needs a snapshot that sees this transaction.
             ReadyRow::LeftOut => {
                 tools.copies.emitted(context.xid);
                 return Ok(());
@@ -115,7 +115,7 @@ impl Output {
         Ok(())
     }
 
-    /// Sends the copied rows that a change does not contain, and that have to come before it.
+    /// Sends the copied rows that have to come before this change of their table.
     #[inline]
     pub fn copied_before(
         &mut self,
@@ -161,7 +161,7 @@ impl Output {
     }
 }
 
-/// Tells that a row of an outbox was updated, which makes no event.
+/// Logs that a row of an outbox was updated, which makes no event.
 #[cold]
 fn unexpected(table: &Active, position: Position) {
     let Position { commit, ordinal } = position;

@@ -8,7 +8,8 @@ use crate::encode::EncodeError;
 use crate::plans::{Active, Planned, Routed};
 
 impl Output {
-    /// Takes a truncate: sends the records of its tables.
+    /// Takes a truncate: sends a record for each of its tables, and first the copied rows that have
+    /// to come before it.
     pub(super) fn truncate(
         &mut self,
         slots: &[RelationSlot],
@@ -36,9 +37,9 @@ impl Output {
         Ok(())
     }
 
-    /// Sends the record of one table. Two kinds of tables get no record, and the truncate is
-    /// counted instead: a compacted topic refuses records without a key, and rows that name their
-    /// topics leave a truncate without a topic.
+    /// Sends the record of one table. Two kinds of tables get no record: a compacted topic refuses
+    /// a record without a key, and where rows name their topic by a value, a truncate has no topic.
+    /// The truncate is then counted and logged, except for an outbox table.
     fn truncate_of(
         &mut self,
         active: &Active,

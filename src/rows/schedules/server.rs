@@ -51,7 +51,8 @@ impl Server {
         commit.extend(at.to_be_bytes());
         commit.extend((at + 8).to_be_bytes());
         commit.extend(0i64.to_be_bytes());
-        // Each transaction brings its relations, because a connection can begin anywhere.
+        // Each transaction begins with the Relation messages of all tables, because a connection
+        // can begin at any transaction.
         let relations = (0..TABLES).map(relation);
         self.0.push((
             Lsn::new(at + 8),
