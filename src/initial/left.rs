@@ -1,5 +1,5 @@
-//! Tables that the first copy does not have: those that it leaves to a backfill, and those that
-//! wait for a person.
+//! Tables that the first copy leaves out: those that a backfill will copy, and those that wait for
+//! a person.
 
 use super::{Copying, State};
 use crate::snapshot::journal::Left;
@@ -13,7 +13,7 @@ impl Copying {
             return;
         }
         // No end is recorded for a table that is left to a backfill, so that the table is still to
-        // be copied after a crash.
+        // be copied after a restart.
         of.journalled |= left.is_owed();
         if left.is_owed() {
             tracing::warn!(

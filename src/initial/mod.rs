@@ -1,4 +1,4 @@
-//! The first copy, as the loop sees it: which reader reads which range, how its rows become
+//! The first copy, as the loop sees it: which reader reads which range, how the copied rows become
 //! records, and which tables are delivered.
 //!
 //! The rows go through the same plans, encoding, producer and ledger as the stream. `core` lets no
@@ -52,7 +52,7 @@ enum State {
     Copying,
     /// Every row was read and sent, except for a last row that `Markers` may still hold back.
     Sent,
-    /// The table is left out. Those of its rows that are in Kafka do not make a copy.
+    /// The table is left out. Kafka may have some of its rows already, but not a complete copy.
     Left(Left),
 }
 
@@ -95,7 +95,8 @@ impl Table {
 pub enum Need {
     /// A new plan for this table (by its index), with this column nullable.
     Nullable(usize, String),
-    /// The plan of a topic for the rows of this table (by its index) whose route has this value.
+    /// The plan of the topic to which rows of this table (by its index) go if this value is their
+    /// route.
     Route(usize, Arc<Router>, String),
 }
 
@@ -106,7 +107,8 @@ pub struct FirstCopy {
     pub holder: Holder,
     /// The tables to be copied, and the tables that are left out.
     pub prepared: Prepared,
-    /// Consistent point of the slot. Rows are as of here, and the stream begins here.
+    /// Consistent point of the slot. The copied rows are as of this position, and the stream begins
+    /// here.
     pub point: Lsn,
     /// Epoch under which the plan of the copy is recorded.
     pub epoch: u64,
@@ -170,7 +172,7 @@ impl Copying {
         self.epoch
     }
 
-    /// Consistent point of the slot: rows are as of here.
+    /// Consistent point of the slot. The copied rows are as of this position.
     #[must_use]
     pub fn point(&self) -> Lsn {
         self.context.point()
@@ -292,7 +294,7 @@ impl Copying {
         Some((at, self.plan.tables.get(at)?.shape.clone()))
     }
 
-    /// True if a row waits for a new plan of its table.
+    /// True if a row waits for a new plan of its table, or for the plan of the topic that it names.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.waits
@@ -319,8 +321,8 @@ impl Copying {
         self.hand_out();
     }
 
-    /// Takes the refusal of a table's plan, which is tried again after [`PLAN_RETRY`]. Returns true
-    /// if another table can go on meanwhile.
+    /// Notes that a table's plan was refused. The table is planned again after [`PLAN_RETRY`].
+    /// Returns true if another table can go on meanwhile.
     pub fn refused(&mut self, table: usize, detail: &str, now: Moment) -> bool {
         if let Some(of) = self.tables.get_mut(table) {
             of.state = State::Unplanned(now.plus(PLAN_RETRY));

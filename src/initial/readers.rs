@@ -14,8 +14,9 @@ use crate::table::TableName;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-/// The most relations that every reader locks. A server has room for `max_locks_per_transaction`
-/// (64) locks times its connections (100), and several readers lock each relation.
+/// The most relations that every reader locks. By default a server has room for 6,400 locks:
+/// `max_locks_per_transaction` (64) times `max_connections` (100). Several readers lock each
+/// relation.
 const LOCKS_MAX: usize = 500;
 
 /// The most readers that may be lost one after the other without a row between them. Beyond that
@@ -111,8 +112,8 @@ fn queue(readers: usize) -> (mpsc::Sender<WorkerEvent>, mpsc::Receiver<WorkerEve
     mpsc::channel(readers)
 }
 
-/// The relations that every reader locks: all that are copied. It is empty above [`LOCKS_MAX`],
-/// because the server's lock table would run short of room.
+/// The relations that every reader locks: all that are copied. If they are more than [`LOCKS_MAX`],
+/// none is locked, because the server's lock table would run short of room.
 fn locks(first: &FirstCopy) -> Arc<[TableName]> {
     let is_left = |at: usize| first.prepared.left.iter().any(|(left, _)| *left == at);
     let tables = first.prepared.plan.tables.iter().enumerate().filter(|(at, _)| !is_left(*at));
@@ -191,8 +192,8 @@ impl Copying {
             worker, error = %Chain(&error),
             "a reader of the copy was lost; its range is read again"
         );
-        // The remaining readers do its work. Connections may be short, so that a new reader is
-        // started only if none remains.
+        // The remaining readers do its work. The server may have no connection to spare, so a new
+        // reader is started only if none remains.
         if !self.readers.list.iter().any(|reader| reader.worker.is_some()) {
             self.readers.start_one(worker);
         }

@@ -1,4 +1,5 @@
-//! Sends the rows of the first copy: lines of COPY text become records, by the plans of the stream.
+//! Sends the rows of the first copy. Lines of COPY text become records, by the same plans as
+//! streamed rows.
 
 use super::{Copying, FirstCopy, Need};
 use crate::change::{Context, Marker, Position, Row};
@@ -20,13 +21,13 @@ pub(super) struct InHand {
     pub piece: Piece,
     /// Offset in the piece at which the next line begins.
     pub at: usize,
-    /// True once the row that was held back before this piece has been released.
+    /// True once the row that was held back from the table's previous piece may be sent.
     pub begun: bool,
 }
 
 /// What every row of the copy carries in `source`, and the number of the next row.
 pub(super) struct CopyContext {
-    /// Consistent point of the slot: rows are as of here.
+    /// Consistent point of the slot. The copied rows are as of this position.
     point: Lsn,
     /// The newest transaction that the snapshot knows of.
     xid: Xid,
@@ -119,7 +120,7 @@ impl Copying {
         Ok(None)
     }
 
-    /// Takes the plan of a topic for the rows of a table whose route has this value.
+    /// Takes the plan of the topic to which rows of a table go if `value` is their route.
     pub fn routed(&mut self, table: usize, value: &str, active: Active) {
         self.waits = false;
         let of = self.tables.get(table).and_then(|of| of.active.as_ref());
@@ -128,7 +129,7 @@ impl Copying {
         }
     }
 
-    /// Lets a row wait for a plan. This row is still the next one to be sent.
+    /// Lets a row wait for a plan. The same row is the next one to be sent.
     fn take_back(&mut self, table: usize, marker: Marker, line_at: Option<usize>) {
         if let (Some(at), Some(in_hand)) = (line_at, &mut self.in_hand) {
             in_hand.at = at;
