@@ -1,8 +1,8 @@
 //! `changed-fields`: headers that name the fields which an update changes, as Debezium's
 //! `ExtractChangedRecordState` adds them.
 //!
-//! The row before an update is known with REPLICA IDENTITY FULL. Without it, the lists are empty.
-//! The lists are also empty for every record that is no update.
+//! The server sends the row before an update with REPLICA IDENTITY FULL. If it sends no such row,
+//! the lists are empty. The lists are also empty for every record that is no update.
 
 use super::TransformFault;
 use super::shape::{Base, Header, Node, Part, Schema, Shape};
@@ -21,7 +21,7 @@ impl Compared {
         let Some(envelope) = shape.value.as_ref().filter(|value| value.is_envelope()) else {
             return Ok(shape);
         };
-        // A row that is null has no parts, and then nothing is compared.
+        // If one of the two rows is null, nothing is compared.
         let row = |name| envelope.field(name).and_then(|row| row.parts());
         let mut fields = Vec::new();
         if let (Some(before), Some(after)) = (row("before"), row("after")) {

@@ -84,7 +84,7 @@ impl ContentRouter {
 }
 
 impl Ready {
-    /// Whether `asks` holds for an operand of the expression.
+    /// Whether `asks` holds for a field that the expression names.
     fn reads(&self, asks: fn(&Node) -> bool) -> bool {
         self.operands.iter().any(|operand| asks(&operand.part.node))
     }

@@ -169,8 +169,8 @@ impl Conversion {
         }
     }
 
-    /// Whether converted values keep the default of their field. For moments, Connect leaves it
-    /// out.
+    /// Whether converted values keep the default of their field. `TimestampConverter` of Connect
+    /// leaves the default out.
     pub(crate) fn keeps_default(&self) -> bool {
         matches!(self, Conversion::Cast(_))
     }
@@ -410,8 +410,8 @@ fn push_decimal(plain: &str, out: &mut String) {
     let _ = write!(out, "E-{exponent}"); // writing to memory does not fail
 }
 
-/// Appends a moment as Connect writes it: as a date, a time or both. Before 1970-01-02 the type
-/// decides which of them; from then on the value decides.
+/// Appends a date, a time of day, or a timestamp in UTC. From 1970-01-02 on, a timestamp at
+/// midnight is written as a date alone, as in Connect.
 fn push_moment(kind: Temporal, value: i64, out: &mut String) -> Result<(), ConvertFault> {
     let millis = match kind {
         Temporal::Date => value.checked_mul(MILLIS_PER_DAY).ok_or(ConvertFault::Foreign)?,
@@ -428,7 +428,7 @@ fn push_moment(kind: Temporal, value: i64, out: &mut String) -> Result<(), Conve
         if year < 1 {
             return Err(ConvertFault::BeforeChrist);
         }
-        let _ = write!(out, "{year:04}-{month:02}-{day:02}"); // nor here
+        let _ = write!(out, "{year:04}-{month:02}-{day:02}"); // cannot fail
         if has_time {
             out.push('T');
         }
@@ -437,7 +437,7 @@ fn push_moment(kind: Temporal, value: i64, out: &mut String) -> Result<(), Conve
         let (seconds, millis) = (of_day / 1000, of_day % 1000);
         let (minutes, second) = (seconds / 60, seconds % 60);
         let (hour, minute) = (minutes / 60, minutes % 60);
-        let _ = write!(out, "{hour:02}:{minute:02}:{second:02}.{millis:03}Z"); // nor here
+        let _ = write!(out, "{hour:02}:{minute:02}:{second:02}.{millis:03}Z"); // cannot fail
     }
     Ok(())
 }
@@ -453,7 +453,7 @@ mod tests {
         Ok(text_of(&made.literal()).unwrap())
     }
 
-    /// Recorded from `Cast` of Kafka Connect 4.3.1, where values fit.
+    /// Recorded from `Cast` of Kafka Connect 4.3.1, for values that fit the target type.
     #[test]
     fn a_cast_makes_what_connect_makes() {
         use Origin::{Boolean, Bytes, Decimal, Float32, Float64, Int, Moment, Text};
@@ -551,7 +551,8 @@ mod tests {
         assert_eq!(wide, ConvertFault::Range("Timestamp").to_string());
     }
 
-    /// Java makes 44 of 300, the largest number of NaN or 1E39, and a bare time of 1969.
+    /// Java silently makes 44 of 300, 0 of NaN, and infinity of 1E39, and writes a timestamp of
+    /// 1969 without its date.
     #[test]
     fn a_cast_changes_no_value_silently() {
         use Origin::{Decimal, Float64, Int, Moment, Text};

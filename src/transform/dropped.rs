@@ -11,7 +11,8 @@ use super::unwrap::Unwrap;
 use super::{Chain, Transform, TransformError, TransformFault};
 use crate::table::TableName;
 
-/// Stands in a set for a column whose field is dropped. `KEPT` stands for any other column.
+/// The character in a set for a column whose field is dropped. `KEPT` is the character for any
+/// other column.
 pub(crate) const DROPPED: char = '1';
 pub(crate) const KEPT: char = '0';
 

@@ -1,8 +1,8 @@
 //! Kafka Connect's transforms of the fields of a key or of a value. Each transform does what its
 //! Java class does.
 //!
-//! A key or value that is null stays as it is. A field that the table lacks is ignored where
-//! Connect ignores it. It is a fault where Connect would stop at the first record.
+//! A key or value that is null stays as it is. A field that the table lacks is ignored if Connect
+//! ignores it, and is a fault if Connect would stop at the first record.
 
 use super::convert::{Conversion, Origin, Target, Times};
 use super::fault::{TransformFault, known};
@@ -174,7 +174,8 @@ impl Fields {
                     let node = if self.defaults { node.with_defaults(&part.schema) } else { node };
                     part.node = Node::Masked(Box::new(node), literal);
                 }
-                // Connect keeps the schema itself here. Elsewhere it rebuilds the schema.
+                // For a mask, Connect keeps the schema as it is. For the other edits it rebuilds
+                // the schema.
                 let made = self.made(&part, fields)?;
                 Ok(Part { schema: part.schema, node: made.node })
             }
@@ -212,8 +213,8 @@ impl Fields {
         }
     }
 
-    /// The struct with its converted fields in place of the old ones. Unlike elsewhere, Connect
-    /// keeps here whether the struct is optional.
+    /// The struct with its converted fields in place of the old ones. As in Connect's `Cast` and
+    /// `TimestampConverter`, an optional struct stays optional.
     fn converted_fields(
         &self,
         part: &Part,
@@ -281,8 +282,8 @@ impl Fields {
     }
 }
 
-/// Makes the key of fields of the value. `defaults` says whether a null becomes its field's
-/// default.
+/// Makes the record's key from fields of its value. `defaults` says whether a null becomes the
+/// default of its field.
 pub(super) fn value_to_key(
     names: &[String],
     defaults: bool,

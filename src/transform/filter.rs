@@ -11,7 +11,7 @@ use super::expression::run::Absent;
 use super::expression::{Expression, Fixed};
 use super::shape::{Kind, Part, Shape};
 
-/// What is done with a record that has no value.
+/// What is done with a record that has no value, such as a tombstone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nulls {
     /// The record stays, and the expression is not evaluated.

@@ -164,8 +164,8 @@ pub(crate) fn push_json_escaped(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(written(text, from, text.len()));
 }
 
-/// Java's `String.hashCode`, with the spreading of `HashMap`: decides the order in which Debezium
-/// writes the pairs of an hstore.
+/// Java's `String.hashCode`, with the spreading of `HashMap`. It decides the order in which
+/// Debezium writes the pairs of an hstore.
 pub(crate) fn hash_spread(text: &str) -> u32 {
     let hash = text
         .encode_utf16()

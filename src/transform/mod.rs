@@ -1,14 +1,16 @@
-//! Transforms do what Kafka Connect does to each record, but once, to the record's description.
+//! Transforms of records. Kafka Connect applies a transform to each record. Here a transform is
+//! applied once, to the description of all records of one kind.
 //!
 //! A [`Chain`] holds the configured transforms in their order. It turns the shape of a record,
 //! which says for each field where its value comes from, into another shape. The encoder compiles
-//! the last shape. The resulting schemas are equal to Connect's, because each transform does to the
-//! schema what its Java class does. Nothing here sees a row.
+//! the shape that the last transform returns. The resulting schemas are equal to Connect's, because
+//! each transform does to the schema what its Java class does. Nothing here sees a row.
 //!
 //! Laws:
 //! - A transform depends only on the description and on its settings, so a replay gets the same
 //!   result.
-//! - What cannot be decided before a row is seen is refused here, with the transform and the field.
+//! - A transform that does not fit the description is refused before the first row. The error names
+//!   the transform and the field.
 
 pub mod compared;
 pub mod content;
@@ -59,7 +61,7 @@ use timezone::Timezone;
 use unwrap::{RouteBy, Unwrap};
 use views::View;
 
-/// Stands for a route where the values of the row are not known.
+/// Takes the place of a row's route while no row is known.
 pub const ANY_ROUTE: &str = "any";
 
 /// One transform with its settings.
@@ -76,12 +78,12 @@ pub enum Transform {
     Logical(Box<Logical>),
     /// Changes fields of the key or value.
     Fields(Fields),
-    /// Makes the key of these fields of the value. The flag says whether a null becomes its
-    /// default.
+    /// Makes the record's key from these fields of its value. The flag says whether a null becomes
+    /// the default of its field.
     ValueToKey(Vec<String>, bool),
     /// Adds, drops or moves headers.
     Headers(Headers),
-    /// Makes messages of the rows of an outbox table. Each row names its topic.
+    /// Makes messages of the inserted rows of an outbox table. Each row names its topic.
     Outbox(Box<Outbox>),
     /// Writes the names of the fields that an update changes into headers.
     Compared(Compared),
@@ -140,10 +142,11 @@ impl Transform {
     }
 }
 
-/// What a record must be for a transform to apply: Kafka Connect's predicates.
+/// The condition that a record must meet for a transform to apply. Kafka Connect calls it a
+/// predicate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// The expression matches the whole topic of the record.
+    /// The regular expression matches the whole topic of the record.
     Topic(Box<Replace>),
     /// The record has a header with this name.
     Header(String),
@@ -180,12 +183,14 @@ impl Link {
         match &self.when {
             None => true,
             Some((Condition::Topic(expression), negate)) => expression.fits(topic) != *negate,
-            // Such a condition would divide the records of a table, and planning refuses that.
+            // A condition on headers or tombstones does not depend on the topic. If the transform
+            // names topics, the configuration or planning refuses such a condition.
             Some((Condition::Header(_) | Condition::Tombstone, _)) => false,
         }
     }
 
-    /// Whether the transform applies to logical messages. Their topic comes from the outbox router.
+    /// Whether the transform applies to logical messages. `content-router` never does, because the
+    /// outbox router names the topic of a message.
     fn is_for_messages(&self) -> bool {
         self.tables.is_empty() && !matches!(self.transform, Transform::ContentRouter(_))
     }
@@ -215,8 +220,8 @@ impl Chain {
         self.followed(own, |link| link.is_for(table)).0
     }
 
-    /// How rows of a table choose their topic or plan. `None` if all rows share one. `own` is the
-    /// topic without transforms.
+    /// How rows of a table choose their topic or plan. `None` if all rows share one plan. `own` is
+    /// the topic without transforms.
     #[must_use]
     pub fn routing(&self, table: &TableName, own: &str) -> Option<Routing<'_>> {
         let by = self.followed(own, |link| link.is_for(table)).1;
@@ -311,7 +316,7 @@ impl Chain {
 
     /// The shape of a table's records of one kind after all transforms; `None` if they are dropped.
     /// `route` is the text of the row's route: first a time for each [`Timed`], and then the text
-    /// of [`outbox::write_route`] or the row's topic.
+    /// of [`outbox::write_route`], the row's topic, or the set of dropped fields.
     pub(crate) fn apply(
         &self,
         table: &TableName,
@@ -367,7 +372,8 @@ impl Chain {
 pub struct Routing<'a> {
     /// The transform that chooses the plan by a value of the row.
     pub by: Option<By<'a>>,
-    /// The form of the commit's time, for each transform that puts the time into the topic.
+    /// The pattern by which the commit's time is written, for each transform that puts it into the
+    /// topic.
     pub times: Vec<&'a Pattern>,
 }
 
@@ -376,7 +382,7 @@ pub struct Routing<'a> {
 pub enum By<'a> {
     /// The rows are events of an outbox.
     Outbox(&'a Outbox),
-    /// A column of the row holds its topic.
+    /// A column of the row holds the row's topic.
     Field(&'a RouteBy),
     /// Expressions over the row give its topic.
     Content(&'a ContentRouter),

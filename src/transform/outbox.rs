@@ -23,7 +23,8 @@ const PAYLOAD_FIELD: &str = "payload";
 /// contains this character.
 const OUTLINE_FOLLOWS: char = '\0';
 
-/// Stands before the version in a route; `VERSION_ENDS` stands after it. No outline begins so.
+/// The character before the version in a route; `VERSION_ENDS` is the character after it. No
+/// outline begins with this character.
 const VERSION_BEGINS: char = 'v';
 const VERSION_ENDS: char = ';';
 
@@ -45,7 +46,7 @@ pub struct Outbox {
     pub payload: String,
     /// Columns that become headers, with the names of the headers.
     pub headers: Vec<(String, String)>,
-    /// Columns that stand beside the payload, with the names of the fields.
+    /// Columns that become fields beside the payload, with the names of these fields.
     pub fields: Vec<(String, String)>,
     /// Column that holds the version of an event's schema. Only the schema of a struct has one.
     pub version: Option<String>,
@@ -129,7 +130,7 @@ fn split_version(rest: &str) -> (Option<u32>, &str) {
     }
 }
 
-/// The version of the schema that a route states.
+/// The version of the schema that a route contains.
 fn version_of(route: &str) -> Option<u32> {
     split_version(route.split_once(OUTLINE_FOLLOWS)?.1).0
 }

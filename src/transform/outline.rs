@@ -82,7 +82,8 @@ impl Outline {
         })
     }
 
-    /// The schema of a value. `key` is the name of its struct: the path of fields that leads to it.
+    /// The schema of a value with this outline. `key` is the name of the value's struct: the path
+    /// of fields that leads to the value.
     pub(crate) fn schema(&self, key: Option<&str>) -> Schema {
         let base = match self {
             Outline::Text => Base::Text,

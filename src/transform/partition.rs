@@ -14,8 +14,8 @@ const CHANGE: &str = "change";
 /// The settings of `partition-routing`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// The fields of the envelope whose hashes are added up. Each is a list of names that lead to
-    /// it.
+    /// The fields of the envelope whose hashes are added up. Each field is given by the names that
+    /// lead to it.
     pub fields: Vec<Vec<String>>,
     /// How many partitions records are spread over.
     pub partitions: i32,
@@ -25,12 +25,15 @@ pub struct Partition {
     pub missing: MissingColumn,
 }
 
-/// What happens if an old row lacks a column of the partition, as its replica identity allows.
+/// What happens if a row lacks the value of a field: an old row has only the columns of the replica
+/// identity, and an update does not carry an unchanged large value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingColumn {
-    /// The table is refused, because records of one row would be out of order.
+    /// Planning refuses a table whose old rows lack the column, and the stream halts at a row that
+    /// lacks the value. Otherwise records of one row would be out of order.
     Halt,
-    /// The value that stands for the column counts, and null does not, as with Debezium.
+    /// The default or the placeholder that the record has in place of the value is hashed. A null
+    /// is not. Debezium does the same.
     Ignore,
 }
 

@@ -45,7 +45,7 @@ pub enum PatternFault {
     /// A quote opens a text that does not end.
     #[error("a quote is not closed")]
     Open,
-    /// A letter is no field here. Java gives it another meaning, or none.
+    /// The letter is no field here. In Java it has another meaning, or none.
     #[error("`{0}` is no field of a pattern here; letters that stand for themselves are quoted")]
     Letter(char),
     /// The pattern has `y` or `yy`. Two digits mean a year near the day of reading.
@@ -62,7 +62,7 @@ pub enum PatternFault {
     Unread(char),
 }
 
-/// The parts of a moment that a text has.
+/// The parts of a date and time, as they are read from a text.
 struct Parts {
     year: i64,
     month: i64,
@@ -256,7 +256,8 @@ fn read(
     Some(())
 }
 
-/// The place of the name with which the text begins. The name may be cut to three letters.
+/// Finds the name with which the text begins, and returns its place in `names`. The name may be cut
+/// to three letters.
 fn name(names: &[&str], rest: &mut &str) -> Option<i64> {
     for length in [usize::MAX, 3] {
         for (place, name) in (0..).zip(names) {

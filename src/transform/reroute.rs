@@ -11,7 +11,7 @@ use std::fmt;
 /// Debezium's name of the field in the key.
 pub const KEY_FIELD: &str = "__dbz__physicalTableIdentifier";
 
-/// The most steps that an expression may take on one name, as in `table::names`.
+/// The most backtracking steps that an expression may take on one name, as in `table::names`.
 const STEPS_MAX: usize = 1_000_000;
 
 /// Why a rule cannot be read.
@@ -78,8 +78,8 @@ impl Replace {
         Ok(Replace { text: [expression.to_owned(), replacement.to_owned()], whole, first, pieces })
     }
 
-    /// The name after the replacement. It is unchanged if the expression does not match all of it,
-    /// takes too many steps, or would leave nothing.
+    /// The name after the replacement. The name is unchanged if the expression does not match all
+    /// of it or takes too many steps, or if nothing would be left.
     #[must_use]
     pub fn apply(&self, name: &str) -> String {
         self.replaced(name).unwrap_or_else(|| name.to_owned())
@@ -184,7 +184,7 @@ mod tests {
         Replace::read(expression, replacement).unwrap().apply(name)
     }
 
-    /// As `java.util.regex` has it.
+    /// As `Matcher.replaceFirst` of `java.util.regex` replaces.
     #[test]
     fn a_replacement_is_javas() {
         let name = "shop.public.shard_12_orders";
@@ -194,7 +194,7 @@ mod tests {
             "shop.public.orders$12"
         );
         assert_eq!(replaced("(shop).*", "$10", name), "shop0");
-        // It has to fit all of the name, and is replaced where it fits first.
+        // The expression has to match the whole name. Its first match in the name is replaced.
         assert_eq!(replaced("shard", "x", name), name);
         assert_eq!(replaced("(a|ab)", "$1c", "ab"), "acb");
         assert_eq!(replaced(".*", "", name), name);

@@ -43,7 +43,7 @@ pub(crate) enum Temporal {
 }
 
 impl Temporal {
-    /// The type with this schema name.
+    /// The temporal type whose schema has this name.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         match name {
             CONNECT_DATE => Some(Temporal::Date),
@@ -79,7 +79,7 @@ pub(crate) struct Field {
     pub schema: Schema,
 }
 
-/// A value that is not encoded in a format yet.
+/// A fixed value, such as a default, before it is encoded in a format.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Literal {
     Boolean(bool),
@@ -96,7 +96,7 @@ pub(crate) enum Literal {
     List { elements: Vec<Literal>, element: Union },
 }
 
-/// Where null stands in a field's type.
+/// Where null stands in the union that is a field's type in Avro.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Union {
     /// Nowhere: the field is required.
@@ -128,7 +128,7 @@ impl Schema {
         self
     }
 
-    /// Where null stands in a field of this schema.
+    /// Where null stands in the union of a field with this schema.
     pub(crate) fn union(&self) -> Union {
         Union::of(self.optional, self.default.is_some())
     }
@@ -169,7 +169,8 @@ pub(crate) enum Node {
     Column {
         index: usize,
         side: Side,
-        /// Whether the schema's default takes the place of null, as where Connect reads a field.
+        /// Whether the schema's default takes the place of null. In Connect this happens when a
+        /// transform reads the field.
         defaults: bool,
     },
     /// A value within a JSON document, by the names of the fields that lead to it.
@@ -179,7 +180,7 @@ pub(crate) enum Node {
     },
     /// The names of the fields whose values differ, or of those whose values are equal, as a list.
     Compared {
-        /// Whether the fields whose values differ are listed.
+        /// True to list the fields whose values differ, false to list those whose values are equal.
         differ: bool,
         /// A field's name, and the two values that are compared.
         fields: Vec<(String, Box<[Part; 2]>)>,
@@ -202,7 +203,8 @@ pub(crate) struct Hashed {
     pub values: Vec<(Class, Part)>,
     pub hash: Hash,
     pub partitions: i32,
-    /// Whether the stream halts at a row that lacks one of the values.
+    /// Whether a missing value is a fault: planning then refuses a table whose old rows lack a
+    /// column, and the stream halts at a row that lacks a value.
     pub is_strict: bool,
 }
 
@@ -245,7 +247,7 @@ pub(crate) enum Meta {
     Xmin,
     Origin,
     OriginLsn,
-    /// An event's place in its transaction, as a struct. The three fields of the struct follow.
+    /// An event's place in its transaction, as a struct. The next three variants are its fields.
     Block,
     BlockId,
     BlockTotal,
@@ -271,17 +273,17 @@ pub(crate) struct Header {
 pub(crate) enum Kind {
     Create,
     Read,
-    /// An update of which the old row is known, at least in part.
+    /// An update for which the server sent the old row, at least in part.
     Update,
-    /// An update of which the server sent the new row alone.
+    /// An update for which the server sent the new row alone.
     UpdateAlone,
     Delete,
     /// The tombstone that follows a delete.
     Tombstone,
-    /// The delete that an update of the key is sent as.
+    /// The delete that is sent first for an update that changes the key.
     MovedDelete,
     MovedTombstone,
-    /// The create that an update of the key is sent as.
+    /// The create that is sent last for an update that changes the key.
     MovedCreate,
     Truncate,
 }
@@ -322,7 +324,8 @@ pub(crate) struct Shape {
     /// The value; `None` for a tombstone.
     pub value: Option<Part>,
     pub headers: Vec<Header>,
-    /// The time of the record; `None` if it is that of the sending. A null value sets no time.
+    /// The timestamp of the record; `None` for the time of the sending. If its value is null, the
+    /// time of the sending is used too.
     pub time: Option<Time>,
     /// The number of the partition; `None` if the key decides. If its value is null, the key
     /// decides.
@@ -331,7 +334,7 @@ pub(crate) struct Shape {
     pub guards: Vec<Guard>,
 }
 
-/// The time of a record.
+/// The timestamp of a record.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Time {
     pub part: Part,
@@ -340,7 +343,8 @@ pub(crate) struct Time {
 }
 
 impl Shape {
-    /// The shape, with `number` set in the conditions that the transform of this number has added.
+    /// The shape, with `number` set in the conditions that have no number yet: those that the
+    /// transform with this number has added.
     pub(crate) fn numbered(mut self, number: usize) -> Self {
         for guard in self.guards.iter_mut().filter(|guard| guard.number == 0) {
             guard.number = number;
@@ -364,7 +368,7 @@ impl Part {
         Part::literal(Schema::plain(Base::Text), Literal::Text(value.to_owned()))
     }
 
-    /// A field of a struct. Each field of a null struct is null.
+    /// The field of this name, with its value. Each field of a null struct is null.
     pub(crate) fn field(&self, name: &str) -> Option<Part> {
         let place = self.schema.place(name)?;
         let schema = self.schema.fields().get(place)?.schema.clone();
@@ -395,7 +399,7 @@ impl Part {
     }
 
     /// The struct as Connect rebuilds it, with `fields` in place of its own fields. `defaults` says
-    /// whether the copy reads a null as the default of its schema.
+    /// whether a null becomes the default of its field.
     pub(crate) fn rebuilt(&self, fields: Vec<(Cow<'static, str>, Part)>, defaults: bool) -> Part {
         let (mut named, mut nodes) = (Vec::new(), Vec::new());
         for (name, part) in fields {
@@ -447,8 +451,8 @@ impl Node {
         })
     }
 
-    /// Whether the value depends on the place of a record in its transaction. Records are counted
-    /// only when their topic is known.
+    /// Whether the value depends on the place of a record in its transaction. This place is known
+    /// only when the record's topic is known.
     pub(crate) fn reads_block(&self) -> bool {
         self.any(&mut |node| {
             matches!(

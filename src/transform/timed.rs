@@ -1,14 +1,14 @@
 //! `timestamp-router`: the time of a record in the name of its topic, as with Connect's
 //! `TimestampRouter`.
 //!
-//! The time is that of the commit, so a replay goes to the same topic. The topic is known only when
-//! the row is known, so a shape is made for each time that rows have.
+//! The time is that of the commit, so a replay sends a record to the same topic. The topic is known
+//! only when a row is known, so a shape is made for each text of the time that occurs.
 
 use super::TransformFault;
 use super::pattern::Pattern;
 use super::shape::Shape;
 
-/// Stands in a route after a time. No pattern contains this character.
+/// The character that ends a time in a route. No pattern contains this character.
 pub(crate) const TIME_ENDS: char = '\0';
 
 /// The settings of `timestamp-router`.

@@ -10,18 +10,19 @@ pub(crate) const INFINITY_MICROS: i64 = 9_223_372_036_825_200_000;
 /// What Debezium writes for `-infinity` in a timestamp, in microseconds.
 pub(crate) const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
 
-/// The settings of Connect's `TimestampConverter`, which converts moments.
+/// The settings of Connect's `TimestampConverter`, which converts dates, times and timestamps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// The type of moments after the conversion.
+    /// The type that values have after the conversion.
     pub to: TimeTarget,
-    /// The form of moments that are texts.
+    /// The form of texts that are read or written.
     pub pattern: Option<Pattern>,
-    /// The unit of numbers that are not of one of Connect's own types for moments.
+    /// The unit of whole numbers that are not of one of Connect's types `Date`, `Time` and
+    /// `Timestamp`.
     pub unit: TimeUnit,
 }
 
-/// A type to which moments are converted.
+/// A type to which dates, times and timestamps are converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum TimeTarget {

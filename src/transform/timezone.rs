@@ -1,6 +1,7 @@
 //! `timezone`: moments in another time zone, as with Debezium's `TimezoneConverter`.
 //!
-//! The types of fields decide which fields are moved. Rules limit the tables, topics and fields.
+//! A field is moved if its type is a timestamp, or a time with a time zone. Rules limit the tables,
+//! topics and fields.
 
 use super::TransformFault;
 use super::convert::{Conversion, Origin};
@@ -20,11 +21,11 @@ pub struct Timezone {
 /// Which fields are moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All of each row.
+    /// Every field of each row whose type can be moved.
     All,
-    /// The fields that a rule names.
+    /// The fields that a rule names. A rule without a field names all fields of the record's rows.
     Included(Vec<Rule>),
-    /// The fields that no rule names.
+    /// The fields that no rule names. A rule without a field names the whole record.
     Excluded(Vec<Rule>),
 }
 
@@ -145,7 +146,8 @@ impl Timezone {
         }
     }
 
-    /// A field, moved into the zone. Debezium reads a null here as the default of its column.
+    /// The value of a field, moved into the zone. As in Debezium, a null is read as the default of
+    /// its column.
     fn moved(&self, field: &Field, form: Form, node: Node) -> Result<Node, TransformFault> {
         let Field { name, schema } = field;
         let fault = || TransformFault::NoConversion { field: name.to_string() };
@@ -213,7 +215,8 @@ fn table_of(envelope: &Part) -> Option<String> {
     }
 }
 
-/// The form of a field's value; `None` if the field is never moved.
+/// How the value of a field is written, by the type of the field. `None` if the field is never
+/// moved.
 fn form_of(home: &str, Field { name, schema }: &Field) -> Option<Form> {
     let Schema { name: Some(kind), .. } = schema else {
         return match (home, &**name) {

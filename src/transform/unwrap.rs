@@ -7,7 +7,8 @@ use super::outbox::{Places, row, text_column};
 use super::shape::{Base, Header, Kind, Literal, Node, Part, Schema, Shape};
 use std::borrow::Cow;
 
-/// Name of the field that says whether a rewritten record reports a delete.
+/// Name of the field that says whether the record reports a delete. Rows have it if deletes are
+/// rewritten.
 const DELETED: &str = "__deleted";
 
 /// What becomes of a delete and of the tombstone after it.
@@ -144,7 +145,8 @@ impl Unwrap {
         if self.is_of_others(kind, route) {
             return Ok(None);
         }
-        // Debezium leaves a tombstone in the topic of the table, where it has nothing to delete.
+        // A tombstone goes to the topic of its row. Debezium leaves it in the topic of the table,
+        // where it has nothing to delete.
         let is_routed = kind.operation().is_none() || shape.is_wrapped();
         if self.route.is_some() && is_routed && !route.is_empty() {
             route.clone_into(&mut shape.topic);

@@ -1,11 +1,11 @@
-//! Other views of values that stay what they are: `geometry-format`, `swap-coordinates` and
+//! Values in another form: the transforms `geometry-format`, `swap-coordinates` and
 //! `vector-to-json`, as Debezium's `GeometryFormatTransformer`, `SwapGeometryCoordinates` and
-//! `VectorToJsonConverter` have them.
+//! `VectorToJsonConverter` do them.
 //!
-//! Debezium converts every geometry with a reference system to plain well-known binary, whatever
-//! `format` says. It takes the extended form of the value for the form to convert from. Only the
-//! extended form of PostGIS names the reference system, so `format` decides nothing here. Each of
-//! the three transforms reads a null as the default of its column, because it reads every field.
+//! Debezium's `GeometryFormatTransformer` converts every geometry with a reference system from
+//! PostGIS's extended form to plain well-known binary, whatever `format` says. Only the extended
+//! form names the reference system, so `format` decides nothing here. Each of the three transforms
+//! reads a null as the default of its column, because it reads every field.
 
 use super::TransformFault;
 use super::shape::{Base, Field, Node, Part, Schema, Shape};
@@ -72,7 +72,7 @@ impl View {
     }
 }
 
-/// Adds a view to a value of a column. A value from elsewhere has no coordinates to change.
+/// Adds a view to a value that comes from a column. Any other value stays as it is.
 fn seen(node: Node, view: View) -> Node {
     match node {
         Node::Column { .. } => Node::Viewed(Box::new(node), vec![view]),
@@ -84,7 +84,8 @@ fn seen(node: Node, view: View) -> Node {
     }
 }
 
-/// The struct, with texts in place of its vectors. Debezium keeps here whether it is optional.
+/// The struct, with texts in place of its vectors. As in Debezium, an optional struct stays
+/// optional.
 fn json(part: Part) -> Result<Part, TransformFault> {
     let Base::Struct(fields) = part.schema.base else { return Ok(part) };
     let (mut nodes, whole) = match part.node {

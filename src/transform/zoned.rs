@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(TimeZone);
 
-/// The largest offset that Java has.
+/// The largest offset from UTC that Java allows, in hours.
 const OFFSET_HOURS_MAX: i32 = 18;
 
 /// Seconds of four hundred years. After them weekdays and the rules of zones repeat.
@@ -41,7 +41,7 @@ impl Zone {
         (is_named && !text.starts_with(['+', '-'])).then_some(Zone(zone))
     }
 
-    /// The offset of a moment, in seconds.
+    /// The zone's offset from UTC at a moment. Offset and moment are in seconds.
     fn at(&self, seconds: i64) -> i64 {
         match jiff::Timestamp::from_second(repeated(seconds)) {
             Ok(moment) => i64::from(self.0.to_offset(moment).seconds()),
@@ -49,8 +49,9 @@ impl Zone {
         }
     }
 
-    /// The offset of a local time, in seconds. `seconds` counts the local time as if it were UTC.
-    /// Where the clocks change, the offset is that before the change.
+    /// The zone's offset from UTC at a local time, in seconds. `seconds` counts the local time as
+    /// if it were UTC. For a local time that a change of the clocks skips or repeats, the offset is
+    /// that before the change.
     fn local(&self, seconds: i64) -> i64 {
         let Ok(moment) = jiff::Timestamp::from_second(repeated(seconds)) else {
             unreachable!("a moment of the cycle has a date")
@@ -64,7 +65,7 @@ impl Zone {
     }
 }
 
-/// A moment that has the same offset and for which the database has a date.
+/// A moment with the same offset as `seconds`, but within the years that `jiff` can represent.
 fn repeated(seconds: i64) -> i64 {
     if seconds >= CYCLE_AFTER {
         return CYCLE_FROM + (seconds - CYCLE_FROM).rem_euclid(CYCLE_SECONDS);
@@ -98,11 +99,13 @@ fn offset_of(text: &str) -> Option<i32> {
 /// The form of a value that is moved into a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// A number since 1970 without a zone. The argument is the number of its units in a second.
+    /// A number since 1970 of a timestamp without a zone. The argument is the number of its units
+    /// in a second.
     Number(i64),
-    /// A timestamp of Connect's own type.
+    /// A number of Connect's own type `Timestamp`.
     Connect,
-    /// A number since 1970 in the source. The argument is the number of its units in a second.
+    /// A number since 1970 in the envelope's `source`. The argument is the number of its units in a
+    /// second.
     Instant(i64),
     /// A text with date and offset.
     Text,

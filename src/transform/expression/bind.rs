@@ -13,7 +13,7 @@ use crate::transform::shape::{Base, Literal, Node, Part, Schema, Shape};
 /// Name of the schema of a decimal whose values each have a scale of their own.
 pub(crate) const VARIABLE: &str = "io.debezium.data.VariableScaleDecimal";
 
-/// An expression that is ready for the records of a kind.
+/// An expression that is bound to the records of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ready {
     pub program: Program,
@@ -175,7 +175,7 @@ impl Binder<'_> {
             }
             Op::In(value, items) => {
                 let mut bound = Vec::new();
-                // Bound once: `value` may hold an `in` itself, and repeats would multiply.
+                // `value` is bound once: it may hold an `in`, and repeats would multiply.
                 let mut found = self.side(value)?;
                 for item in items {
                     let item = comparable(Order::Equal, &mut found, self.side(item)?)?;
@@ -363,7 +363,7 @@ fn comparable(order: Order, left: &mut Side<'_>, mut right: Side<'_>) -> Result<
         }
         (Type::Decimal, Type::Double) => decimal(&mut right, left.tree)?,
         (Type::Double, Type::Decimal) => decimal(left, right.tree)?,
-        // Converted here once, and not again for each row.
+        // The number becomes a decimal once here, and not for each row.
         (Type::Decimal, Type::Int) => {
             if let Op::Leaf(Bound::Value(fixed)) = &mut right.program
                 && let Fixed::Int(value) = fixed
@@ -420,8 +420,8 @@ fn worked_out(program: Program, tree: &Tree) -> Result<Program, Fault> {
     }
 }
 
-/// Makes a number that is written in the expression a decimal, to compare it with one. A number
-/// that was computed is refused, because it is rounded.
+/// Makes a double that is written in the expression a decimal, so that it can be compared with a
+/// decimal. A double that was computed is refused, because it is rounded.
 fn decimal(number: &mut Side<'_>, decimal: &Tree) -> Result<(), Fault> {
     if let (Some(value), Op::Leaf(Bound::Value(fixed))) =
         (number.tree.written(), &mut number.program)

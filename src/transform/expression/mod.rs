@@ -40,7 +40,7 @@ const CHOICES_MAX: usize = 16;
 /// The most digits of a number with a point. A double holds so many exactly.
 const DIGITS_MAX: usize = 15;
 
-/// Why a text is no expression.
+/// Why a text cannot be used as an expression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExpressionFault(pub(super) String);
@@ -64,8 +64,8 @@ impl Expression {
     /// Reads an expression as it is written in the configuration.
     ///
     /// # Errors
-    /// The text is no expression of the language, the text is too large, or it uses what records do
-    /// not have, such as a loop.
+    /// The text is no expression of the language, it is too large, or it uses a construct that is
+    /// not allowed here, such as a loop.
     pub fn read(text: &str) -> Result<Self, ExpressionFault> {
         let tree = parse::parse(text)?;
         Ok(Expression { text: text.trim().to_owned(), tree })
@@ -87,8 +87,8 @@ impl Expression {
     }
 }
 
-/// An operator with its operands. Leaves are names before an expression is bound, and fields after
-/// it.
+/// An operator with its operands. A leaf is a fixed value, or a name that binding replaces by a
+/// numbered field.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Op<L> {
     Leaf(L),
@@ -118,7 +118,7 @@ pub(crate) enum Named {
     Value(Fixed),
     /// A name, and the names of the fields that lead from it to a value.
     Path(Vec<String>),
-    /// Whether the value at this path is there.
+    /// `has(...)`: whether there is a value at this path that is not null.
     Has(Vec<String>),
 }
 
@@ -132,7 +132,7 @@ pub(crate) enum Fixed {
     /// A number in plain notation.
     Decimal(String),
     Text(String),
-    /// A value that is not null, and that only `==` and `!=` take.
+    /// A value that is not null, and that can be compared with null alone.
     Opaque,
 }
 

@@ -64,7 +64,8 @@ struct Size {
     choices: usize,
     /// The most digits of a number with a point or an exponent.
     digits: usize,
-    /// What the text has that the parser would read in another way than this struct, if anything.
+    /// What the parser would read differently from these counts, such as a comment. `None` if the
+    /// text has nothing of the kind.
     foreign: Option<&'static str>,
 }
 

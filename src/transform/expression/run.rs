@@ -8,7 +8,7 @@ use super::compare::{Order, Value, compared};
 use super::{Compute, Fixed, Op, Test, To};
 use std::borrow::Cow;
 
-/// A bound expression, which names its fields by number.
+/// A bound expression, in which a field is a number: its place in `Ready::operands`.
 pub(crate) type Program = Op<Bound>;
 
 /// A leaf of an expression after it was bound.

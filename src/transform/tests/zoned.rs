@@ -6,7 +6,8 @@ use super::super::timezone::{Rule, Scope, Timezone, Which};
 use super::super::zoned::{Form, Zone, Zoned};
 use super::{field, shape, text};
 
-/// The day on which the values were recorded. A time without date took the offset of it.
+/// The day on which the values were recorded from Debezium. A time without a date got the offset of
+/// this day.
 const RECORDED: i64 = 1_795_910_400;
 
 fn form_of(kind: &str) -> (Form, Origin) {
@@ -123,7 +124,7 @@ fn rules_choose_the_fields_that_debeziums_choose() {
     assert_eq!(moved(&["t:after.b", "t:before.a"], &[]), ["after.b"]);
     assert_eq!(moved(&[], &["t:a"]), ["after.b"]);
     assert_eq!(moved(&["source:t:source.ts_ms"], &[]), ["source.ts_ms"]);
-    // An excluded field of the source lets the others of it be moved.
+    // If one field of the source is excluded, the others are moved.
     assert_eq!(moved(&[], &["t:source.ts_us"]), ["after.a", "after.b", "source.ts_ms"]);
     assert_eq!(moved(&[], &["t:source.ts_ms"]), both);
     // The rules of a topic decide alone.
