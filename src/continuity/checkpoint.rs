@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 /// Format version of the records. This program writes this version and refuses to read a later one.
 pub const FORMAT: u32 = 1;
 
-/// The most consents that a checkpoint keeps: enough for an audit, and few enough for a compacted
-/// topic.
+/// The most consents that a checkpoint keeps: enough for an audit, and few enough for one message
+/// of the state topic.
 const ACCEPTED_MAX: usize = 20;
 
 /// An operator's consent to continue past a gap.
@@ -74,8 +74,8 @@ pub struct Checkpoint {
     pub format: u32,
     /// Name of the replication slot.
     pub slot: String,
-    /// Number that rises at each connect. The checkpoint with the highest term counts, which fences
-    /// older writers.
+    /// Number that rises at each connect. The checkpoint with the highest term counts, so a later
+    /// write by an older connection changes nothing.
     pub term: u64,
     /// Number that rises only when a gap is accepted. LSNs compare only within one epoch.
     pub epoch: u64,
@@ -102,11 +102,11 @@ pub struct Checkpoint {
     pub last_commit: Option<Committed>,
     /// Highest position that the server has shown, at a connect or in the stream.
     pub server_seen: Lsn,
-    /// 64-bit ids of transactions that were emitted and not yet seen as ended. No chunk of a
-    /// backfill is read until they are visible.
+    /// 64-bit ids of transactions whose changes were sent, and that no snapshot has seen yet. A
+    /// chunk of a backfill needs a snapshot that sees all of them.
     pub pending_xids: Vec<u64>,
-    /// Set instead of a list that would be too long: any transaction up to this 64-bit id may be
-    /// pending.
+    /// Set in place of `pending_xids` if that list would be too long: any transaction up to this
+    /// 64-bit id may be missing in a snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_upto: Option<u64>,
     /// Last emitted value of `source.sequence[0]`.
@@ -147,7 +147,8 @@ pub struct Hold {
     pub last_commit: Option<Committed>,
     /// End of the hold, in Unix milliseconds.
     pub until_ms: i64,
-    /// Unix milliseconds at which the producer began that sends these records again.
+    /// Unix milliseconds at which the hold was opened. The producer that began then sends the
+    /// unanswered records again.
     pub opened_ms: i64,
 }
 
@@ -237,8 +238,8 @@ impl Watched {
     }
 }
 
-/// The record that announces the creation of a slot. A start that finds it knows that the slot is
-/// its own.
+/// The record that announces the creation of a slot. A start that finds this record knows that its
+/// own pipeline created the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// Format version of the record, see [`FORMAT`].
@@ -284,7 +285,7 @@ pub enum RecordError {
     },
 }
 
-/// Everything that the state topic holds about one slot.
+/// What the state topic holds about one slot, except for the record `made`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// Checkpoint of the highest term; `None` before the first start.
@@ -305,7 +306,7 @@ pub struct State {
     pub skipped: BTreeMap<String, Skipped>,
     /// The halt that stands, or the attempt to continue past it.
     pub halt: Option<Halted>,
-    /// Plan and progress of the copies that begin at a snapshot.
+    /// Plan of the first copy, and the outcome of each of its tables.
     pub copy: Journal,
     /// Progress in the topic of signals.
     pub obeyed: Option<Obeyed>,

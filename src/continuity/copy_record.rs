@@ -27,14 +27,15 @@ pub struct Window {
     /// Offset of the signal that requested the backfill, if it came from a topic.
     #[serde(default)]
     pub signal_offset: Option<i64>,
-    /// Column that the signal chose to cut chunks by.
+    /// Column by which the chunks are cut, if the signal named one.
     #[serde(default)]
     pub surrogate: Option<String>,
     /// Id of the signal. Notifications about the backfill carry it.
     #[serde(default)]
     pub correlation: Option<String>,
-    /// Epoch of the last survey. A higher epoch means that a gap was accepted since then. Changes
-    /// to rows already copied may be missing, so the copy restarts. 0 means never surveyed.
+    /// Epoch of the last survey, the query about the table before its chunks are read. A higher
+    /// epoch of the stream means that a gap was accepted since then. Changes to rows already copied
+    /// may be missing, so the copy restarts. 0 means never surveyed.
     #[serde(default)]
     pub epoch: u64,
     /// The published part of the table at the last survey. Chunks that were copied under another

@@ -46,7 +46,7 @@ pub struct Refusal {
 pub enum Cause {
     /// The change itself is refused.
     Change(Refusal),
-    /// The plan of the change's table was refused. It is tried once more.
+    /// The plan of the change's table was refused. The table is planned once more.
     Plan,
     /// The table is detached, but its record begins after this change.
     Recorded,

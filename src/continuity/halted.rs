@@ -134,7 +134,7 @@ pub enum Standing {
 }
 
 impl Halted {
-    /// The record of a halt that this run comes to.
+    /// The record of a new halt, found by the run that `author` describes.
     #[must_use]
     pub fn new(halt: &Halt, author: &Author, (epoch, term): (u64, u64), at_ms: i64) -> Self {
         let at = |place: &Place| At {

@@ -2,7 +2,7 @@
 //! checkpoint with the server (`docs/internals/continuity.md`).
 //!
 //! The code here does no IO. Each check here prevents one way in which changes can be lost. A check
-//! that fails causes a halt.
+//! that fails causes a halt, or a wait if a standby lags.
 
 pub mod checkpoint;
 pub mod detached;
@@ -59,7 +59,7 @@ pub struct LsnRange {
     pub to: Lsn,
 }
 
-/// A stop that only a person can end.
+/// A stop of the stream. A person's decision ends it, or a connect that no longer finds its cause.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Halt {
     /// Reason for the halt, with its stable code.
@@ -156,7 +156,7 @@ impl Halt {
     }
 }
 
-/// The slot's row as the server shows it.
+/// The slot's row in `pg_replication_slots`, as far as the checks need it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotView {
     /// `confirmed_flush_lsn`; `None` on a lost slot.
