@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 
 /// Methods of the row path and of copies. They are called between events.
 impl Core {
-    /// Replaces the intervals after the server's wal_sender_timeout was read. The seed stays.
+    /// Replaces the settings once the server's wal_sender_timeout is known, because intervals
+    /// depend on it. The seed stays.
     pub fn retime(&mut self, settings: Settings) {
         self.settings = Settings { seed: self.settings.seed, ..settings };
     }
@@ -77,10 +78,10 @@ impl Core {
         self.wants_frames() && !self.has_room()
     }
 
-    /// True if frames would be read if there is room: the stream is open, and no stop, pause or
-    /// first copy forbids reading. A stop lets an open transaction continue for half of the stop's
-    /// patience, so that the transaction need not be sent twice. A pause does not wait for the
-    /// transaction's end. The part that was read is delivered, and is confirmed with the rest
+    /// True if the stream is open and no stop, pause or first copy forbids reading. The function
+    /// does not ask whether there is room. A stop lets an open transaction continue for half of the
+    /// stop's patience, so that the transaction need not be sent twice. A pause does not wait for
+    /// the transaction's end. The part that was read is delivered, and is confirmed with the rest
     /// later.
     pub(super) fn wants_frames(&self) -> bool {
         let ending = self.control.stop.is_some_and(|until| {
@@ -205,8 +206,8 @@ impl Core {
         Ok(())
     }
 
-    /// Notes a non-transactional message. It counts as a commit in `sequence[0]`, and is confirmed
-    /// with the entry that follows.
+    /// Notes a non-transactional message. Its LSN becomes `source.sequence[0]` of later events, as
+    /// the end of a commit does. The message is confirmed with the next entry of the ledger.
     pub fn message(&mut self, lsn: Lsn) {
         self.place.sequence = Some(lsn);
     }
@@ -281,7 +282,7 @@ impl Core {
         self.offsets.tracked().map(|(route, partition, _)| (route, partition))
     }
 
-    /// The halt, also while the stream still drains towards it.
+    /// The halt, if there is one, also while the changes before it are still being delivered.
     #[must_use]
     pub fn halted(&self) -> Option<&Halt> {
         match &self.session {

@@ -35,13 +35,13 @@ pub struct Settings {
     pub status_interval: u64,
     /// How long a confirm hold lasts after an unclean stop, in microseconds.
     pub hold: u64,
-    /// A suspension longer than this has cost us the slot, in microseconds: wal_sender_timeout, or
-    /// 60 s where that is 0.
+    /// A suspension longer than this has cost the agent its connection, in microseconds:
+    /// wal_sender_timeout, or 60 s if that is 0.
     pub freeze: u64,
     /// Budget of bytes in flight, [`crate::ledger::RECORD_OVERHEAD_BYTES`] included. A single
     /// record may exceed it.
     pub budget_bytes: usize,
-    /// How long a stop waits for Kafka, in microseconds.
+    /// How long a stop, or the drain before a halt, waits for Kafka, in microseconds.
     pub stop_patience: u64,
     /// Seed of the random part of reconnect delays, so that many agents do not reconnect together.
     pub seed: u64,
@@ -179,7 +179,7 @@ pub enum Event {
 pub struct Update {
     /// Position written: the last received one, or the same as `flush`.
     pub write: Lsn,
-    /// Newly confirmed position, or zero where nothing new is confirmed.
+    /// Newly confirmed position, or zero if nothing new is confirmed.
     pub flush: Lsn,
     /// True to ask the server for a keepalive.
     pub ask: bool,
@@ -201,8 +201,8 @@ pub enum Action {
     /// End the producer: purge its queue and wait for its records in flight. The answer is
     /// `Settled`. The next producer has this generation and starts after that answer.
     Settle(Generation),
-    /// Detach the tables of this topic, at this Position at the latest, before the stream is read
-    /// again.
+    /// Detach the tables of this topic before the stream is read again. Their gap has to begin at
+    /// this Position or earlier.
     Detach {
         /// Topic that refused the record.
         route: RouteId,

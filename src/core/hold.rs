@@ -31,8 +31,8 @@ const ENDS_RETRY: u64 = SECOND;
 pub(super) enum Ends {
     Unasked,
     Asked,
-    /// Partitions whose end lies beyond the highest known offset. The records between are our own
-    /// records in flight, or records of another producer.
+    /// Partitions whose end lies beyond the highest known offset. The records beyond that offset
+    /// are our own records in flight, or records of another producer.
     Beyond(Vec<(RouteId, i32, i64)>),
 }
 
@@ -42,7 +42,8 @@ struct Open {
     floor: Lsn,
     last_commit: Option<Committed>,
     until: Moment,
-    /// Unix milliseconds at which the producer began that sends these records again.
+    /// Unix milliseconds at which the hold was opened. The producer that began then sends the
+    /// unanswered records again.
     opened_ms: i64,
 }
 
@@ -201,8 +202,8 @@ impl Core {
     }
 
     /// Merges the holds for a connection that begins at `from`, and opens a new one if one is
-    /// needed. `replays` is true if the connection begins at the slot's confirmed position and so
-    /// sends again whatever late records may have overtaken.
+    /// needed. `replays` is true if the connection begins at the slot's confirmed position, and so
+    /// sends again every change that a late record may have covered with an older value.
     pub(super) fn resume_holds(
         &mut self,
         from: Lsn,
@@ -214,8 +215,8 @@ impl Core {
         self.holds.begin(from, last_commit);
         self.holds.foreign &= !replays;
         let rewound = std::mem::take(&mut self.holds.rewind);
-        // The replay of a rewound stream also needs a hold: its records must not be overtaken
-        // either.
+        // The replay of a rewound stream also needs a hold: late records may still land after its
+        // records.
         if unclean || rewound || std::mem::take(&mut self.producers.unsettled) {
             self.hold();
         }
@@ -265,7 +266,7 @@ impl Core {
             std::mem::take(&mut self.holds.foreign) && self.rules.keep(Rule::LateRecordsReplay);
         if replay && self.holds.foreign_replays < FOREIGN_REPLAYS_MAX {
             self.holds.foreign_replays += 1;
-            // kept until the replay has begun: after a crash the checkpoint still says so
+            // kept until the replay has begun, so that the checkpoint still says it after a crash
             self.holds.foreign = true;
             self.holds.rewind = true;
             actions.push(Action::Replay);

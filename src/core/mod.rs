@@ -284,7 +284,8 @@ impl Core {
         self.checkpoints.writing = None;
     }
 
-    /// Compares a landed record's offset with those before it on its partition.
+    /// Compares the offset of an acknowledged record with the offsets that are known on its
+    /// partition.
     fn place(&mut self, route: RouteId, partition: i32, offset: i64, actions: &mut Vec<Action>) {
         match self.offsets.landed(route, partition, offset) {
             Finding::Consecutive => {}
@@ -392,7 +393,8 @@ impl Core {
         actions.push(Action::Update(update));
     }
 
-    /// Does what the passed time and the new state require.
+    /// Takes the steps that the state and the time require: connect, write, update, end a hold,
+    /// stop, halt.
     fn go_on(&mut self, actions: &mut Vec<Action>) {
         if self.session == Session::Streaming {
             if self.holds.until().is_some_and(|until| self.now >= until) {

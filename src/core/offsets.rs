@@ -41,9 +41,9 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// Notes an acknowledged record and compares its offset. Offset -1 reports a duplicate
-    /// sequence. librdkafka counts on from -1 within such a batch, so nothing is compared until an
-    /// offset lies above the highest acknowledged one.
+    /// Notes an acknowledged record and compares its offset. Offset -1 means that the broker
+    /// already had the record's batch. librdkafka counts on from -1 within this batch, so nothing
+    /// is compared until an offset lies above the highest acknowledged one.
     pub fn landed(&mut self, route: RouteId, partition: i32, offset: i64) -> Finding {
         self.track(route, partition).map_or(Finding::Consecutive, |track| track.landed(offset))
     }

@@ -36,9 +36,9 @@ impl Core {
         }
     }
 
-    /// True if a stop may wait for one more connection. The last connection streamed, at most one
-    /// attempt has failed since, and half of the stop's patience is left. Only a new connection can
-    /// record and confirm the deliveries of the lost one.
+    /// True if a stop may wait for one more connection: this process has streamed, at most one
+    /// connection has failed or broken since the last progress, and half of the stop's patience is
+    /// left. Only a new connection can record and confirm the deliveries of the lost one.
     pub(super) fn may_end_whole(&self) -> bool {
         let in_time = self
             .control
