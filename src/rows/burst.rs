@@ -1,4 +1,4 @@
-//! What one call of the row path leads to.
+//! The result of one call of the row path, and what the row path may need from the loop.
 
 use super::Signalled;
 use crate::change::{Position, RelationShape, RelationSlot};
@@ -27,9 +27,11 @@ pub enum Need {
     /// A plan in which this column may be NULL, because the row is older than the column's NOT
     /// NULL.
     Nullable(RelationSlot, String),
-    /// The plan of the topic to which rows of this relation go if this value is their route.
+    /// A plan for the rows of this relation that have this route: the text, made of a row's values,
+    /// by which the plan is found.
     Route(RelationSlot, Arc<Router>, String),
-    /// The plan of the topic to which logical messages with this route go.
+    /// A plan for the logical messages that have this route: the text, made of the content, by
+    /// which the plan is found.
     MessageRoute(Arc<Router>, String),
 }
 
@@ -44,7 +46,7 @@ pub struct Burst {
     pub goodbye: bool,
     /// The fetch or the step for which the row path waits, if it waits for the loop.
     pub need: Option<Need>,
-    /// A signal that has to be obeyed next. It ended the burst.
+    /// A signal that has to be obeyed next. The burst ended with its row.
     pub signal: Option<Signalled>,
     /// When the server sent the first message of the burst. `None` if there was no message.
     pub sent_at: Option<PgMicros>,

@@ -106,7 +106,7 @@ impl CopiedRows {
                     tools,
                 );
             }
-            // A configured condition drops this row, as it drops a streamed row.
+            // A condition of a transform drops this row, as it would drop a streamed row.
             Ok(Routed::Nowhere) if !active.is_of_events() => {
                 active.count_filtered(&row);
                 tools.copies.emitted_row(copy, 0);

@@ -2,10 +2,10 @@
 //! without a lookup by name, and without an allocation of ours per row.
 //!
 //! Each message has two phases. A look finds out what is to be done, and changes nothing
-//! ([`look`]). Then the message is taken: its place in the stream is used up and its records are
-//! sent ([`take`]). A message for which something has to be fetched (such as a plan), or that has
-//! to wait for a copy, is kept, and is looked at again at the next call. `docs/internals/rows.md`
-//! has the whole way of a row.
+//! ([`look`]). Then the message is taken: its records are sent, and the stream counts as having
+//! passed it ([`take`]). A message for which something has to be fetched (such as a plan), or that
+//! has to wait for a copy, is kept, and is looked at again at the next call.
+//! `docs/internals/rows.md` has the whole way of a row.
 
 mod auxiliary;
 mod burst;
@@ -103,7 +103,7 @@ impl Rows {
         self.changes.set_xmin(xmin);
     }
 
-    /// Leaves out the changes of transactions that commit below `from`. They arrive again where the
+    /// Leaves out the changes of transactions that commit below `from`. They arrive again if the
     /// server begins below the position at which the connection begins ([`Resume::leaves_out`]).
     ///
     /// [`Resume::leaves_out`]: crate::continuity::Resume::leaves_out

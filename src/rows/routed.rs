@@ -5,7 +5,8 @@ use crate::change::RelationSlot;
 use crate::plans::{Active, Planned};
 
 impl Rows {
-    /// Takes the plan of the topic to which rows of a relation go if `value` is their route.
+    /// Takes the plan for the rows of a relation whose route is `value`: the text, made of a row's
+    /// values, by which the plan is found.
     pub fn routed(&mut self, slot: RelationSlot, value: &str, active: Active) {
         if let Some(Planned::Active(of)) = self.plans.relations.get(slot.0)
             && let Some(routes) = &of.routes
@@ -14,7 +15,8 @@ impl Rows {
         }
     }
 
-    /// Takes the plan of the topic to which logical messages with this route go.
+    /// Takes the plan for the logical messages with this route: the text, made of the content, by
+    /// which the plan is found.
     pub fn message_routed(&mut self, route: &str, active: Active) {
         if let Planned::Active(of) = &self.plans.messages
             && let Some(routes) = &of.routes
