@@ -95,8 +95,8 @@ impl Table {
 pub enum Need {
     /// A new plan for this table (by its index), with this column nullable.
     Nullable(usize, String),
-    /// The plan of the topic to which rows of this table (by its index) go if this value is their
-    /// route.
+    /// A plan for the rows of this table (by its index) that have this route: the text, made of a
+    /// row's values, by which the plan is found.
     Route(usize, Arc<Router>, String),
 }
 
@@ -208,7 +208,7 @@ impl Copying {
         self.readers.next_event().await
     }
 
-    /// True if the loop can take the next piece of a reader.
+    /// True if the loop can take the next piece of a reader, which is a part of its COPY output.
     #[must_use]
     pub fn may_take(&self, core: &Core, now: Moment) -> bool {
         self.in_hand.is_none()
@@ -217,7 +217,7 @@ impl Copying {
             && now >= self.pace.next_piece()
     }
 
-    /// Sets the share of the time that pieces may take.
+    /// Sets the share of the time that the copy may spend on pieces of rows.
     pub fn take_share(&mut self, share: Share) {
         self.pace.take_share(share);
     }

@@ -15,7 +15,7 @@ use crate::snapshot::journal::Left;
 use crate::snapshot::prepare::left;
 use std::sync::Arc;
 
-/// A piece whose rows are being sent.
+/// A piece (a part of a reader's COPY output) whose rows are being sent.
 pub(super) struct InHand {
     pub table: usize,
     pub piece: Piece,
@@ -120,7 +120,8 @@ impl Copying {
         Ok(None)
     }
 
-    /// Takes the plan of the topic to which rows of a table go if `value` is their route.
+    /// Takes the plan for the rows of a table whose route is `value`: the text, made of a row's
+    /// values, by which the plan is found.
     pub fn routed(&mut self, table: usize, value: &str, active: Active) {
         self.waits = false;
         let of = self.tables.get(table).and_then(|of| of.active.as_ref());
