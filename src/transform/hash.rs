@@ -49,7 +49,8 @@ impl Class {
             (Base::Float64, _) => Class::Double,
             (Base::Text, _) => Class::Text,
             (Base::Bytes, _) if schema.is_decimal() => Class::Decimal,
-            // Bits are an array in Java. The hash of an array is another one in each process.
+            // Bytes with a name (bit strings) are an array in Java. The hash of an array is another
+            // one in each process.
             (Base::Bytes, _) if schema.name.is_none() => Class::Bytes,
             (Base::Bytes | Base::Array(_) | Base::Map(..) | Base::Struct(_), _) => return None,
         })

@@ -61,7 +61,7 @@ use timezone::Timezone;
 use unwrap::{RouteBy, Unwrap};
 use views::View;
 
-/// Takes the place of a row's route while no row is known.
+/// Takes the place of a row's route, the text by which its plan is found, while no row is known.
 pub const ANY_ROUTE: &str = "any";
 
 /// One transform with its settings.

@@ -15,7 +15,8 @@ pub enum Adjust {
     None,
     /// A character that Avro does not allow becomes `_`. A leading digit gets `_` before it.
     Avro,
-    /// A character that Avro does not allow, and `_` too, becomes `_u` and its unit in hexadecimal.
+    /// A character that Avro does not allow, and `_` too, becomes `_u` and its UTF-16 unit in
+    /// hexadecimal.
     AvroUnicode,
 }
 

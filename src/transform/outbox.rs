@@ -18,9 +18,9 @@ const ID_HEADER: &str = "id";
 /// Name of the payload's field in a value that has other fields too.
 const PAYLOAD_FIELD: &str = "payload";
 
-/// Stands in a route after the value that makes the topic. The version of the schema, if there is
-/// one, and the outline of the payload follow. An empty payload has no outline. No text of Postgres
-/// contains this character.
+/// The character in a route after the value that makes the topic. The version of the schema, if
+/// there is one, and the outline of the payload follow. An empty payload has no outline. No text of
+/// Postgres contains this character.
 const OUTLINE_FOLLOWS: char = '\0';
 
 /// The character before the version in a route; `VERSION_ENDS` is the character after it. No

@@ -15,7 +15,7 @@ pub(crate) const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
 pub struct Times {
     /// The type that values have after the conversion.
     pub to: TimeTarget,
-    /// The form of texts that are read or written.
+    /// The pattern of dates and times in texts, for reading and for writing.
     pub pattern: Option<Pattern>,
     /// The unit of whole numbers that are not of one of Connect's types `Date`, `Time` and
     /// `Timestamp`.

@@ -22,10 +22,12 @@ const OFFSET_HOURS_MAX: i32 = 18;
 
 /// Seconds of four hundred years. After them weekdays and the rules of zones repeat.
 const CYCLE_SECONDS: i64 = 146_097 * 86_400;
-/// Starts of the years 2400 and 9000. A moment from 9000 on is looked up in the cycle from 2400.
+/// Starts of the years 2400 and 9000, in seconds since 1970. A moment from 9000 on is looked up in
+/// the four hundred years from 2400 on.
 const CYCLE_FROM: i64 = 13_569_465_600;
 const CYCLE_AFTER: i64 = 221_845_392_000;
-/// A moment before the year -7500. Earlier moments have the same offset, because no zone had rules.
+/// A moment before the year -7500, in seconds since 1970. Earlier moments have the same offset,
+/// because no zone has rules for them.
 const EARLIEST: i64 = -300_000_000_000;
 
 impl Zone {

@@ -39,7 +39,7 @@ type Step = Result<(Program, Type), Fault>;
 pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Fault> {
     let mut binder = Binder { shape, operands: Vec::new() };
     let (mut program, of) = binder.bind(&expression.tree)?;
-    // A part that was computed names no field any more.
+    // A part that was computed reads no field any more, so its fields are dropped here.
     let mut operands: Vec<Operand> = Vec::new();
     program.for_each(&mut |leaf| {
         if let Bound::Field(place) = leaf {
@@ -175,7 +175,7 @@ impl Binder<'_> {
             }
             Op::In(value, items) => {
                 let mut bound = Vec::new();
-                // `value` is bound once: it may hold an `in`, and repeats would multiply.
+                // `value` is bound once for all items: nested `in`s would multiply the work.
                 let mut found = self.side(value)?;
                 for item in items {
                     let item = comparable(Order::Equal, &mut found, self.side(item)?)?;

@@ -34,7 +34,8 @@ pub(crate) enum Type {
     TimeText,
     /// A list, map, struct or bytes: only whether it is null can be asked.
     Opaque,
-    /// A field of a record without a value. The type of the field is not known.
+    /// A field that an expression names of a record without a value. The type of the field is not
+    /// known.
     Any,
 }
 

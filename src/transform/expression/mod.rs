@@ -37,7 +37,7 @@ const BRACKETS_MAX: usize = 8;
 /// depth.
 const CHOICES_MAX: usize = 16;
 
-/// The most digits of a number with a point. A double holds so many exactly.
+/// The most digits of a number with a point. A double holds that many digits exactly.
 const DIGITS_MAX: usize = 15;
 
 /// Why a text cannot be used as an expression.

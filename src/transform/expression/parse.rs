@@ -1,4 +1,4 @@
-//! Reads an expression: the crate `cel` parses the text, and its tree becomes ours.
+//! Reads an expression: the crate `cel` parses the text, and its tree becomes a [`Tree`].
 
 use super::compare::Order;
 use super::{

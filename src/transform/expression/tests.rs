@@ -213,7 +213,7 @@ fn what_has_no_meaning_is_refused_with_what_to_write() {
     ] {
         match ask(condition, &a_row()) {
             Err(fault) => assert!(fault.contains(told), "{condition}: {fault}"),
-            // A struct alone is an answer, which no condition is.
+            // An expression that is a struct alone has a value, although it is no condition.
             Ok(answer) => assert_eq!((answer, told), (Value::Opaque, ""), "{condition}"),
         }
     }
