@@ -229,7 +229,7 @@ pub enum Verdict {
 /// What a start would do now, as `check` and `slot status` tell it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Foresight {
-    /// The start streams, by this verdict.
+    /// The start leads to a stream, as this verdict says.
     Streams(Verdict),
     /// A session with this pid holds the slot. Until the session lets go there is nothing to judge.
     Held(i32),

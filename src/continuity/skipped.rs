@@ -7,8 +7,8 @@ use crate::lsn::Lsn;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The most records of skipped changes that are kept, besides those that a replay may still need. A
-/// person decides each skip, so there are few.
+/// The most records of skipped changes that are kept. Only records that a replay may still need can
+/// exceed this number. A person decides each skip, so there are few.
 const SKIPPED_MAX: usize = 200;
 
 /// Longest name and longest reason that are kept, in characters. The record must fit into a message

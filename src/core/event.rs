@@ -33,7 +33,7 @@ pub const SECOND: u64 = 1_000_000;
 pub struct Settings {
     /// The longest silence towards the server: min(10 s, wal_sender_timeout / 3), in microseconds.
     pub status_interval: u64,
-    /// How long a confirm hold lasts after an unclean stop, in microseconds.
+    /// How long a confirm hold lasts, in microseconds.
     pub hold: u64,
     /// A suspension longer than this has cost the agent its connection, in microseconds:
     /// wal_sender_timeout, or 60 s if that is 0.

@@ -12,7 +12,8 @@
 //!   confirm hold.
 //! - Nothing is produced unless the slot is held, the checkpoint of this term is written, and the
 //!   previous producer is settled.
-//! - A halt is final until a person acts: nothing more is produced or confirmed.
+//! - A halt is final until a person acts or its cause is found to be gone: nothing more is produced
+//!   or confirmed.
 //! - While there is progress, a checkpoint is written every second, also during a confirm hold.
 
 mod offsets;
