@@ -58,8 +58,8 @@ impl ContentRouter {
         TransformFault::Expression { text: self.topic.text().to_owned(), what: what.to_owned() }
     }
 
-    /// The expression, bound to the records of a kind. `None` if it is null for every record of the
-    /// kind.
+    /// The expression, bound to the records of one kind of change. `None` if it is null for every
+    /// such record.
     fn asked(&self, kind: Kind, shape: &Shape) -> Result<Option<Guard>, TransformFault> {
         let text = self.topic.text().to_owned();
         let fault = |what| TransformFault::Expression { text: text.clone(), what };

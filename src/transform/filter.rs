@@ -1,8 +1,8 @@
 //! `filter` with a condition, as with Debezium's `Filter`: a record for which the condition does
 //! not hold is dropped.
 //!
-//! The condition is bound to the shape of each kind of record. If its result is the same for every
-//! record of a kind, no row of this kind is tested.
+//! The condition is bound to the shape of the records of each kind of change. If its result is the
+//! same for all records of a kind, none of them is tested.
 
 use super::TransformFault;
 use super::expression::bind::{Ready, bind};
@@ -31,8 +31,8 @@ pub struct Filter {
     pub nulls: Nulls,
 }
 
-/// An expression that is evaluated for each record of one kind. It is a condition, or it names a
-/// topic.
+/// An expression that is evaluated for each record of one kind of change. It is a condition, or it
+/// names a topic.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Guard {
     /// Place of the transform in the configuration, counted from 1; 0 until the chain sets it.
@@ -80,7 +80,7 @@ impl Filter {
 }
 
 impl Guard {
-    /// The fault of a condition that reads a field which no record of the kind has.
+    /// The fault of a condition that reads a field which no record of this kind of change has.
     pub(crate) fn fault(&self, absent: &Absent) -> TransformFault {
         let Absent { path, within } = absent;
         let records = match self.kind {

@@ -21,7 +21,7 @@ pub struct Partition {
     pub partitions: i32,
     /// The function that hashes one value.
     pub hash: Hash,
-    /// What happens if an old row lacks a column.
+    /// What happens if a row lacks the value of one of these fields.
     pub missing: MissingColumn,
 }
 

@@ -48,7 +48,7 @@ pub enum PatternFault {
     /// The letter is no field here. In Java it has another meaning, or none.
     #[error("`{0}` is no field of a pattern here; letters that stand for themselves are quoted")]
     Letter(char),
-    /// The pattern has `y` or `yy`. Two digits mean a year near the day of reading.
+    /// The pattern has `y` or `yy`. Java takes two digits for a year near the day of reading.
     #[error(
         "`y` and `yy` cannot be read, because the century depends on the day of reading; write \
          `yyyy`"

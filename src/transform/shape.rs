@@ -1,7 +1,8 @@
 //! A record before any row is known: its schemas, and for each field where the value comes from.
 //!
 //! A shape belongs to one kind of record of one version of a table. A transform makes another shape
-//! of it. The encoder compiles the last shape into the plan, so that no row passes through here.
+//! of it. The encoder compiles the shape after the last transform into the plan, so that no row
+//! passes through here.
 
 use super::convert::{Conversion, Origin};
 use super::filter::Guard;

@@ -13,7 +13,7 @@ use crate::transform::shape::{Base, Literal, Node, Part, Schema, Shape};
 /// Name of the schema of a decimal whose values each have a scale of their own.
 pub(crate) const VARIABLE: &str = "io.debezium.data.VariableScaleDecimal";
 
-/// An expression that is bound to the records of one kind.
+/// An expression that is bound to the records of one kind of change.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ready {
     pub program: Program,
@@ -35,7 +35,7 @@ pub(crate) type Fault = String;
 
 type Step = Result<(Program, Type), Fault>;
 
-/// Binds an expression to the records of a kind.
+/// Binds an expression to the records of one kind of change.
 pub(crate) fn bind(expression: &Expression, shape: &Shape) -> Result<Ready, Fault> {
     let mut binder = Binder { shape, operands: Vec::new() };
     let (mut program, of) = binder.bind(&expression.tree)?;
@@ -67,7 +67,7 @@ impl Ready {
         }
     }
 
-    /// The first field of the expression that no record of the kind has.
+    /// The first field of the expression that no record of this kind of change has.
     pub(crate) fn absent(&self) -> Option<&Absent> {
         self.program.absent()
     }

@@ -5,8 +5,8 @@ use crate::transform::shape::{Base, Node, Part, Schema, Shape};
 
 /// What a name leads to in a record.
 pub(super) enum Found {
-    /// A part of the record. If the struct around the part is null in every record of the kind, the
-    /// text names this struct.
+    /// A part of the record. If the struct around the part is null in every record of this kind of
+    /// change, the text names this struct.
     Part(Part, Option<String>),
     /// There is no value, so the result is null.
     Nothing,

@@ -17,11 +17,12 @@ pub(crate) enum Bound {
     Value(Fixed),
     /// The field with this number.
     Field(usize),
-    /// A field that no record of the kind has.
+    /// A field that no record of this kind of change has.
     Absent(Absent),
 }
 
-/// A field of a struct that is null in each record of a kind.
+/// A field of a struct that is null in every record of one kind of change, such as `after` of a
+/// delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Absent {
     /// The names that lead to the field.
