@@ -89,8 +89,9 @@ pub struct Checkpoint {
     pub publication: Oid,
     /// Identity of every captured table, by `namespace.name`.
     pub tables: BTreeMap<String, TableIdentity>,
-    /// The server's position at the last consent, or at the first start. Changes before it may
-    /// carry another name or oid of their table. `None` in records of earlier versions.
+    /// The server's position at the last consent, or else when this field was first recorded.
+    /// Changes before it may carry another name or oid of their table. `None` in records of earlier
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named_from: Option<Lsn>,
     /// Everything before this position is in Kafka, and the slot may be confirmed up to it.

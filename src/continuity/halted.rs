@@ -84,7 +84,8 @@ pub struct Halted {
     pub at_ms: i64,
     /// Id of the run that recorded the halt.
     pub run: String,
-    /// Digest of the settings that decide the form of records and the set of captured tables.
+    /// Digest of the settings that decide the form and the largest size of records, and the set of
+    /// captured tables.
     pub fingerprint: String,
     /// Version of the program that recorded the halt.
     pub version: String,
