@@ -1,15 +1,16 @@
-//! Takes over a pipeline of Debezium. Its stored offset, its slot and the server are checked
-//! against each other, and become our first checkpoint. The stream goes on from the same slot,
-//! without a copy.
+//! Takes over a pipeline of Debezium. Debezium's stored offset, its slot and the server's WAL
+//! position are checked against each other. Our first checkpoint is made of them. The stream goes
+//! on from the same slot, without a copy.
 //!
 //! Debezium confirms to the slot only positions that its stored offset covers. This gives the
 //! checks:
 //!
 //! - A slot that is confirmed beyond the offset was moved by somebody else. Changes may be missing,
 //!   so it is refused.
-//! - A slot at or below the offset brings some changes again. Consumers of Debezium know such
-//!   repeats.
-//! - An offset beyond the server's WAL belongs to another server, and is refused.
+//! - A slot that is confirmed up to the offset or less is accepted. The stream may repeat changes
+//!   that Debezium has sent, as a restart of Debezium does.
+//! - An offset beyond the end of the server's WAL is refused. It is of another server, or the
+//!   server was set back.
 //! - An offset of an unfinished copy shows that rows are missing, and is refused.
 
 use super::Config;
@@ -19,7 +20,8 @@ use crate::lsn::Lsn;
 use crate::plans::keeper::Keeper;
 use crate::postgres::preflight::{self, SlotHolder};
 
-/// The next step while somebody still reads from the slot.
+/// The next step if a program with our application name reads from the slot. It is an agent of
+/// ours.
 const OURS_NEXT: &str = "stop that agent, or give this pipeline a slot of its own (postgres.slot)";
 
 const RUNNING_NEXT: &str = "stop Debezium first: PUT /connectors/NAME/stop at Kafka Connect (a \
@@ -69,11 +71,12 @@ pub struct Adopted {
     pub from: Lsn,
     /// The offset that Debezium stored.
     pub offset: Offset,
-    /// The server's position in the WAL: flushed, or on a standby replayed.
+    /// How far the server's WAL is on its disk. On a standby, the larger of the received and the
+    /// replayed position.
     pub server: Lsn,
 }
 
-/// A takeover whose parts fit together. Nothing is written yet.
+/// A takeover that has passed all checks. Nothing is written yet.
 pub struct Fitting {
     keeper: Keeper,
     adopted: Adopted,
@@ -83,7 +86,8 @@ pub struct Fitting {
 ///
 /// # Errors
 /// `NotAdopted` names what does not fit, or the program that still reads from the slot.
-/// `NoPublication` and `Missing` name what is not there. Postgres and Kafka may refuse as well.
+/// `NoPublication` and `Missing` name the publication or the slot that does not exist. Postgres and
+/// Kafka may refuse as well.
 pub async fn look(config: &Config, offset: Offset) -> Result<Fitting, ConsentError> {
     let CommandContext { sql, keeper, seen, .. } = connect(config).await?;
     if let Some(pid) = seen.slot().and_then(|slot| slot.active_pid) {
@@ -132,8 +136,8 @@ pub async fn look(config: &Config, offset: Offset) -> Result<Fitting, ConsentErr
 }
 
 impl Fitting {
-    /// Writes our first checkpoint, unless the stored offset has moved since the look. `again` is
-    /// the offset as it is stored now.
+    /// Writes our first checkpoint, unless Debezium's stored offset has changed since [`look`]
+    /// checked it. `again` is the offset as it is stored now.
     ///
     /// # Errors
     /// `NotAdopted` if the offset has moved. Kafka may refuse as well.
@@ -152,7 +156,8 @@ fn unmoved(read: Offset, again: Offset) -> Result<(), ConsentError> {
     refused(why, RUNNING_NEXT)
 }
 
-/// A sentence about who reads from the slot. The server may hide its program from our role.
+/// A sentence about the session that reads from the slot. The server may hide the name of its
+/// program from our role.
 fn held(config: &Config, pid: i32, holder: Option<&SlotHolder>) -> String {
     let slot = &config.slot;
     let Some(holder) = holder else {

@@ -1,8 +1,10 @@
-//! Begins a pipeline: the publication, the intent, the slot with its snapshot, and the tables that
-//! are copied under the snapshot.
+//! Begins a pipeline: creates the publication, records the intent to create the slot, creates the
+//! slot with its snapshot, and records the tables that are copied under this snapshot.
 //!
-//! Nothing else creates anything in Postgres that nobody asked for. Each step is recorded before
-//! the next one depends on it, so that the next start recognises a crash between any two steps.
+//! No other file creates a publication or a lasting slot without a command. At a first start the
+//! intent is recorded before the slot exists, and the tables are recorded before their first row is
+//! read. So the next start knows after a crash whether the slot is ours, and which tables are still
+//! to be copied.
 
 use super::Config;
 use super::consent;
@@ -106,9 +108,10 @@ pub(super) async fn first_start(
     start.copy(&created, FIRST_EPOCH).await
 }
 
-/// Begins again by the standing consent of `always` and `when_needed`: with a new slot and a new
-/// epoch. The checkpoint names the range that was left out. Only the single events of the range are
-/// missing, because every table is copied.
+/// Begins the pipeline again with a new slot and a new epoch, by the standing consent of
+/// `snapshot.mode` `always` or `when_needed`. If there was a checkpoint, the new one names the
+/// range of WAL that is left out. The first copy brings the rows as they are after this range. Only
+/// the single changes within the range are missing.
 pub(super) async fn anew(
     start: &mut Start<'_>,
     server: &SystemIdentity,
@@ -162,8 +165,8 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// Creates the slot. After [`SLOT_PATIENCE`], trouble names the transactions that the slot
-    /// waits for.
+    /// Creates the slot. If this takes longer than [`SLOT_PATIENCE`], a trouble names the
+    /// transactions that the creation waits for.
     async fn slot(&mut self) -> Result<CreatedSlot, PipelineError> {
         let (config, sql, troubles) = (self.config, self.sql, self.troubles);
         let created = create_slot(config, sql, self.replication);
@@ -186,8 +189,8 @@ impl Start<'_> {
         }
     }
 
-    /// Holds the new slot's snapshot, prepares the first copy, and records its tables before its
-    /// first row is read. Returns `None` if the mode has no first copy.
+    /// Makes a holder keep the new slot's snapshot, prepares the first copy, and records the tables
+    /// of the copy before a row is read. Returns `None` if `snapshot.mode` has no first copy.
     async fn copy(
         &mut self,
         created: &CreatedSlot,
@@ -214,8 +217,8 @@ impl Start<'_> {
     }
 }
 
-/// The error for an object that appeared between our check and our creation of it, because another
-/// replica starts as well. The next try finds the object.
+/// The error for a slot or a publication that another replica created between our check and our own
+/// creation. The next try finds the slot or the publication.
 fn raced(kind: &str, name: &str) -> PipelineError {
     in_use(format!("{kind} `{name}` was created by another agent a moment ago"))
 }
@@ -261,8 +264,8 @@ pub async fn create_slot(
     }
 }
 
-/// Creates the publication for exactly the configured tables, or returns an error with the SQL that
-/// somebody has to run.
+/// Creates the publication for exactly the tables that the configuration selects. If the agent may
+/// not create it, the error has the SQL that somebody has to run.
 async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     let trouble = |detail: String, next: &str| {
         PipelineError::Trouble(Trouble::plain(TroubleReason::PublicationIncomplete, detail, next))
@@ -316,8 +319,8 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
             );
             Ok(())
         }
-        // The name is taken (42710). If the other transaction ended while ours waited, the key of
-        // its row is taken instead (23505).
+        // Another publication has the name (42710). If the transaction that created it committed
+        // while ours waited, the error is a duplicate key in pg_publication (23505) instead.
         Err(error) if matches!(error.sqlstate(), Some("42710" | "23505")) => {
             Err(raced("publication", &config.publication))
         }

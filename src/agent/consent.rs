@@ -1,7 +1,7 @@
 //! The commands of an operator about the slot: show, create, drop, try again, and accept a gap.
 //!
-//! Every change is explicit: nothing happens that nobody asked for, and the checkpoint keeps what
-//! was accepted. A halted agent finds the new checkpoint within seconds.
+//! Nothing is changed without a command, and the checkpoint lists the gaps that were accepted. A
+//! halted agent reads the new checkpoint within seconds.
 
 use super::Config;
 use super::begin::create_slot;
@@ -34,7 +34,7 @@ pub enum ConsentError {
     /// The slot that should be created exists already.
     #[error("slot `{slot}` exists already; `wellspring slot status` shows it")]
     Exists { slot: String },
-    /// A new slot would leave out what lies between it and the checkpoint.
+    /// A checkpoint exists. A new slot would leave out the changes after this checkpoint.
     #[error("slot `{slot}` has a record up to {confirmed}: a new slot loses what came after it")]
     Recorded { slot: String, confirmed: Lsn },
     /// There is no such slot.
@@ -64,7 +64,7 @@ pub enum ConsentError {
 }
 
 impl ConsentError {
-    /// True if the state could not be opened or read.
+    /// True if the state could not be opened, read or written.
     #[must_use]
     pub fn is_of_state(&self) -> bool {
         match self {
@@ -140,8 +140,9 @@ fn standing(state: &State) -> Option<&Halted> {
     state.halt.as_ref().filter(|halted| state.epoch() <= halted.epoch)
 }
 
-/// The halt that `slot accept` accepts: the halt that slot and state show now, or else a recorded
-/// halt that slot and state do not show. `None` if there is no halt.
+/// The halt that `slot accept` accepts. If slot and state show a halt now, it is this halt, or the
+/// recorded halt if that covers it with a narrower range. Otherwise it is a recorded halt whose
+/// cause a connect cannot observe again. `None` if there is no such halt.
 fn acceptable(seen: &ServerState) -> Result<Option<Halt>, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
         let covering =
@@ -187,8 +188,8 @@ pub async fn status(config: &Config) -> Result<SlotStatus, ConsentError> {
     Ok(SlotStatus { slot: seen.slot().cloned(), foresight, record: seen.state.record, halt, owed })
 }
 
-/// The row of the slot alone, for a look while the state cannot be read. `None` if there is no
-/// slot.
+/// Reads only the row of the slot, for `slot status` while the state cannot be read. `None` if
+/// there is no slot.
 ///
 /// # Errors
 /// Postgres cannot be asked.
@@ -200,7 +201,7 @@ pub async fn slot_alone(config: &Config) -> Result<Option<SlotRow>, ConsentError
 /// Creates the slot and its checkpoint, for a pipeline that starts later from this point.
 ///
 /// # Errors
-/// `Exists`, `NoPublication`, or the server refuses the slot.
+/// `Exists`, `Recorded`, `NoPublication`, or the server refuses the slot.
 pub async fn create(config: &Config) -> Result<Checkpoint, ConsentError> {
     let CommandContext { sql, mut replication, keeper, seen } = connect(config).await?;
     if seen.slot().is_some() {
@@ -235,7 +236,7 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
     Ok(replication.drop_slot(&config.slot).await?)
 }
 
-/// Whether a consent asks for the copies that repair what a copy can repair.
+/// Whether a consent also asks for copies of the tables of which changes may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copies {
     /// The tables of which changes may be missing are copied again.
@@ -253,11 +254,11 @@ pub struct Repaired {
     pub copied: Vec<String>,
 }
 
-/// Accepts the loss that a halt named. The checkpoint says under a new epoch where the stream goes
-/// on. A slot that is missing, lost or older than its publication is created anew.
+/// Accepts the loss that a halt names. A new checkpoint with a new epoch says where the stream goes
+/// on. If the slot is missing, lost or older than its publication, a new slot is created.
 ///
-/// `range` bounds what the operator accepts. The gap that is found must lie within it, the new
-/// slot's position included. `None` if there is no halt, so that there is nothing to accept.
+/// `range` bounds the gap that the operator accepts. The gap that is found, up to the position of a
+/// new slot, must lie within `range`. Returns `None` if there is no halt to accept.
 ///
 /// # Errors
 /// `NotAccepted`, `OtherRange`, `InUse`, `NoPublication`, or a halt that no consent ends.
@@ -293,10 +294,11 @@ pub async fn accept(
         seen = ServerState::new(config, &sql, &mut replication, &server, &keeper).await?;
     }
     let from = seen.slot().map_or(Lsn::ZERO, SlotRow::confirmed);
-    // A new slot begins after the end that was found before it existed.
+    // A new slot may begin after the end of the gap that was found before the slot existed.
     let whole = if created { LsnRange { to: found.to.max(from), ..found } } else { found };
     if created && exceeds(whole) {
-        // The server has gone on since. The new slot is of no use to anybody.
+        // The server has written WAL since, so that the gap up to the new slot exceeds `range`.
+        // Nobody needs the new slot.
         replication.drop_slot(&config.slot).await?;
         return Err(ConsentError::OtherRange { found: whole });
     }
@@ -307,17 +309,17 @@ pub async fn accept(
         Copies::Leave => Vec::new(),
     };
     write(&keeper, &record).await?;
-    // The new epoch has ended the recorded halt. A record that stays behind has no meaning any
-    // more.
+    // The new epoch has ended the recorded halt. If a crash leaves the record of the halt behind,
+    // the record has no meaning any more.
     if seen.state.halt.is_some() {
         keeper.write(&Halted::key(&config.slot), None).await?;
     }
     Ok(Some(Repaired { record, copied }))
 }
 
-/// Asks for a copy of each table of which changes may be missing, or of the table that the halt is
-/// about. The requests are written before the consent, because a halted agent goes on within
-/// seconds after it. Without the consent they are ordinary copies.
+/// Asks for a copy of each captured table, or of only the table that the halt is about. The
+/// requests are written before the consent, because a halted agent goes on within seconds after the
+/// consent. If the consent is then not written, the requests lead to ordinary copies.
 async fn ask_for_copies(
     config: &Config,
     keeper: &Keeper,
@@ -339,7 +341,7 @@ async fn ask_for_copies(
             continue;
         }
         // A transaction that began while changes were missing can still be open. The copy waits
-        // until a snapshot sees it.
+        // until its snapshot sees this transaction.
         let journal = Journal { fresh: true, ..Journal::default() };
         let window = Window { needed: true, journal, ..Window::requested(None, unix_ms()) };
         keeper.write(&Window::key(&config.slot, &name), Some(window.to_json())).await?;
@@ -389,8 +391,9 @@ pub(super) fn consented(
         pending_xids: Vec::new(),
         pending_upto: None,
         sequence: None,
-        // The floor of a hold from an earlier epoch means nothing in this epoch. If a hold is open,
-        // the checkpoint is not clean, and the next start opens a new hold.
+        // The position at which a hold of an earlier epoch keeps the slot means nothing in this
+        // epoch. If a hold is open, the checkpoint is not clean, and the next start opens a new
+        // hold.
         clean: seen
             .state
             .record

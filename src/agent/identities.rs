@@ -1,8 +1,8 @@
 //! Sets replica identities where the operator asks for it, in `tables.set_replica_identity`.
 //!
-//! This happens once, at the start, before anything is published. Only captured tables whose
-//! identity differs are changed, and each statement is logged. An identity that would make the
-//! application's UPDATE fail is refused.
+//! This happens at each connect until the process streams for the first time, before the connect
+//! creates a publication. Only selected tables whose identity differs are changed, and each
+//! statement is logged. An identity that would make the application's UPDATE fail is refused.
 
 use super::Config;
 use super::supervise::PipelineError;
@@ -17,11 +17,11 @@ use std::time::Duration;
 /// because other statements would queue behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Gives the captured tables the identities that the configuration asks for.
+/// Gives the selected tables the replica identities that the configuration asks for.
 ///
 /// # Errors
-/// The connection fails, or an identity cannot be set: rules contradict each other, or a key, an
-/// index or a right is missing.
+/// The connection fails, or an identity cannot be set: rules contradict each other, a key, an index
+/// or a right is missing, or a table stays locked.
 pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     if config.identities.is_empty() {
         return Ok(());
@@ -52,7 +52,7 @@ pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError>
     Ok(())
 }
 
-/// The identity that the rules ask for. `None` if no rule names the table.
+/// The replica identity that the rules ask for. `None` if no rule names the table.
 fn wanted<'r>(
     rules: &'r [identity::Rule],
     table: &Candidate,

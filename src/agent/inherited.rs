@@ -2,11 +2,12 @@
 //! (`docs/internals/producers.md`, rule 2).
 //!
 //! A hold keeps the slot back because records of a killed process may still land. The process that
-//! opened the hold watches the partitions. If that process is killed too, its successor begins
-//! where everything was delivered. The successor first has to know whether such a record landed
-//! while no process watched. It also has to know where each partition ends now, so that it notices
-//! later arrivals. If one of these facts is unknown, the stream is read again from the slot's own
-//! position. Such a reading repeats more and misses nothing.
+//! opened the hold watches the partitions. If that process is killed too, its successor begins the
+//! stream beyond the slot's position, after the changes that are delivered. The successor first has
+//! to know whether such a record landed while no process watched. It also has to know where each
+//! partition ends now, so that it notices later arrivals. If a record landed late, or one of these
+//! facts is unknown, the stream is read again from the slot's own position. Such a reading repeats
+//! more and misses nothing.
 
 use super::Config;
 use super::supervise::PipelineError;
@@ -105,8 +106,9 @@ fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
     watched.ends.iter().flat_map(of).filter(|(.., end)| *end >= 0).collect()
 }
 
-/// The knowledge of the process before: the ends that it read, and the number of holds up to its
-/// own. Its own hold is the first one after that reading, and covers the records that it produced.
+/// What the previous process recorded: the end offsets that it read, and the number of holds up to
+/// and including its own. Its own hold is the first one that was opened after it read the offsets.
+/// The records that it produced belong to its own hold.
 fn read_ends(watched: &Watched, began_ms: &[i64]) -> ReadEnds {
     let newest = (began_ms.partition_point(|began| *began < watched.at_ms) + 1).min(began_ms.len());
     let ends = ends(watched)

@@ -2,7 +2,7 @@
 //!
 //! [`Agent`] runs the loop on a thread of its own. `core` (pure), `continuity` (pure) and
 //! `supervise` (the meaning of each failure) decide, `open` connects, and `runner` performs.
-//! Planning, copies and the row path are rooms to the left.
+//! `plans` makes the plans, `initial` and `backfill` copy tables, and `rows` is the row path.
 
 pub mod adopt;
 mod begin;
@@ -62,7 +62,7 @@ pub struct Config {
     pub registry: Option<registry::Config>,
     /// Heartbeats at an interval. `None` if they are off.
     pub heartbeat: Option<Heartbeat>,
-    /// Whether the log reports copies in the way of Debezium's notifications.
+    /// Whether Debezium's notifications about copies are written to the log (`log.notifications`).
     pub log_notices: bool,
     /// The destination of records: Kafka or standard output.
     pub sink: SinkConfig,
@@ -110,7 +110,7 @@ impl Config {
     }
 }
 
-/// How long the end of the process waits for requests to Kafka that are under way.
+/// How long the agent's thread waits at its end for requests to Kafka that are under way.
 const LAST_QUESTIONS: Duration = Duration::from_millis(200);
 
 /// A running agent, seen from outside of its thread.
@@ -152,7 +152,7 @@ impl Agent {
         self.handle.clone()
     }
 
-    /// The status of the agent, which follows the loop.
+    /// The receiver of the agent's status, which the loop renews.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()

@@ -3,7 +3,7 @@
 //! The clock is read a few times in each turn of the loop, and never for a row. The time of the row
 //! path is split into decoding and encoding by the ratio of measured messages, one of each burst.
 //!
-//! This file also says how long the reader lets bytes gather.
+//! [`gather`] says how long the reader pauses after a small read, so that more bytes gather.
 
 use crate::metrics::{Stage, StageMetrics};
 use std::time::{Duration, Instant};
@@ -24,21 +24,23 @@ pub enum Spent {
 }
 
 /// If a wait for bytes is longer than this, the server had nothing to send, and the wait counts for
-/// no stage. The limit is well above the longest pause.
+/// no stage. The limit is well above the longest pause that [`gather`] returns.
 const FLOWING: Duration = Duration::from_millis(4);
 
 /// After a read of fewer bytes the reader pauses while data keeps flowing. The walsender makes one
-/// send call for each message, and each call would wake us inside that call. The pause gives twice
-/// the rate for a third of the server's CPU (`docs/internals/pacing.md`).
+/// send call for each message, and without a pause each of these calls would wake the loop. The
+/// pause gives twice the rate for a third of the server's CPU (`docs/internals/pacing.md`).
 const SHORT_READ_BYTES: usize = 64 * 1024;
-/// The pause outside of a backlog. 0.5 ms delay the acknowledgement of a commit by 0.8 ms.
+/// The pause outside of a backlog. A pause of 0.5 ms delays the acknowledgement of a commit by 0.8
+/// ms.
 const PAUSE: Duration = Duration::from_micros(500);
-/// The pause in a backlog, whose commits have waited for longer anyway. It makes wake-ups fewer and
-/// requests fuller. 2 ms would be too long: a large transaction then fills the kernel's buffer for
-/// us, its walsender waits, and the benchmark drain_large loses a fifth of its rate.
+/// The pause in a backlog, whose commits have waited for longer anyway. The longer pause makes
+/// wake-ups fewer and produce requests fuller. 2 ms would be too long: a large transaction then
+/// fills the receive buffer of our socket, the walsender waits, and the benchmark drain_large loses
+/// a fifth of its rate.
 const PAUSE_BEHIND: Duration = Duration::from_millis(1);
-/// A transaction belongs to a backlog if the server sent it this many microseconds after its
-/// commit, by the server's own clock.
+/// A transaction belongs to a backlog if the server sent it more than this many microseconds after
+/// its commit, by the server's own clock.
 const BEHIND: i64 = 1_000_000;
 /// If the next bytes arrive within this time, data is flowing and a pause pays. A lone transaction
 /// is never delayed.
@@ -53,7 +55,7 @@ pub fn gather(bytes: usize, waited: Duration, behind: i64) -> Option<Duration> {
     (bytes < SHORT_READ_BYTES && waited < GATHERS).then_some(pause)
 }
 
-/// The weight of one measured message in the ratio of decoding and encoding. So the last few
+/// The weight of one measured message in the moving average of decoding's share. So the last few
 /// hundred messages count.
 const SHARE_WEIGHT: f64 = 1.0 / 256.0;
 
@@ -88,7 +90,7 @@ impl Pace {
         }
     }
 
-    /// Takes the times of one measured message into the histograms and the ratio.
+    /// Takes the times of one measured message into the histograms and into decoding's share.
     pub fn measured(&mut self, decode: Duration, encode: Duration, stages: &StageMetrics) {
         let (decode, encode) = (decode.as_secs_f64(), encode.as_secs_f64());
         stages.took(Stage::Decode, decode);

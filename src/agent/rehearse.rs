@@ -1,9 +1,11 @@
-//! Plans every captured table by the present catalog, before anything is read.
+//! Drafts a plan for every captured table by the present catalog, at each connect and before the
+//! stream is read.
 //!
-//! A table is planned when the stream announces it. A table for which a rule cannot be kept would
-//! stop the stream there, perhaps days later. So rules over columns or keys are tried on every
-//! table at the start. All failures are reported at once, before a slot is created. The stream
-//! plans later relations itself.
+//! The plan that is used is made when the stream announces the table. A table for which a rule or a
+//! transform of the configuration cannot be kept would stop the stream there, perhaps days later.
+//! So rules and transforms are tried on every table before. All failures are reported at once, and
+//! at a first start before the slot is created. A relation that changes later is checked only when
+//! the stream announces it.
 
 use super::supervise::PipelineError;
 use crate::change::{RelationShape, ShapeColumn, describe};
@@ -23,10 +25,11 @@ pub(super) struct Captured<'a> {
     pub identity: ReplicaIdentity,
 }
 
-/// Tries the rules on the tables.
+/// Tries the configured rules and transforms on the tables.
 ///
 /// # Errors
-/// The connection fails, or the rules cannot be kept for some tables. The error names these tables.
+/// The connection fails, or rules or transforms cannot be kept for some tables. The error names up
+/// to [`TOLD_MAX`] of these tables.
 pub(super) async fn rehearse(
     config: &encode::Config,
     sql: &Sql,

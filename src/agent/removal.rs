@@ -1,4 +1,5 @@
-//! Removes a pipeline by command: what it has left in Postgres and in the state.
+//! Removes by command what a pipeline has left: its slot, its publication and its records in the
+//! state.
 //!
 //! The topics with events stay, because they belong to the consumers. The slot goes first, because
 //! it costs the server disk. A part that cannot be removed is reported, and the other parts are
@@ -19,7 +20,8 @@ pub struct Leftovers {
     pub slot: Option<SlotRow>,
     /// The publication. `None` if it does not exist.
     pub publication: Option<PublicationRow>,
-    /// Why the publication is left alone; `None` if it is ours and nobody reads it.
+    /// Why the publication is left alone. `None` if there is none, or if this pipeline has made it
+    /// and no session streams with it.
     pub kept: Option<String>,
     /// Keys of our records in the state, or the reason why the state cannot be read.
     pub state: Result<Vec<String>, String>,

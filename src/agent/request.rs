@@ -65,7 +65,7 @@ pub struct PendingRequest {
     pub(crate) reply: Reply,
 }
 
-/// The end of the channel that makes requests. Cloning is cheap.
+/// The sending end of the channel of requests. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Handle(mpsc::Sender<PendingRequest>);
 
