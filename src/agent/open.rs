@@ -1,8 +1,9 @@
 //! Connects: takes the steps of `docs/internals/continuity.md` in their order, up to a stream whose
 //! slot is ours.
 //!
-//! An ordinary connection comes first, because a server that shuts down refuses it. It stays open
-//! as the sentinel, and serves the catalog. This file asks, and `continuity` judges the answers.
+//! An ordinary connection comes first, because a server that shuts down refuses it. This connection
+//! stays open. Its end shows that the server may be shutting down, and it serves queries of the
+//! catalog. This file asks, and `continuity` judges the answers.
 
 mod beyond;
 mod foresight;
@@ -43,12 +44,12 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Replaces wal_sender_timeout if the server has it off. After this process was suspended for
-/// longer, the slot may belong to another process.
+/// longer than this, another process may hold the slot.
 const FREEZE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection that holds the slot and whose continuity is proven.
 pub struct Connection {
-    /// The ordinary connection: the sentinel, which serves the catalog as well.
+    /// The ordinary connection. It serves the catalog, and ends first when the server shuts down.
     pub sql: Arc<Sql>,
     pub(crate) stream: Stream,
     pub(crate) opened: Opened,
@@ -65,11 +66,11 @@ pub struct Connection {
     /// The server's snapshot, read after the slot was taken.
     pub snapshot: PgSnapshot,
     /// Topic, partition and end offset of each partition before anything was sent. Empty if no hold
-    /// of another process is open.
+    /// of another process is open, or if the stream begins at the slot's own position.
     pub ends: Vec<(String, i32, i64)>,
     /// The recorded halt that this connection tries to get past.
     pub trial: Option<Halted>,
-    /// Publication and tables, looked at before continuity was judged.
+    /// The fingerprint from before continuity was judged. `None` if it could not be read.
     pub watched: Option<Fingerprint>,
 }
 
@@ -80,7 +81,7 @@ pub struct Carried {
     pub first: bool,
     /// The consistent point of the first copy under way, if its snapshot is still held.
     pub copying_at: Option<Lsn>,
-    /// Late records were found. The stream is read again from the slot's own position.
+    /// Whether late records were found: the stream is read again from the slot's own position.
     pub rewind: bool,
     /// The last stream failed at WAL after this position, because the publication did not exist
     /// when that WAL was written. The next connect judges this failure.
@@ -95,8 +96,8 @@ pub struct Carried {
 /// finds.
 ///
 /// # Errors
-/// `supervise` says what each failure means. Nothing was created, except at a first start or where
-/// the mode consents to another one.
+/// `supervise` says what each failure means. Nothing was created, except at a first start, or if
+/// `snapshot.mode` consents to begin again.
 pub async fn open(
     config: &Config,
     keeper: &Keeper,
@@ -175,8 +176,8 @@ async fn prove(
         Err(error) if error.is_slot_in_use() => return Err(held(config, &sql, &seen.state).await),
         started => started?,
     };
-    // From here on the slot is locked. What the state says now is final, and the row of the slot is
-    // read again.
+    // From here on our walsender holds the slot, so that no other agent changes state or slot.
+    // State and row of the slot are read again.
     let entries = keeper.read().await?;
     seen.state = State::read(&config.slot, &entries)?;
     seen.carry(&carried);
@@ -247,7 +248,8 @@ fn unix_ms() -> i64 {
 enum Next {
     Start,
     FirstStart,
-    /// The pipeline begins from nothing, by the consent of its mode. The text is the reason.
+    /// The pipeline begins again with a new slot, as `snapshot.mode` allows. The text is the
+    /// reason.
     Anew(&'static str),
     Wait(String),
     Halt(Halt),
@@ -319,7 +321,7 @@ impl ServerState {
         Ok(seen)
     }
 
-    /// The captured tables that are published and not detached.
+    /// The captured tables, without those whose changes go to the quarantine topic.
     fn published(&self) -> impl Iterator<Item = Captured<'_>> {
         let tables = self.publication.iter().flat_map(|row| &row.tables);
         let is_quarantined = |name: &TableName| {
@@ -335,15 +337,15 @@ impl ServerState {
         })
     }
 
-    /// Adds to the newest checkpoint up to where this process has sent changes, in case the
-    /// checkpoint is older.
+    /// Raises the sent position of the checkpoint in memory to the position up to which this
+    /// process has sent changes in the same epoch. The checkpoint can be older than that.
     fn carry(&mut self, carried: &Carried) {
         if let Some(record) = &mut self.state.record {
             record.carry_sent(carried.sent);
         }
     }
 
-    /// Reads where the server and the slot stand. The state has been read before.
+    /// Reads the server's WAL position and the slot's row. The caller has read the state before.
     async fn read_positions(&mut self, config: &Config, sql: &Sql) -> Result<(), PipelineError> {
         self.observed.server = flushed(sql).await?;
         self.slot = slot::read(sql, &config.slot).await?;
@@ -362,7 +364,7 @@ impl ServerState {
         judge(self.state.record.as_ref(), self.state.intent.is_some(), &self.observed)
     }
 
-    /// The next step by verdict, mode and consent. `begun` says that this connect has begun a copy.
+    /// The next step by verdict and `snapshot.mode`. `begun`: this connect has begun a copy.
     fn next(&self, config: &Config, carried: &Carried, begun: bool) -> Next {
         let mode = config.snapshot.mode;
         let consents = matches!(mode, Mode::Always | Mode::WhenNeeded) && !begun;
@@ -386,7 +388,7 @@ impl ServerState {
                     Some(_) if kept => Next::Start,
                     Some(_) if consents => Next::Anew(Reason::CopyUnfinished.code()),
                     Some(halt) if mode == Mode::InitialOnly => Next::Halt(halt),
-                    _ => Next::Start, // A backfill copies what is owed.
+                    _ => Next::Start, // A backfill copies the owed tables.
                 }
             }
         }
@@ -413,9 +415,8 @@ impl ServerState {
         Some(Halt::new(Reason::CopyUnfinished, detail))
     }
 
-    /// The process that holds the slot, if that process can be the cause of this step. `None` for a
-    /// halt because the slot or the address is of something else, which no holder of the slot
-    /// causes.
+    /// Process id of the walsender that holds the slot. `None` if nobody holds it, or if `next` is
+    /// a halt that no holder causes: the slot, the cluster or the database is another one.
     fn holder(&self, next: &Next) -> Option<i32> {
         let is_other = matches!(next, Next::Halt(halt) if halt.reason.is_other());
         self.slot.as_ref().and_then(|slot| slot.active_pid).filter(|_| !is_other)
@@ -436,7 +437,8 @@ impl ServerState {
         &self.captured
     }
 
-    /// The server's position in the WAL: flushed, or on a standby replayed.
+    /// How far the server's WAL is on its disk. On a standby, the larger of the received and the
+    /// replayed position.
     #[must_use]
     pub fn server(&self) -> Lsn {
         self.observed.server

@@ -1,5 +1,5 @@
-//! Reports the loop to the world: status, metrics, and one log line where something ends or
-//! changes.
+//! Reports what the loop does: in the status, in metrics, and in one log line when something ends
+//! or changes.
 
 mod copies;
 mod detached;
@@ -41,8 +41,8 @@ const ERRORS_MAX: usize = 20;
 /// faster.
 const UPDATE_MS: i64 = 250;
 
-/// A refused login counts as refused for this long, unless a record is taken meanwhile. librdkafka
-/// tries a login every ten seconds.
+/// A refused login counts as refused for this long, unless the brokers acknowledge a record
+/// meanwhile. librdkafka tries a login every ten seconds.
 const REFUSED_MS: i64 = 30_000;
 
 const LOGIN_REFUSED: &str = "the brokers refuse our login (SASL)";
@@ -126,7 +126,7 @@ impl Reporter {
         self.status.epoch
     }
 
-    /// Reports that a connection is proven.
+    /// Reports that a connection is open and that its continuity is proven.
     pub fn opened(
         &mut self,
         config: &Config,
@@ -346,7 +346,7 @@ impl Reporter {
             self.metrics.phase.set(phase.name());
             match phase {
                 Phase::Streaming if self.status.phase != phase => info!("streaming: changes flow"),
-                // No call fails while a broker is only silent.
+                // A silent broker makes no call fail, so nothing else logs this phase.
                 Phase::Retrying if self.trouble.is_none() && !reason.is_empty() => {
                     warn!(reason, next, "{detail}");
                 }
@@ -366,8 +366,8 @@ impl Reporter {
         self.sender.send_replace(self.status.told());
     }
 
-    /// Updates the values that are as old as the status at most, such as the lag and what is in
-    /// flight.
+    /// Updates the values that are renewed only together with the status, such as the lag and the
+    /// records in flight.
     fn levels(&mut self, core: &Core, now_ms: i64) {
         let ledger = core.ledger();
         let status = &mut self.status;

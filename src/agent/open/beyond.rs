@@ -5,7 +5,7 @@ use crate::agent::inherited::{self, Inherited};
 use crate::continuity::{Beyond, begins_beyond};
 use crate::plans::keeper::Keeper;
 
-/// A start beyond the slot's own position. The checkpoint of `term` decided it.
+/// A start of the stream beyond the slot's own position, by the checkpoint of `term`.
 pub(super) struct Decided {
     pub beyond: Beyond,
     pub term: u64,
@@ -14,7 +14,8 @@ pub(super) struct Decided {
 }
 
 impl ServerState {
-    /// Decides whether the next connection begins beyond the slot's own position, and where.
+    /// Decides whether the stream of this connect begins beyond the slot's own position, and where.
+    /// `None` if it begins at the slot's position.
     pub(super) async fn beyond(
         &self,
         config: &Config,

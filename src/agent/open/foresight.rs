@@ -1,4 +1,4 @@
-//! Foresees what a start would do now, by the judge that the start asks. Nothing is changed.
+//! Foresees what a start would do now, by the same rules as a start. Nothing is changed.
 
 use super::{Carried, Next, ServerState, recorded};
 use crate::agent::Config;
@@ -7,7 +7,7 @@ use crate::continuity::Foresight;
 use crate::continuity::halted::Author;
 
 impl ServerState {
-    /// What a start of a new process would do now, by the judge that such a start asks.
+    /// What the start of a new process would do now, if it read this state and this slot.
     pub(in crate::agent) async fn foresee(&self, config: &Config, author: &Author) -> Foresight {
         match recorded::respect(config, author, &self.state).await {
             Err(PipelineError::Halt(halt)) => return Foresight::Halts(halt),

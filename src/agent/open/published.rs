@@ -1,5 +1,5 @@
-//! Reads from the topics up to where changes were published, if the server's timeline has changed
-//! since the checkpoint. Most connects read nothing.
+//! Reads from the topics up to which position changes were published, if the server's timeline has
+//! changed since the checkpoint. Most connects read nothing.
 
 use crate::agent::Config;
 use crate::agent::supervise::PipelineError;
@@ -18,12 +18,13 @@ use apache_avro::Schema;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::runtime::Handle;
 
-/// Finds up to where changes were published on a timeline that `history` says has ended. `None` in
-/// four cases: the timeline is the recorded one; the checkpoint is of a clean stop, so that nothing
-/// was sent after it; a halt stands, which says more; the sink is not Kafka.
+/// Finds up to which position changes were published on the checkpoint's timeline, if `history`
+/// shows that this timeline has ended. `None` if the topics are not read: the checkpoint's timeline
+/// goes on; the checkpoint is of a clean stop, so that nothing was sent after it; a halt is
+/// recorded, which already stops the stream; the sink is not Kafka; or the state has no checkpoint.
 ///
-/// Topics that this login may not read, and topics that are not read in time, do not hold up a
-/// failover: the answer then has a record without a place, and a warning tells this.
+/// A topic that this login may not read, or that is not read in time, does not hold up a failover.
+/// The answer then says that records could not be placed in the WAL, and a warning reports this.
 ///
 /// # Errors
 /// Kafka, the registry or the server cannot be asked now.
@@ -79,7 +80,8 @@ pub(super) async fn upto(
     Ok(Some(published))
 }
 
-/// The partitions that hold changes. Auxiliary records have no position.
+/// The partitions of topics with changes. The topics of auxiliary records, which have no position
+/// in the WAL, and the quarantine topic are left out.
 fn places(config: &Config, partitions: &BTreeMap<String, i32>) -> Vec<(String, i32)> {
     let planner = Planner::new(config.encode.clone(), "", "", 0);
     let auxiliary: Vec<String> = [planner.heartbeat_draft(), planner.transaction_draft()]
@@ -95,7 +97,7 @@ fn places(config: &Config, partitions: &BTreeMap<String, i32>) -> Vec<(String, i
         .collect()
 }
 
-/// What is found so far, and what values are read with.
+/// The positions that are found so far, and the means to decode values of records.
 struct Reading {
     published: Published,
     format: Format,
@@ -113,7 +115,8 @@ struct Reading {
 impl Reading {
     fn note(&mut self, record: &RecentRecord<'_>) {
         let by_headers = placed::by_headers(&record.headers);
-        // A tombstone follows the delete of its key.
+        // A tombstone without headers has no position. It follows the delete of its key, which has
+        // one.
         let Some(value) = record.value else {
             return by_headers.into_iter().for_each(|placed| self.published.note(placed));
         };
@@ -148,8 +151,8 @@ impl Reading {
     }
 }
 
-/// True if the server has no commit of one of these transactions. The ids are those of this server,
-/// because the changes of these transactions are in its WAL.
+/// True if one of these transactions is not committed on this server. The changes of the
+/// transactions are in this server's WAL, so the ids belong to its transactions.
 async fn is_any_undone(sql: &Sql, xids: &BTreeSet<u32>) -> Result<bool, PipelineError> {
     if xids.is_empty() {
         return Ok(false);

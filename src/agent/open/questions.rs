@@ -1,5 +1,5 @@
-//! Asks the server what a connect needs besides slot and publication. Each function also says what
-//! the answer means.
+//! The questions of a connect to the server, besides slot and publication, and the meaning of the
+//! answers.
 
 use super::Config;
 use crate::agent::supervise::PipelineError;
@@ -17,8 +17,8 @@ use crate::watch::{self, Fingerprint};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long the error of a dead walsender may take to arrive. It was sent before the slot was let
-/// go.
+/// How long the error of a dead walsender may take to arrive. The walsender sent it before it
+/// released the slot.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Lets standbys keep a copy of the slot, if the configuration asks for that and the slot does not
@@ -67,7 +67,8 @@ pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
 }
 
-/// The warning about selected tables that EXCEPT leaves out. `None` if there are none.
+/// The warning about selected tables that the publication leaves out by EXCEPT. `None` if there are
+/// none.
 pub(super) fn excepts(config: &Config, row: &PublicationRow) -> Option<String> {
     let names = publication::excepted_of(row, &config.selection);
     let list: Vec<String> = names.iter().map(TableName::to_string).collect();
@@ -104,11 +105,11 @@ pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
     Ok((oid, cell(1) == Some("t")))
 }
 
-/// How far the server's WAL is on its disk. On a standby this is the position that was received or
-/// replayed.
+/// How far the server's WAL is on its disk. On a standby this is the larger of the received and the
+/// replayed position.
 ///
-/// The caller reads the state first. Otherwise a record that another agent writes meanwhile would
-/// lie above the position, as if the server had gone back.
+/// The caller reads the state first. Otherwise another agent could write a checkpoint in between,
+/// and its positions could lie above this position, as if the server had gone back.
 pub(super) async fn flushed(sql: &Sql) -> Result<Lsn, PipelineError> {
     const ASK: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
         THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn())
@@ -150,8 +151,8 @@ pub(super) async fn first_look(config: &Config, sql: &Sql) -> Option<Fingerprint
     watch::query(sql, &config.publication, |table| config.selection.matches(table), None).await.ok()
 }
 
-/// Fails if we are a synchronous standby, because commits of the application would wait for our
-/// confirmations.
+/// Fails if our walsender is a synchronous standby, because commits of the application would wait
+/// for our confirmations.
 pub(super) async fn asynchronous(
     config: &Config,
     sql: &Sql,
@@ -165,7 +166,7 @@ pub(super) async fn asynchronous(
     match preflight::sync_state(sql, pid).await? {
         SyncState::Gone => Ok(()),
         // A role without pg_read_all_stats does not see the state of a walsender. Everybody may
-        // read the setting.
+        // read the setting synchronous_standby_names.
         SyncState::Hidden => {
             let rows = sql.query("SHOW synchronous_standby_names").await?;
             let names =
@@ -180,8 +181,9 @@ pub(super) async fn asynchronous(
     }
 }
 
-/// Finds out why a slot that was just started is not ours. Most likely the walsender has failed on
-/// what it decoded first, and its error is on the way.
+/// Finds out why our walsender does not hold the slot, although the server has just started the
+/// stream. Most likely the walsender has failed on what it decoded first, and its error is on the
+/// way.
 pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> PipelineError {
     let last_words = async {
         loop {
@@ -202,9 +204,9 @@ pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> 
     in_use(format!("slot `{}` is not held by our walsender {pid}", config.slot))
 }
 
-/// The trouble while a session holds the slot. An agent of this pipeline makes us its standby, and
-/// anybody else is named. An agent with another prefix may hold a slot of this name; then our state
-/// knows nothing of the slot.
+/// The trouble while another session holds the slot. If the holder is an agent of this pipeline, we
+/// wait as its standby. Any other holder is named. An agent with another prefix may hold a slot of
+/// this name. Our state then has neither a checkpoint nor an intent.
 pub(super) async fn held(config: &Config, sql: &Sql, state: &State) -> PipelineError {
     let holder = match preflight::slot_holder(sql, &config.slot).await {
         Ok(Some(holder)) => holder,
@@ -243,7 +245,7 @@ pub(super) fn waiting(detail: String) -> PipelineError {
     ))
 }
 
-/// The publication and its members, as a connect compares them.
+/// The publication and its tables, as `continuity` compares them.
 pub(super) fn view(row: &PublicationRow) -> PublicationView {
     PublicationView {
         oid: row.oid,
@@ -251,7 +253,7 @@ pub(super) fn view(row: &PublicationRow) -> PublicationView {
     }
 }
 
-/// The identities of the captured tables in the publication.
+/// By name, the oid of each captured table and the oid of its membership in the publication.
 pub(in crate::agent) fn identities(
     row: &PublicationRow,
     captured: &[TableName],

@@ -1,7 +1,7 @@
 //! The recorded halt at a connect: whether it stands, and the record of a halt that the connect
 //! finds.
 //!
-//! `halted` decides. This file asks Kafka, Postgres and the state.
+//! `continuity::halted` decides. This file asks Kafka, Postgres and the state.
 
 use super::{Carried, Next, ServerState};
 use crate::agent::Config;
@@ -31,8 +31,8 @@ pub async fn standing(config: &Config, author: &Author, state: &State) -> Option
     Some(halted.standing(&Facts { author, epoch: state.epoch(), captured, takes_bytes }))
 }
 
-/// The bytes that both the topic and our producer take. `None` if the topic's limit cannot be read
-/// now.
+/// The size in bytes of the largest record that both the topic and our producer take. `None` if the
+/// topic cannot be described now, or if records go to standard output.
 async fn takes(sink: &SinkConfig, oversize: &Oversize) -> Option<u64> {
     let SinkConfig::Kafka(kafka) = sink else { return None };
     let info = Topics::new(kafka).describe(&oversize.topic).await.ok()??;
@@ -44,7 +44,7 @@ async fn takes(sink: &SinkConfig, oversize: &Oversize) -> Option<u64> {
 pub enum Passed {
     /// No halt is recorded.
     None,
-    /// The recorded halt has no meaning any more.
+    /// The recorded halt has ended, or the connect checks its cause again.
     Ended,
     /// The recorded halt allows one try.
     Try(Box<Halted>),
@@ -67,8 +67,8 @@ pub(super) async fn respect(
     }
 }
 
-/// Marks the recorded halt as tried, before the stream is read. A record without meaning joins the
-/// outdated records.
+/// Records that the recorded halt is tried, before the stream is read. The key of a halt that does
+/// not hold up the connect joins the outdated keys, whose records are removed later.
 pub(super) async fn begin_try(
     config: &Config,
     keeper: &Keeper,
@@ -142,7 +142,8 @@ pub async fn write(keeper: &Keeper, slot: &str, halted: &Halted) -> Result<(), K
 }
 
 /// Reads slot and state once more, without taking the slot. Returns the row of the slot, and
-/// whether a connect would still halt. It would wait while another process holds the slot.
+/// whether a connect would halt now. A connect that would wait for another holder of the slot does
+/// not count as a halt.
 ///
 /// # Errors
 /// A connection or the state fails.

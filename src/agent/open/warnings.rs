@@ -1,5 +1,5 @@
-//! The warnings of a connect: what the publication leaves out of the topics although the stream
-//! runs.
+//! The warnings of a connect: weak settings, names and patterns that match no table, and changes
+//! that the publication leaves out of the topics.
 
 use super::ServerState;
 use super::questions::excepts;
@@ -9,13 +9,14 @@ use crate::postgres::publication::{PublicationRow, PublishedTable};
 use crate::postgres::surroundings::{self, Child};
 use crate::postgres::{PgError, Sql};
 
-/// The most tables that one warning names. A schema of thousands must not fill status.
+/// The most tables that one warning names. A schema with thousands of tables must not fill the
+/// status.
 const NAMED_MAX: usize = 5;
 
 /// Collects the warnings of a connect.
 ///
 /// # Errors
-/// The connection's, or `Answer`.
+/// The connection fails, or an answer of the server cannot be read (`Answer`).
 pub(super) async fn of(
     config: &Config,
     sql: &Sql,
@@ -49,7 +50,7 @@ pub(super) async fn of(
     Ok(warnings)
 }
 
-/// What the publication's own settings leave out.
+/// Warnings about the publication's own settings.
 fn of_publication(config: &Config, publication: &PublicationRow) -> Vec<String> {
     let name = &config.publication;
     let mut warnings = Vec::new();
@@ -70,7 +71,7 @@ fn of_publication(config: &Config, publication: &PublicationRow) -> Vec<String> 
     warnings
 }
 
-/// Captured tables whose rows lie in tables that inherit from them and are not captured.
+/// Warnings about captured tables with rows in tables that inherit from them and are not published.
 fn of_children(
     publication: &PublicationRow,
     captured: &[&PublishedTable],

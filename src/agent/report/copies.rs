@@ -1,4 +1,4 @@
-//! Reports the first copy, the backfills, and changes of the captured tables.
+//! Reports the first copy, the backfills, and changes of the set of captured tables.
 
 use super::{Reporter, UPDATE_MS, gauge};
 use crate::metrics::WindowTotals;
@@ -11,7 +11,8 @@ use crate::table::TableName;
 use std::collections::BTreeMap;
 use tracing::{info, warn};
 
-/// The most warnings beside which one about a table is kept. The log has all of them.
+/// A warning about a table that is not copied is added to the status only while the status has
+/// fewer warnings than this. The log has all of them.
 const WARNINGS_MAX: usize = 100;
 
 /// The least time between two log lines about the copy's progress.
@@ -65,7 +66,8 @@ impl Reporter {
         now_ms - self.updated_ms >= UPDATE_MS
     }
 
-    /// Reports the progress of the first copy. The status keeps the last one after the copy's end.
+    /// Reports the progress of the first copy. The status keeps the last progress after the end of
+    /// the copy.
     pub fn copying(&mut self, mut copy: CopyStatus, now_ms: i64) {
         self.copy.progress.judge(&mut copy, self.copy.wal, now_ms);
         let metrics = &self.metrics;

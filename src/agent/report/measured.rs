@@ -17,8 +17,9 @@ impl Reporter {
         self.pace.lap(Instant::now(), spent, &self.metrics.stages);
     }
 
-    /// Counts the frames of a burst, and takes its measured times. `last` is the newest record of
-    /// the burst. Its way to Kafka is measured, unless another record's is.
+    /// Counts the frames of a burst, and takes its measured times. `last` is the ticket of the
+    /// burst's newest record. The time until this record is acknowledged is measured, unless
+    /// another record is being measured.
     pub fn burst(&mut self, burst: &Burst, last: Option<Ticket>) {
         self.metrics.received_messages.inc_by(burst.frames as u64);
         if let Some((decode, encode)) = burst.measured {

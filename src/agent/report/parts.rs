@@ -1,4 +1,4 @@
-//! The parts of the reporter. Each part holds what one subject is judged by.
+//! The parts of the reporter. Each part holds the values about one subject.
 
 use crate::kafka::Statistics;
 use crate::ledger::Ticket;
@@ -42,7 +42,8 @@ pub(super) struct CopyReport {
     pub lacking: BTreeMap<String, Left>,
 }
 
-/// The warnings that outlive a connection or a look.
+/// The warnings that the reporter remembers, so that it can put them into the status again or
+/// remove them.
 pub(super) struct Warnings {
     /// Warnings about the configuration and the state that hold for the life of the process.
     pub standing: Vec<String>,

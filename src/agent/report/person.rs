@@ -1,4 +1,4 @@
-//! What needs a person, and the phase that the status shows.
+//! Decides whether a person has to act, and which phase the status shows.
 
 use super::{LOGIN_REFUSED, REFUSED_MS, Reporter};
 use crate::agent::supervise::LOGIN_NEXT;
@@ -28,7 +28,8 @@ impl Reporter {
         PhaseReport::new(core, &facts)
     }
 
-    /// Whether something lasts until a person acts. `reason` is that of the phase.
+    /// Whether something lasts until a person acts. `reason` is the reason code of the present
+    /// phase.
     pub(super) fn needs_a_person(&self, core: &Core, reason: &str) -> bool {
         core.halted().is_some()
             || self.trouble.as_ref().is_some_and(|trouble| trouble.reason.needs_a_person())
@@ -38,8 +39,8 @@ impl Reporter {
             || self.schemas.needs_a_person().is_some()
     }
 
-    /// The trouble about tables whose topics lack rows. With one table the next step is that of the
-    /// table.
+    /// The trouble about tables whose topics lack rows. If it is one table, the next step is the
+    /// step for this table.
     fn not_copied(&self) -> Option<Trouble> {
         let reason = TroubleReason::TableNotCopied;
         let (first, left) = self.copy.lacking.first_key_value()?;

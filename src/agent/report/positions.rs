@@ -11,7 +11,7 @@ use crate::status::outlook::Reading;
 use crate::status::progress::Wal;
 
 impl Reporter {
-    /// Takes a reading of the slot's row.
+    /// Reports the slot's row, which was just read.
     pub fn slot(&mut self, row: &SlotRow) {
         self.status.lsn.restart = row.restart_lsn.unwrap_or(Lsn::ZERO); // a lost slot keeps nothing
         self.metrics.restart_lsn.set(float(self.status.lsn.restart.bytes()));

@@ -1,5 +1,5 @@
 //! Computes rates per second, the utilisation of each stage, and the chart of the last quarter of
-//! an hour. All of them come from counters that only rise.
+//! an hour. The rates and the utilisation come from counters that only rise.
 
 use crate::metrics::{Metrics, Stage, buckets};
 use crate::status::delay::{Buckets, DelayStatus, Delays};
@@ -20,8 +20,8 @@ const MOMENT_MS: i64 = 5_000;
 /// The most points of the chart, for a quarter of an hour.
 const MOMENTS_MAX: usize = 180;
 
-/// A stage that is busier than this share of the time holds up the others. Below it no stage is the
-/// bottleneck.
+/// The busiest stage counts as the one that holds up the others if it is busy for at least this
+/// share of the time. Below this share no stage is the bottleneck.
 const BUSY_MIN: f64 = 0.5;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,7 +35,8 @@ struct Counters {
     busy: [f64; Stage::ALL.len()],
 }
 
-/// The counted changes of one table within the window, each with its time in milliseconds.
+/// How many changes of one table were counted at each reading of the last [`WINDOW_MS`], with the
+/// time of the reading in milliseconds.
 #[derive(Debug, Default)]
 struct Counted {
     changes: VecDeque<(i64, u64)>,

@@ -9,8 +9,8 @@ use crate::status::{DifferedStatus, WindowStatus};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
 
-/// The most findings that the status lists. A registry that lost everything differs for each table,
-/// and all findings say the same.
+/// The most findings that the status lists. If a registry has lost all schemas, there is a finding
+/// for each table, and all findings say the same.
 const LISTED_MAX: usize = 50;
 
 /// The findings about schema ids.
@@ -104,8 +104,8 @@ impl Reporter {
         });
     }
 
-    /// Forgets the ids of a plan that the registry did not confirm, because the plan is made again.
-    /// An id that the registry gives again was right.
+    /// Removes the findings about refuted ids of a plan, because the plan is made again. If the
+    /// registry then gives the same id again, the id was right.
     pub fn ids_settled(&mut self, plan: &str) {
         self.schemas
             .differed
@@ -159,7 +159,8 @@ impl Reporter {
         findings.for_each(|finding| finding.copy = Some(seen));
     }
 
-    /// Takes the status of the backfills. Findings about tables that were copied since are over.
+    /// Takes the status of the backfills, and removes the findings about tables whose requested
+    /// copy is complete.
     pub(super) fn copies_seen(&mut self, windows: &[WindowStatus]) {
         let before = self.schemas.differed.len();
         self.schemas.differed.retain(|_, finding| {

@@ -67,7 +67,7 @@ impl Reporter {
         });
     }
 
-    /// Reports that brokers refused our login, and that there is no other password.
+    /// Reports that brokers refused our login, and that reading the login again gave the same one.
     pub fn login_refused(&mut self) {
         let now_ms = crate::agent::runner::unix_nanos() / 1_000_000;
         if self.answers.login_refused_ms.replace(now_ms).is_none() {
