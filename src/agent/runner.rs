@@ -45,8 +45,8 @@ const REPORTS_MAX: usize = 8192;
 /// The longest time for which an ended producer may settle (`docs/internals/producers.md`, rule 1).
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Spacing of the checks whether a halt is over. While something is copied, the row of the slot and
-/// the server's snapshot are read at this spacing, too.
+/// Spacing of the checks whether a halt is over, of the readings of the slot's row while no stream
+/// is open or something is copied, and of snapshots while backfills wait for transactions.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Spacing of the readings of the slot's row while the stream runs and nothing is copied. Metrics
@@ -65,7 +65,8 @@ const TROUBLES_MAX: usize = 8;
 type Opening = Result<Connection, PipelineError>;
 type Planning = (PlanMaker, Result<plans::Outcome, PgError>);
 type PlanningTask = JoinHandle<(Place, Planning)>;
-/// Route, partition and end offset of each partition. `None` if the ends could not be read.
+/// Route (the topic's number in the ledger), partition and end offset of each partition. `None` if
+/// the ends could not be read.
 type PartitionEnds = Option<Vec<(RouteId, i32, i64)>>;
 
 /// One open connection to Postgres, and everything that ends with it.
@@ -158,7 +159,7 @@ struct Tasks {
 }
 
 enum Probe {
-    /// The server accepts connections. This connection becomes the sentinel.
+    /// The server accepts connections. This one replaces the ordinary connection that has ended.
     Sentinel(Box<Sql>),
     /// The walsender works without sending.
     Moving,
@@ -169,7 +170,7 @@ enum Probe {
 }
 
 enum CheckResult {
-    /// The slot's row; and publication and tables, where a look at them was due.
+    /// The slot's row, and the result of a look at publication and tables if one was due.
     Source(load::SourceLoad, Option<Box<watched::LookResult>>),
     Login(Result<Option<SinkConfig>, crate::kafka::KafkaError>),
     Halted {

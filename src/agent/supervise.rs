@@ -84,13 +84,13 @@ pub enum PipelineError {
     /// The stream is halted, for example because continuity is not proven.
     #[error("{}: {}", .0.reason.code(), .0.detail)]
     Halt(Halt),
-    /// Something is wrong that a person or time changes.
+    /// Something is wrong that a person corrects, or that passes with time.
     #[error("{}", .0.detail)]
     Trouble(Trouble),
-    /// Something is wrong that only a person changes.
+    /// Something is wrong that only a person can correct.
     #[error("{}", .0.detail)]
     Refused(Trouble),
-    /// The configuration does not suit a table, and only a person changes that.
+    /// The configuration does not suit a table, and only a person can correct that.
     #[error("{}", .0.detail)]
     Unsuitable(Trouble),
     /// The walsender has sent nothing for too long, and is gone or does nothing.
@@ -217,9 +217,9 @@ pub const FILE_NEXT: &str = "check that the file or command that the message nam
 /// Decides what it means that a client of Kafka or the registry cannot be made. The cause is a
 /// file, a password or a setting.
 ///
-/// At the first connection of a process the configuration is most likely wrong. The process then
-/// ends. Later the same configuration has worked. A file was then most likely being replaced. Such
-/// a failure passes by itself.
+/// At the first connection of a process the configuration is most likely wrong, and the process
+/// ends. Once the process has streamed, the same configuration has worked before. Most likely a
+/// file is being replaced at this moment, and the failure passes by itself.
 #[must_use]
 pub fn without_client(trouble: Trouble, has_streamed: bool) -> Disposition {
     if has_streamed {

@@ -32,7 +32,8 @@ pub(super) async fn stdout_ended(sink: Option<&mut Sink>) -> StdoutError {
     }
 }
 
-/// Waits for the end of the sentinel. This idle connection ends when the server goes away.
+/// Waits for the end of the ordinary connection, which ends when the server shuts down. Waits for
+/// ever without a connection.
 pub(super) async fn ended(sentinel: Option<&Arc<Sql>>) {
     match sentinel {
         Some(sql) => drop(sql.ended().await),
@@ -40,8 +41,8 @@ pub(super) async fn ended(sentinel: Option<&Arc<Sql>>) {
     }
 }
 
-/// Reads if `may_read` is true. Otherwise the task reads nothing: it sends the queued status
-/// updates, and notices the end of the connection.
+/// Reads from the stream if `may_read` is true. Otherwise it sends the queued status updates, or
+/// waits for the end of the connection if none is queued.
 pub(super) async fn io(stream: Option<&mut Stream>, may_read: bool, unsent: bool) -> Happened {
     match stream {
         Some(stream) if may_read => Happened::Read(stream.fill().await),

@@ -1,5 +1,5 @@
-//! The runner's part in backfills: it asks the server the questions of `backfill` and hands the
-//! answers back.
+//! The runner's part in backfills: it performs the tasks of `backfill` at the server and hands the
+//! results back.
 
 use super::clock::{now, unix_nanos};
 use super::needs::Place;
@@ -31,20 +31,19 @@ use std::time::Duration;
 /// The time limit of one statement of a chunk. The stream may be held while the statement runs.
 const CHUNK_LIMIT: Duration = Duration::from_secs(1);
 
-/// Parts of the byte budget. No chunk is read while held chunks exceed the first part, and a chunk
-/// has at most the second part.
+/// Divisors of the byte budget. No chunk is begun while the chunks in memory have more bytes than
+/// the budget divided by `HELD_PART`. A chunk has at most the budget divided by `CHUNK_PART`.
 const HELD_PART: usize = 4;
 const CHUNK_PART: usize = 4;
-/// Spacing of checkpoints while a backfill is under way. Otherwise the spacing is a status
-/// interval.
+/// Spacing at which a backfill under way asks for a checkpoint, even if the stream delivers
+/// nothing.
 const RECORD_SPACING: Duration = Duration::from_secs(1);
 /// Prefix of the keys of [`crate::continuity::checkpoint::Obeyed`] records.
 const SIGNALS: &str = "signals/";
 /// The largest chunk in bytes. A larger chunk is copied no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The server's answer to a question of the copy `id`. `reader` is `None` if the session cannot be
-/// used again.
+/// The result of a task of the copy `id`. `reader` is `None` if the session cannot be used again.
 pub(super) struct Answered {
     id: u64,
     table: String,
@@ -90,8 +89,8 @@ impl RecordedCopies {
 pub(super) type Recorded = (BTreeMap<String, Option<String>>, Result<(), KeeperError>);
 
 impl Runner {
-    /// Moves the backfills on: journals what is delivered, writes due records, and asks the server
-    /// for the next chunk.
+    /// Moves the backfills on: journals what is delivered, writes due records, and starts the next
+    /// task of a copy.
     pub(super) fn windows_on(&mut self) {
         self.backfills.copies.set_now(now());
         self.replan();
@@ -163,7 +162,7 @@ impl Runner {
             chosen.iter().for_each(|table| self.reporter.copy_asked(&table.to_string()));
         }
         if let ([table], [_]) = (chosen.as_slice(), tables) {
-            // `Copies` answers once the server has accepted the copy.
+            // `Copies` answers the request when the survey of the table has succeeded or failed.
             return self.backfills.copies.begin(table, filter, false, now_ms, Some(reply));
         }
         for table in &chosen {
@@ -252,7 +251,8 @@ impl Runner {
         }));
     }
 
-    /// Hands the plan of a table to its backfill. A table that is not captured ends the backfill.
+    /// Hands the plan of a table to its backfill. The backfill ends if the table is an outbox, or
+    /// is not captured.
     pub(super) fn window_planned(&mut self, id: u64, planned: &Planned) {
         match planned {
             Planned::Active(Active { routes: Some(routes), .. }) if routes.is_of_events() => {
@@ -279,8 +279,8 @@ impl Runner {
         self.backfills.copies.refused(id, Left { reason, detail, next });
     }
 
-    /// Resumes the backfills of the state, and begins those that the first copy owes or the
-    /// configuration asks for.
+    /// Resumes the backfills that the state records. Begins backfills of the tables whose first
+    /// copy is not complete, and of the captured tables that the newest checkpoint does not name.
     pub(super) fn open_windows(
         &mut self,
         record: &Checkpoint,
@@ -336,7 +336,7 @@ impl Runner {
         self.backfills.copies.lack_only(|name| captured.iter().any(|table| is_copied(table, name)));
     }
 
-    /// Takes the server's answer to a question of a backfill.
+    /// Takes the result of a backfill's task.
     pub(super) fn answered(&mut self, answered: Answered) {
         let Answered { id, table, reader, outcome } = answered;
         self.backfills.reader = reader;
@@ -399,8 +399,8 @@ impl Runner {
         }
     }
 
-    /// Takes the result of a write. Records that failed are written again at the next turn of the
-    /// loop, and with the next checkpoint at the latest.
+    /// Takes the result of a write. Records whose write failed are written again at the next turn
+    /// of the loop, and with the next checkpoint at the latest.
     pub(super) fn windows_recorded(&mut self, (written, outcome): Recorded) {
         match outcome {
             Ok(()) => self.backfills.copies.written(&written),

@@ -1,5 +1,5 @@
-//! The runner's checks while the stream goes on: the server after the sentinel's end, the row of
-//! the slot, the state of a halted agent, a silent walsender.
+//! The runner's regular checks: the server after the end of the ordinary connection, the row of the
+//! slot, whether a halt is over, a silent walsender.
 
 use super::session::read_slot;
 use super::silence::probe_walsender;
@@ -10,8 +10,8 @@ use crate::postgres::Sql;
 use std::sync::Arc;
 
 impl Runner {
-    /// Checks whether the server is going away, because the sentinel's connection ended. The stream
-    /// then has to close at once, because a shutdown waits for the stream.
+    /// Checks whether the server is shutting down, because the ordinary connection ended. If so,
+    /// the stream has to close at once, because a shutdown waits for the stream.
     pub(super) fn probe_server(&mut self) {
         let config = self.config.postgres.clone();
         self.tasks.probing = Some(tokio::spawn(async move {
@@ -22,7 +22,7 @@ impl Runner {
         }));
     }
 
-    /// Starts the checks that are due: the row of the slot, the state of a halted agent, a silent
+    /// Starts the checks that are due: the row of the slot, whether a halt is over, a silent
     /// walsender.
     pub(super) fn start_checks(&mut self) {
         let now = tokio::time::Instant::now();
@@ -44,8 +44,8 @@ impl Runner {
             .xmin_interval
             .filter(|_| self.live.is_some())
             .map_or(CHECK_INTERVAL, |often| CHECK_INTERVAL.min(often));
-        // While something is copied the spacing stays, because the load of the source is judged
-        // from one reading to the next.
+        // While something is copied, [`SLOT_INTERVAL`] does not apply, because the load of the
+        // source is judged from one reading of the row to the next.
         let plain = self.live.is_some() && self.core.halted().is_none() && !self.copies_anything();
         let often = if plain { often.min(SLOT_INTERVAL) } else { often };
         if now.duration_since(self.checks.looked_at) < often || self.tasks.checking.is_some() {

@@ -1,5 +1,5 @@
-//! Turns news of copies into notices, and sends the notices as records while rows could be sent as
-//! well.
+//! Turns news of copies into notices, and sends the notices as records at times when rows may be
+//! sent, too.
 
 use super::clock::{run_id, unix_nanos};
 use super::needs::Place;

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 #[derive(Default)]
 pub(super) struct CopyTasks {
     pub holding: Option<Holding>,
-    /// The write of a table's end, with the number of the table.
+    /// The write that records the end of a table's copy, with the table's index in the plan.
     pub journalling: Option<JoinHandle<(usize, Result<(), KeeperError>)>>,
 }
 
@@ -60,8 +60,8 @@ pub(super) async fn next_event(copying: Option<&mut Copying>) -> Option<WorkerEv
     copying?.next_event().await
 }
 
-/// The latest time of the loop's next turn: the core's tick, or the moment at which the rate allows
-/// the next piece.
+/// The latest time of the loop's next turn: the core's tick, or the moment at which the rate limit
+/// allows the next piece of the first copy, if that is earlier.
 pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
     let tick = core.next_tick();
     match copying.map(Copying::next_piece) {
@@ -157,8 +157,8 @@ impl Runner {
         }
     }
 
-    /// Sends copied rows, starts the planning of tables, and journals finished tables, as far as
-    /// there is room.
+    /// Sends copied rows as far as there is room, starts the planning of tables, and records the
+    /// end of tables that are delivered.
     pub(super) fn copy(&mut self) {
         let (Some(copying), Some(live), Some(sink)) =
             (&mut self.first_copy.copying, &mut self.live, &mut self.outlet.sink)
@@ -211,7 +211,8 @@ impl Runner {
         self.journal();
     }
 
-    /// Journals one table whose records are all delivered. Ends the copy when no table is left.
+    /// Records the end of one table whose records are all delivered. Ends the first copy when no
+    /// table is left.
     fn journal(&mut self) {
         let Some(copying) = &mut self.first_copy.copying else { return };
         if copying.is_over() {
@@ -282,7 +283,7 @@ impl Runner {
         self.end_if_copied();
     }
 
-    /// Takes the tables that the first copy has left out until now.
+    /// Notes the tables that the first copy has left out so far, because their topics lack rows.
     fn lack_rows(&mut self) {
         let Some(copying) = &self.first_copy.copying else { return };
         for (table, left) in copying.left_out() {
@@ -290,7 +291,7 @@ impl Runner {
         }
     }
 
-    /// Brings the copy's progress up to date if the status is due.
+    /// Reports the tables that lack rows and the progress of the first copy, if the status is due.
     pub(super) fn report_copy(&mut self, now_ms: i64) {
         if self.reporter.is_due(now_ms) {
             self.lack_rows();
@@ -331,8 +332,8 @@ impl Runner {
         }
     }
 
-    /// Takes the refusal of a plan. In the first copy the other tables go first, and the trouble is
-    /// reported when only refused tables are left.
+    /// Takes the refusal of a table's plan. A backfill of the table ends. In the first copy the
+    /// other tables go first, and the trouble is reported when only refused tables are left.
     pub(super) fn copy_refused(&mut self, place: Place, trouble: Trouble) {
         if let Place::Window(id, _) = place {
             return self.window_refused(id, &trouble);

@@ -22,7 +22,7 @@ use std::rc::Rc;
 #[derive(Default)]
 pub(super) struct Detaching {
     pub tables: Detachments,
-    /// Records that have to be written before the stream is read again, by table.
+    /// `Detached` records that have to be written before the stream is read again, by table.
     first: BTreeMap<String, Detached>,
     /// Repairs that were asked for, oldest first, each with the reply that waits for it.
     asked: VecDeque<(TableName, Option<Reply>)>,
@@ -125,8 +125,10 @@ impl Runner {
         )
     }
 
-    /// Detaches a table, because one of its changes cannot be sent. The record is written first. A
-    /// table whose plan was refused is planned once more before that.
+    /// Starts the task that detaches a table, because one of its changes cannot be sent. The task
+    /// writes the `Detached` record before the change goes to the quarantine topic. If the cause is
+    /// a refused plan, the task plans the table once more, and detaches it only if the plan is
+    /// refused again.
     pub(super) fn plan_detached(
         &self,
         plan_maker: PlanMaker,
@@ -161,7 +163,8 @@ impl Runner {
         })
     }
 
-    /// Takes the quarantine topic as the place of a detached table, or of one skipped change.
+    /// Takes the plan of the quarantine topic. The changes of the detached table, or the one
+    /// skipped change, then go there.
     pub(super) fn quarantine_planned(&mut self, place: Place, set: plans::QuarantinePlan) {
         let (slot, oid) = match place {
             Place::Relation(slot, oid) | Place::Skip(slot, oid) => (slot, oid),
@@ -205,7 +208,7 @@ impl Runner {
         }
     }
 
-    /// Takes the quarantine topic as the place of skipped logical messages.
+    /// Takes the plan of the quarantine topic. Skipped logical messages then go there.
     fn message_quarantine_planned(&mut self, set: plans::QuarantinePlan) {
         let plans::QuarantinePlan { quarantine, name, topic, partitions, detached: _ } = set;
         let quarantine_topic = QuarantineTopic {
@@ -270,7 +273,7 @@ impl Runner {
         }
     }
 
-    /// The records, by key, that are written before the stream is read again.
+    /// The `Detached` records, by key, that are written before the stream is read again.
     pub(super) fn detached_first(&self) -> BTreeMap<String, Option<String>> {
         let first = self.tables.detaching.first.iter();
         first
@@ -305,8 +308,8 @@ impl Runner {
         self.tables.detaching.tables.get(table).is_some()
     }
 
-    /// Ends repairs whose copies are done, and begins the next one that was asked for: its table is
-    /// planned again, and its changes flow again.
+    /// Ends the repairs whose copies are complete, and begins the next repair that was asked for by
+    /// planning its table again.
     pub(super) fn repair_next(&mut self) {
         for table in self.backfills.copies.take_repaired() {
             if let Some(detached) = self.tables.detaching.tables.forget(&table) {
@@ -349,8 +352,8 @@ impl Runner {
         self.tables.detaching.repair = Some(Repair { table, detached, reply });
     }
 
-    /// Takes the outcome of planning a table for its repair. A planned table is copied, and a
-    /// refused one stays detached.
+    /// Takes the outcome of planning a table for its repair. A planned table is copied, unless it
+    /// is an outbox. A refused table stays detached.
     pub(super) fn repair_planned(
         &mut self,
         told: Option<(RelationSlot, Oid)>,
@@ -415,8 +418,8 @@ impl Runner {
         self.backfills.copies.repairs(&name);
     }
 
-    /// Ends the repair of an outbox when its changes flow. A copy would send events a second time
-    /// that consumers have. So an operator decides about the events in the quarantine.
+    /// Ends the repair of an outbox when its changes flow. A copy would send events again that
+    /// consumers already have. So an operator decides about the events in the quarantine topic.
     fn outbox_repaired(&mut self, name: &str, from: Lsn) -> Granted {
         tracing::info!(
             table = name, %from,

@@ -147,8 +147,8 @@ impl Runner {
     }
 }
 
-/// True if another agent has streamed since the halt, or an operator has consented. This process
-/// may have streamed some terms before the one that halted.
+/// True if another agent has streamed since the halt, or an operator has consented. The halt may be
+/// of a later term than the last one of this process, so the higher of both terms counts.
 fn has_moved(record: &Checkpoint, known: &Known, halted: Option<&Halted>) -> bool {
     let term = known.term.max(halted.map(|halted| halted.term));
     record.epoch > known.epoch || term.is_some_and(|term| record.term > term)

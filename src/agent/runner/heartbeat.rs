@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// The wait without heartbeats, where the loop's other timers decide.
+/// The wait if there are no heartbeats. The loop's other timers are shorter.
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[derive(Default)]

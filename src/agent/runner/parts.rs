@@ -38,8 +38,8 @@ pub(super) struct Outlet {
     pub routes: Vec<String>,
     pub deliveries: mpsc::Sender<Delivery>,
     /// Batch size in bytes of the next producer, if a topic takes less than our batches. The broker
-    /// refuses a batch in one piece. So nothing is read until the producer is exchanged. The
-    /// exchange waits until nothing is in flight.
+    /// refuses a batch that is too large as a whole. So nothing is read until the producer is
+    /// exchanged. The exchange waits until nothing is in flight.
     pub smaller_batches: Option<usize>,
     /// Earliest time of the next try to start a producer.
     pub sink_retry_at: Moment,
@@ -54,13 +54,14 @@ pub(super) struct Outlet {
 pub(super) struct First {
     /// The copy outlives a connection as long as its snapshot is held.
     pub copying: Option<Copying>,
-    /// Earliest time of the next journal record. It lies ahead only after a write that failed.
+    /// Earliest time at which the next end of a table is recorded. It lies ahead only after a write
+    /// that failed.
     pub journal_at: Moment,
 }
 
-/// The backfills, and who asks for them.
+/// The backfills, the notices of copies, and the source of signals.
 pub(super) struct Backfills {
-    /// The backfills. Their session is in `reader` while no task uses it.
+    /// The backfills. The session that reads their chunks is in `reader` while no task uses it.
     pub copies: Copies,
     pub notices: Notices,
     pub signal_follower: Option<SignalFollower>,
@@ -70,14 +71,15 @@ pub(super) struct Backfills {
     pub throttle: Throttle,
     /// When the server's snapshot was last read.
     pub snapshot_at: tokio::time::Instant,
-    /// When the progress was last recorded.
+    /// When backfills last asked for a checkpoint.
     pub recorded_at: tokio::time::Instant,
 }
 
 /// The captured tables, with their plans and their troubles.
 pub(super) struct Tables {
     pub captured: Vec<TableName>,
-    /// The same tables as the newest checkpoint has them, or the next one will.
+    /// The captured tables by oid and by name, as the newest checkpoint or the next one records
+    /// them.
     pub named: Arc<Named>,
     pub actives: HashMap<Oid, Active>,
     /// The plan of logical messages.
@@ -89,7 +91,7 @@ pub(super) struct Tables {
     pub doubts: Doubts,
 }
 
-/// The checks that run while the stream goes on, each with its own spacing.
+/// The regular checks and the heartbeats, each with its own spacing.
 pub(super) struct Checks {
     pub looked_at: tokio::time::Instant,
     pub halts: Halts,
@@ -148,7 +150,8 @@ impl Backfills {
         }
     }
 
-    /// The next time at which a backfill has something to do.
+    /// The moment at which the rate limit allows the next piece of the standstill. `None` without a
+    /// standstill, or if the moment has passed.
     pub(super) fn next_piece(&self) -> Option<Moment> {
         self.reading.as_ref().map(Reading::next_piece).filter(|at| *at > now())
     }

@@ -1,8 +1,8 @@
 //! The runner's part in schema ids: it follows plans whose ids the registry has not confirmed.
 //!
-//! An id that belongs to another schema ends the connection. The next connection makes every plan
-//! again before it reads a row, with the ids that the registry gives by then. The records that it
-//! sends again from the confirmed position carry the right id.
+//! An id under which the registry does not serve the plan's schema ends the connection. The next
+//! connection makes every plan again before it reads a row, with the ids that the registry gives by
+//! then. The records that it sends again from the confirmed position carry the right id.
 
 use super::Runner;
 use crate::agent::supervise::PipelineError;
@@ -179,7 +179,7 @@ pub(in crate::agent) fn replacement(replaced: &Replaced, span: Span) -> String {
     format!("subject `{subject}`: id {was} is replaced by {id}; {}", sent(span))
 }
 
-/// The text that names the records with a wrong id.
+/// The text about the records that this process has sent with the id.
 fn sent(span: Span) -> String {
     match span {
         None => "this process has sent no record with it".to_owned(),

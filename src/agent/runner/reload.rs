@@ -1,7 +1,7 @@
 //! Takes another configuration: tables join and leave while the stream runs.
 //!
 //! Only another registry needs a new connection. A table that joins is recorded and copied by a
-//! backfill. It is added to the publication if the publication is ours to change. A table that
+//! backfill. It is added to the publication if `postgres.create_publication` is on. A table that
 //! leaves is excluded, and stays in the publication.
 
 use super::Runner;
@@ -40,8 +40,7 @@ pub(super) struct Reloaded {
 struct Captured {
     tables: Vec<TableName>,
     identities: BTreeMap<String, TableIdentity>,
-    /// Publication and tables after the change, and what is found by comparing them with the look
-    /// before.
+    /// The fingerprint after the change, and the findings of its comparison with the look before.
     watched: Fingerprint,
     findings: Vec<Finding>,
 }
@@ -85,7 +84,8 @@ impl Runner {
             return reply.send(Err(Refused::Faulty(why.to_owned())));
         }
         if let Some(was) = self.core.record() {
-            // A table that a reload before has added may not be recorded yet, and joins now.
+            // A table that an earlier reload has added may not be in the checkpoint yet. It joins
+            // again, at the present position.
             TableIdentity::joined(&mut identities, &was.tables, (was.confirmed, watched.after));
             self.tables.named = Arc::new(Named::of(&identities, was.named_from));
         }
@@ -152,8 +152,8 @@ impl Runner {
         reply.send(Ok(Granted(format!("{what}{registry}"))));
     }
 
-    /// Ends the connection. The next connection makes every plan again before it reads a row, with
-    /// ids that the new registry serves.
+    /// Ends the connection, because the registry's configuration has changed. The next connection
+    /// makes every plan again before it reads a row, with ids that the new registry serves.
     fn exchange_registry(&mut self) {
         self.tables.doubts.forget_registry();
         let detail = "the registry's configuration changed, and every plan is made anew".to_owned();

@@ -1,4 +1,4 @@
-//! Answers requests from outside (see `request`).
+//! Answers requests from outside (see `agent::request`).
 
 use super::Runner;
 use crate::agent::request::{PendingRequest, Request};
@@ -16,7 +16,8 @@ impl Runner {
         let PendingRequest { request, reply } = request;
         let name = request.name();
         self.reporter.count_request();
-        // The state has the record of a skip, with the name and the reason of the operator.
+        // A skip is not noted here: the state records it with the name and the reason of the
+        // operator.
         let note = (name != "skip").then(|| self.reporter.note_answer(name));
         let reply = Reply::new(move |answer| {
             match &answer {
@@ -61,7 +62,8 @@ impl Runner {
         }
     }
 
-    /// The refusal of a request that needs the stream, while there is no stream to be had.
+    /// The refusal of a request that needs the stream, if the stream is halted or this process has
+    /// not streamed yet.
     pub(super) fn without_stream(&self) -> Option<Refused> {
         Refused::without_stream(self.core.halted(), self.process.streamed)
     }

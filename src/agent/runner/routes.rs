@@ -11,7 +11,7 @@ pub(super) enum Waiting {
     Row(RelationSlot),
     /// A logical message that is an event.
     Message,
-    /// The first copy of the table at this place.
+    /// The first copy of a table, by the table's index in the plan.
     Copy(usize),
 }
 

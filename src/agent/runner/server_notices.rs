@@ -7,15 +7,16 @@ use crate::lsn::Lsn;
 use crate::rows::RowsError;
 use crate::watch::notice::{self, Notice, meaning};
 
-/// What earlier notices of a connection have led to.
+/// What the server's notices so far have led to.
 #[derive(Default)]
 pub(super) struct ServerNotices {
     /// The received position at which the server began to wait for a standby.
     awaiting_at: Option<Lsn>,
-    /// The server skips changes after this position, because the publication does not exist there.
-    /// It may exist at present.
+    /// The server skips changes after this position, because the publication does not exist at
+    /// their place of the WAL. The publication may exist now.
     skipped_from: Option<Lsn>,
-    /// The stream failed at WAL after this position for the same cause. The next connect judges it.
+    /// The stream failed at WAL after this position, because the publication does not exist there.
+    /// The next connect judges this failure.
     pub absent_from: Option<Lsn>,
     /// The last notice in the log. The server repeats a notice while its cause lasts.
     logged: Option<String>,
@@ -75,7 +76,8 @@ impl Runner {
         else {
             return false;
         };
-        // An attempt that finds no slot has the same SQLSTATE, and may name the slot like this.
+        // Only errors of a running stream count. A start without its slot fails with the same
+        // SQLSTATE, and the slot can have the publication's name.
         error.of_stream().is_some_and(|source| {
             notice::is_absence(&source.sqlstate, &source.message, publication)
         })

@@ -1,5 +1,5 @@
-//! The runner's part in a connection: it opens, plans, probes and closes it, and it starts and
-//! exchanges producers.
+//! The runner's part in a connection: it takes an open connection, hands plans on, and closes the
+//! connection. It also starts and exchanges producers.
 
 use super::clock::{now, settings, unix_nanos};
 use super::needs::Place;
@@ -42,8 +42,8 @@ impl Runner {
             return self.apply(Event::GiveUp);
         }
         if self.is_absence(&error) {
-            // The slot is not confirmed beyond this position, so its position is the begin of the
-            // range that the halt names.
+            // The slot is not confirmed beyond the WAL at which the stream failed. With `Lsn::MAX`,
+            // the range that the halt names begins at the slot's position.
             return self.lacks_publication(Lsn::MAX, Chain(&error).to_string());
         }
         self.failed(disposition(&error));
@@ -213,7 +213,7 @@ impl Runner {
         outcome: Result<plans::Outcome, PgError>,
     ) {
         if let Some(live) = &mut self.live {
-            // A reload may have come meanwhile.
+            // A reload may have changed the captured tables meanwhile.
             plan_maker.recapture(&self.tables.captured, &self.tables.named);
             live.plan_maker = Some(plan_maker);
         }
@@ -410,8 +410,9 @@ impl Runner {
     }
 
     /// Starts the next producer once the one before has settled. If that fails, an agent that has
-    /// streamed tries again, because a password file or a certificate may be in exchange. Before
-    /// that the configuration is most likely wrong, and the process ends.
+    /// streamed tries again, because somebody may be replacing a password file or a certificate at
+    /// this moment. If the agent has not streamed yet, the configuration is most likely wrong, and
+    /// the process ends.
     pub(super) fn ensure_sink(&mut self) {
         let wanted = self.outlet.sink.is_none()
             && self.tasks.settling.is_none()

@@ -6,7 +6,8 @@
 //! was ended before its row was confirmed begins once more if a crash brings the row again.
 //!
 //! The offset up to which the topic is obeyed is recorded after the copies that its records asked
-//! for. A copy knows the offset of its record. So the record begins the copy once.
+//! for. The record of a copy has the offset of its signal. So a signal that is read again does not
+//! begin its copy again.
 
 use super::Runner;
 use super::clock::unix_nanos;
@@ -38,8 +39,8 @@ pub(super) async fn next(signal_follower: Option<&mut SignalFollower>) -> Option
 }
 
 impl Runner {
-    /// Starts to follow the signal topic, once in the process, at the offset up to which it is
-    /// obeyed.
+    /// Starts to follow the signal topic, once in the life of the process, at the first offset that
+    /// is not obeyed yet.
     pub(super) fn follow_signals(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
         let (Some(topic), SinkConfig::Kafka(kafka)) =
             (&self.config.snapshot.signal_topic, &self.config.sink)
@@ -126,7 +127,7 @@ impl Runner {
         places
     }
 
-    /// Acts on a signal of the stream before any frame after the signal is handled.
+    /// Acts on a row of the signal table before any frame after the row is handled.
     pub(super) fn signalled(&mut self, signalled: &Signalled) {
         let Signalled { commit, id, kind, data } = signalled;
         if self.core.record().is_some_and(|record| record.confirmed > *commit) {

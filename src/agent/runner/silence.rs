@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The silence after which the server is asked whether our walsender lives. This silence is twice
-/// the longest status interval. A status update asks for an answer. Together with the probe, a
-/// frozen walsender is recognised within 60 s.
+/// the longest status interval. A regular status update asks the walsender for an answer. Together
+/// with the probe, a frozen walsender is recognised within 60 s.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// The time between two readings of a silent walsender's counters. A transaction that spills shows
-/// in the counters within that time.
+/// The time between two readings of a silent walsender's wait event and of its slot's counters. A
+/// transaction that spills to disk raises the counters within that time.
 const PROBE_SPACING: Duration = Duration::from_secs(10);
 
 /// The beginning of a connection's silence, and the longest silence that is accepted.
@@ -37,7 +37,7 @@ impl Silence {
         *self = Self::new(now);
     }
 
-    /// Notes that we are not reading now. The silence then begins later.
+    /// Notes that we are not reading now. The silence begins anew at this moment.
     pub(super) fn not_reading(&mut self, now: Instant) {
         self.since = now;
     }
@@ -55,8 +55,8 @@ impl Silence {
     }
 }
 
-/// Reads the counters of a silent walsender twice, [`PROBE_SPACING`] apart. A walsender whose
-/// counters change works.
+/// Reads the wait event of a silent walsender and the counters of its slot twice, [`PROBE_SPACING`]
+/// apart. If any of them has changed, the walsender works.
 pub(super) async fn probe_walsender(sql: Arc<Sql>, pid: i32, slot: String) -> Probe {
     let frozen = || Probe::Frozen(PipelineError::Silent { pid, state: "frozen" });
     let mut first = None;

@@ -35,7 +35,8 @@ impl Runner {
             let why = "what came before the change is still being delivered: ask again".to_owned();
             return reply.send(Err(Refused::NotAvailable(why)));
         }
-        // A replica that read the halt from the state knows the epoch only from the record.
+        // A replica that read the halt from the state knows the epoch only from the record of the
+        // halt.
         let epoch =
             halt.recorded.as_ref().map_or_else(|| self.reporter.epoch(), |recorded| recorded.epoch);
         let now_ms = unix_nanos() / 1_000_000;

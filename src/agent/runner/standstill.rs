@@ -34,7 +34,7 @@ impl Reading {
     }
 }
 
-/// Waits for the next event of the session.
+/// Waits for the next event of the session that reads the table.
 pub(super) async fn next_event(reading: Option<&mut Reading>) -> Option<StandstillEvent> {
     reading?.temporary.next_event().await
 }
@@ -66,7 +66,7 @@ impl Runner {
         }
     }
 
-    /// Bytes that the session holds. 0 without a session.
+    /// The most bytes that the session holds in memory. 0 without a session.
     pub(super) fn standstill_bytes(&self) -> usize {
         self.backfills.reading.as_ref().map_or(0, |_| READER_BYTES)
     }
@@ -75,8 +75,9 @@ impl Runner {
         let Some(reading) = &mut self.backfills.reading else { return };
         match told {
             StandstillEvent::Noted(noted) => {
-                // The copy holds the stream before the session takes its snapshot. So the snapshot
-                // has everything that was sent until now.
+                // `Copies` takes the noted position before the session takes its snapshot. From now
+                // on the stream stops before a change of the table that commits at or beyond this
+                // position, because the snapshot may not contain that change.
                 self.backfills.copies.standstill_noted(noted);
                 reading.temporary.go();
             }

@@ -21,9 +21,9 @@ use tokio::sync::{mpsc, watch};
 /// Pause before the state is opened again, while Kafka is away at the start.
 const STATE_RETRY: Duration = Duration::from_secs(1);
 
-/// After this time without an answer of Kafka the status and the log say for whom the agent waits.
-/// librdkafka may need longer to give up. A refused connection is reported after 3 s, and the limit
-/// is above that, so that the refusal is told and not the wait.
+/// After this time without an answer of Kafka the status and the log say that the agent waits for
+/// Kafka. librdkafka may need longer to give up. A refused connection is reported after 3 s, and
+/// the limit is above that, so that the refusal is reported and not the wait.
 const STATE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it ends. Returns how it ended.
@@ -128,7 +128,7 @@ async fn open_state_once(config: &Config, reporter: &mut Reporter) -> Result<Sta
     let mut opening = std::pin::pin!(config.open_state());
     let mut reading_slot = std::pin::pin!(session::read_slot(&config.postgres, &config.slot));
     let mut slow = std::pin::pin!(tokio::time::sleep(STATE_PATIENCE));
-    // A known trouble says more than a wait.
+    // A trouble that is reported already says more than a wait for Kafka.
     let (mut has_read_slot, mut has_waited) = (false, reporter.is_troubled());
     loop {
         tokio::select! {

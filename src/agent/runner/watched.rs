@@ -16,13 +16,13 @@ use crate::watch::{self, Finding, Fingerprint, Keys, Weight};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A look may take one part in this many of the time: 20 ms of the server once a second.
+/// A look may take one fiftieth of the time: 20 ms of the server's time in each second.
 const SHARE: u32 = 50;
 
 /// The last look, and when the next one is due.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// The last look. Its own findings are told already.
+    /// The last look. The findings of its comparison with the look before are reported already.
     base: Option<Arc<Fingerprint>>,
     /// The epoch of `base`. A consent begins a new epoch. The comparison then begins anew.
     epoch: u64,
@@ -68,7 +68,7 @@ impl Watch {
         Some(base)
     }
 
-    /// Makes the next look due, whatever the last one took.
+    /// Makes the next look due at once, however long the last look took.
     pub(super) fn look_at_once(&mut self) {
         self.due = None;
     }
@@ -143,8 +143,8 @@ impl Runner {
         }
     }
 
-    /// Tells that the records of a table get another key than before. Routed records have their
-    /// keys by the rules of their route.
+    /// Reports a finding if the records of a table get another key than before. Tables whose rows
+    /// are routed are left out, because the rules of the route make their keys.
     pub(super) fn key_planned(&mut self, active: &Active) {
         if active.routes.is_some() {
             return;
