@@ -43,7 +43,8 @@ pub struct Shape {
     pub active: Active,
     /// Number of columns in each row.
     pub columns: usize,
-    /// Insert position of the server, read after the rows. The stream has to pass it.
+    /// Insert position of the server, read after the rows. The stream has to pass this position
+    /// before the remaining rows of the chunk are sent.
     pub upto: Lsn,
 }
 

@@ -1,5 +1,6 @@
-//! Tables that lack rows in Kafka: the first copy has left them out, and nothing copies them before
-//! a person acts. A copy of the whole table settles the debt, whoever asked for it.
+//! Tables that lack rows in Kafka: the first copy has left them out, or their backfill was
+//! cancelled. Nothing copies them before a person acts. A complete copy of the whole table brings
+//! the rows, whoever asked for it.
 
 use super::{Copies, Stage};
 use crate::continuity::checkpoint::Window;
@@ -8,10 +9,10 @@ use crate::snapshot::journal::Left;
 use crate::table::typed::in_shell;
 use std::collections::BTreeMap;
 
-/// What the first copy has left out.
+/// The tables that lack rows, and the conditions by which a copy counts as whole.
 #[derive(Default)]
 pub(super) struct Debts {
-    /// The epoch of the first copy and its reason, by table.
+    /// The epoch of the first copy, and why the rows are missing, by table.
     tables: BTreeMap<String, (u64, Left)>,
     /// The conditions under which the first copy reads tables.
     conditions: BTreeMap<String, String>,
@@ -49,7 +50,8 @@ impl Copies {
         self.debts.tables.entry(table.to_owned()).or_insert_with(|| (epoch, left.clone()));
     }
 
-    /// Notes a debt for each table whose copy is cancelled although its topic needs the rows.
+    /// Notes that rows are missing for each table whose copy is cancelled although its topic needs
+    /// them.
     pub(super) fn lack_what_is_cancelled(&mut self) {
         for copy in &self.list {
             if copy.owed.is_none() && !copy.window.needed {
@@ -65,7 +67,7 @@ impl Copies {
         }
     }
 
-    /// Forgets the debts of the tables that `keep` refuses.
+    /// Forgets the missing rows of the tables that `keep` refuses.
     pub fn lack_only(&mut self, keep: impl Fn(&str) -> bool) {
         self.debts.tables.retain(|table, _| keep(table));
     }

@@ -75,7 +75,7 @@ const SLOW: u64 = SECOND / 8;
 /// A task that the runner performs for a copy.
 #[derive(Debug)]
 pub enum Task {
-    /// Calls [`crate::snapshot::reader::Reader::survey`], then lets the server parse `statement`.
+    /// Lets the server parse `statement`, then calls [`crate::snapshot::reader::Reader::survey`].
     Survey { id: u64, table: String, relation: Option<Oid>, statement: Option<String> },
     /// Plans this table and passes the plan to [`Copies::planned`].
     Plan { id: u64, table: Box<CopyTable> },
@@ -133,9 +133,9 @@ impl Copies {
     }
 
     /// Takes over a connection that passed all checks. Recorded copies continue on the first
-    /// connection of the process, and on the first connection after a consent. Snapshots have to
-    /// see the transactions that the checkpoint lists as sent: this begins on the first connection
-    /// of the process, and after a consent on another timeline.
+    /// connection of the process, and on the first connection after a consent. On the first
+    /// connection of the process, and after a consent on another timeline, the checkpoint says
+    /// which sent transactions snapshots have to see.
     pub fn opened(
         &mut self,
         record: &crate::continuity::checkpoint::Checkpoint,
@@ -155,14 +155,16 @@ impl Copies {
         } else {
             self.unseen.on_snapshot(snapshot);
         }
-        // The consent to a gap may have asked for copies.
+        // Later connections know all copies already, unless a consent to a gap has asked for new
+        // ones.
         if !first && !is_consented {
             return;
         }
         for (table, window) in windows.iter().filter(|(_, window)| window.format <= FORMAT) {
             let listed = self.list.iter().position(|copy| copy.name == *table);
-            // A consent has asked for a copy of the whole table. The new copy replaces a copy that
-            // has failed, is paused, or copies a part.
+            // The consent has asked for a copy of the whole table. The new copy replaces the listed
+            // one, which may have failed, be paused, or copy a part. A listed copy whose request
+            // waits for its answer stays.
             let is_asked_again = |copy: &Copy| {
                 window.epoch == 0 && window.asked_ms != copy.window.asked_ms && copy.reply.is_none()
             };
@@ -192,7 +194,7 @@ impl Copies {
         self.debts.configure(snapshot);
     }
 
-    /// Sets the time, and counts the time that has passed.
+    /// Sets the time, and adds the time that has passed to the totals for the metrics.
     pub fn set_now(&mut self, now: Moment) {
         self.count_time(now);
         self.now = now;
@@ -214,8 +216,10 @@ impl Copies {
         self.list.iter().any(|copy| copy.name == table && matches!(copy.stage, Stage::Failed(..)))
     }
 
-    /// Begins a copy. `fresh` is true if the table was published a moment ago. A failed copy of the
-    /// same table is replaced, and its debt to the first copy passes to the new one.
+    /// Begins a copy. `fresh` is true if the topic lacks rows without this copy, as after the table
+    /// was published. The first chunk then also waits for all transactions that write when the copy
+    /// begins. A failed copy of the same table is replaced. If the first copy left the table to the
+    /// failed copy, the new copy takes its place.
     pub fn begin(
         &mut self,
         table: &TableName,

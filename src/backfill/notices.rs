@@ -115,7 +115,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Creates the queue. Notices go to the topic if the rules name one, and to the log if `log` is
+    /// Creates the queue. Notices go to the topic if `config` names one, and to the log if `log` is
     /// true.
     #[must_use]
     pub fn new(config: &encode::Config, log: bool) -> Self {

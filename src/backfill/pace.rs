@@ -1,16 +1,17 @@
-//! The pace of copies: the operator's limit of rows, and the rest that the source's load asks for.
+//! The pace of copies: the operator's limit of rows per second, and the pauses that the source's
+//! load asks for.
 
 use crate::core::{Moment, SECOND};
 use crate::snapshot;
 use crate::snapshot::throttle::Share;
 
-/// The pace of all chunks together.
+/// The pace of chunks. The share counts for all of them together, the limit for each copy.
 pub(super) struct Pace {
     /// The operator's limit of rows per second.
     pub rows_per_second: Option<u64>,
     /// Share of the time that chunks may take.
     pub share: Share,
-    /// The moment until which chunks rest.
+    /// No chunk begins before this moment.
     pub rests_until: Moment,
 }
 
@@ -20,7 +21,7 @@ impl Pace {
         Pace { rows_per_second: None, share: Share::FREE, rests_until: Moment::default() }
     }
 
-    /// Rests after a chunk, by the time that it took.
+    /// Sets the pause after a chunk, by the time that the chunk took.
     pub fn rest_after(&mut self, took_us: u64, now: Moment) {
         self.rests_until = now.plus(self.share.rest_after(took_us));
     }

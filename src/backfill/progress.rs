@@ -12,7 +12,8 @@ use crate::status::WindowStatus;
 /// Number of completed copies that `/status` still shows.
 const FINISHED_MAX: usize = 20;
 
-/// The completed copies that the status shows, and those that the runner has not asked for yet.
+/// The completed copies that the status shows, and the repaired tables that the runner has not
+/// taken yet.
 #[derive(Default)]
 pub(super) struct Finished {
     /// The copies that `/status` shows, the newest last.

@@ -265,8 +265,8 @@ impl Copies {
         }
     }
 
-    /// Drops the chunk, because the table differs from its last survey, and plans or surveys the
-    /// table again.
+    /// Drops the chunk, because the table differs from its last survey. The table is planned again,
+    /// or surveyed again if other rows or columns are published.
     fn altered(&mut self, at: usize, table: Option<CopyTable>) {
         let Some(copy) = self.list.get_mut(at) else { return };
         copy.dropped("the table was altered after it was looked at".to_owned());
@@ -281,7 +281,8 @@ impl Copies {
                 // Other rows or columns are published than those that were copied so far.
                 windows.begin_anew(true);
                 copy.window.journal = windows.journal();
-                // The transactions that write at this moment have to be awaited.
+                // The next survey lists the transactions that write at this moment, which the copy
+                // waits for.
                 copy.stage = Stage::Unsurveyed;
                 self.store(at);
             }
@@ -325,8 +326,8 @@ impl Copies {
         last.iter().for_each(|last| self.tell_read(at, last));
     }
 
-    /// Drops the chunk under way. `smaller` is true if it took too long or was too large, and false
-    /// if the server refused it.
+    /// Drops the chunk under way. `smaller` is true if the chunk took too long or was too large,
+    /// and false after any other failure.
     pub fn gave_up(&mut self, id: u64, smaller: bool, why: String) {
         self.stream.held = None;
         let now = self.now;
@@ -366,10 +367,11 @@ impl Copies {
         }
     }
 
-    /// Records what is delivered, and ends copies that are over. `confirmed` is the position in the
-    /// acknowledged checkpoint.
+    /// Records what is delivered, and ends at most one copy that is over. `confirmed` is the
+    /// position in the acknowledged checkpoint.
     ///
-    /// Returns the lowest position that some copy needs to be confirmed before it is over.
+    /// Returns the lowest position that a checkpoint has to confirm before some copy is over.
+    /// `None` if no copy waits for this, or if a copy ended.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket, confirmed: Lsn) -> Option<Lsn> {
         self.settle_standstill(oldest);
         for windows in self.list.iter_mut().filter_map(|copy| copy.windows.as_mut()) {
@@ -424,8 +426,8 @@ impl Copies {
         }
     }
 
-    /// State records that have to be written before any position beyond what was sent until now may
-    /// be confirmed.
+    /// The state records of copies that are not acknowledged yet. They have to be written before
+    /// the next checkpoint is.
     #[must_use]
     pub fn unwritten(&self) -> BTreeMap<String, Option<String>> {
         self.unwritten.records().clone()

@@ -1,8 +1,9 @@
 //! Compares a table with the state in which its copy last saw it.
 //!
 //! The chunks of a copy fit together only while the same rows and columns of the table are
-//! published. While the stream watches the table, each chunk compares its own view of the table.
-//! Changes during a lost connection, or while no process runs, show in the record of the copy.
+//! published. Each chunk compares the table, as its snapshot shows it, with the last survey. A
+//! change during a lost connection, or while no process ran, shows when the next survey is compared
+//! with the record of the copy.
 
 use super::{Active, Copy, CopyTable, Journal, Stage};
 use crate::continuity::checkpoint::Published;
@@ -67,8 +68,8 @@ pub(super) fn key_names(active: &Active) -> Vec<String> {
         .collect()
 }
 
-/// True if both tables have the same identity, columns and filter, so that their rows have the same
-/// form.
+/// True if both descriptions have the same oid, name, replica identity, columns and row filter, so
+/// that the rows have the same form.
 pub(super) fn same_shape(a: &CopyTable, b: &CopyTable) -> bool {
     (a.relation, &a.name, a.identity, &a.columns, &a.filter)
         == (b.relation, &b.name, b.identity, &b.columns, &b.filter)

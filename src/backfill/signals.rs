@@ -76,8 +76,8 @@ impl Copies {
         names
     }
 
-    /// Notes that all signals of the topic below the offset `next` are obeyed. The note is written
-    /// together with the copies that they requested.
+    /// Notes that all signals of the topic below the offset `next` are obeyed. This record is
+    /// written after the records of the copies that the signals requested.
     pub fn obeyed(&mut self, topic: &str, next: i64) {
         let obeyed = Obeyed { format: FORMAT, topic: topic.to_owned(), next };
         let key = Obeyed::key(self.unwritten.slot_name());

@@ -19,8 +19,8 @@ use crate::snapshot::window::{Journal, Next};
 use crate::table::TableName;
 use crate::table::typed::snapshot_of;
 
-/// Pause after a try that stopped the stream for open writers. The stream moves for as long as it
-/// may have stood.
+/// Pause after a try that ended because transactions wrote for too long. The stream may have stood
+/// for 30 s during the try, and moves for as long before the next one.
 const WRITERS_REST: u64 = 30 * SECOND;
 /// Pause after a failure that is likely to last.
 const REST: u64 = 5 * SECOND;
@@ -31,8 +31,8 @@ const BROKEN_MAX: u8 = 3;
 /// What is known of a table that is copied by standstills.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Round {
-    /// Position at which the copy is over, once the checkpoint has passed it. `None` until all rows
-    /// are delivered.
+    /// Position that a checkpoint has to confirm before the copy is over. `None` until all rows are
+    /// delivered.
     pub ended: Option<Lsn>,
     /// Number of tries that failed after rows were sent.
     broken: u8,
@@ -258,7 +258,7 @@ impl Copies {
         }
     }
 
-    /// Gives the standstill under way the relation of its table.
+    /// Sets the relation of the standstill under way. Drops the standstill if its copy has ended.
     pub(super) fn watch_standstill(&mut self) {
         let Some(under_way) = &mut self.standstill else { return };
         match self.list.iter().find(|copy| copy.id == under_way.id) {

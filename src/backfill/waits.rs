@@ -1,4 +1,5 @@
-//! What a copy waits for, when it is tried again, and its cause in words for the operator.
+//! What a copy waits for, when it is tried again, and the cause of the wait in words for the
+//! operator.
 
 use super::{BACKOFF_MAX, BACKOFF_MIN, Copy};
 use crate::core::Moment;
