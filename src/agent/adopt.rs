@@ -2,8 +2,8 @@
 //! position are checked against each other. Our first checkpoint is made of them. The stream goes
 //! on from the same slot, without a copy.
 //!
-//! Debezium confirms to the slot only positions that its stored offset covers. This gives the
-//! checks:
+//! Debezium confirms to the slot only positions that its stored offset covers. The checks follow
+//! from that:
 //!
 //! - A slot that is confirmed beyond the offset was moved by somebody else. Changes may be missing,
 //!   so it is refused.

@@ -29,7 +29,8 @@ use crate::table::TableName;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// The first version whose standbys can decode, in the form of `server_version_num`.
+/// The first version of Postgres whose standbys can decode the WAL, in the form of
+/// `server_version_num`.
 const STANDBY_VERSION: u32 = 160_000;
 
 /// The epoch of a pipeline that has not accepted a gap.
@@ -130,7 +131,8 @@ pub(super) async fn anew(
     if seen.state.record.is_none() {
         start.forget_copies(&seen).await?;
     }
-    // Every table is copied. No table stays detached, unless it is refused again.
+    // The copy repairs every table, so no table stays detached. A table that is refused again is
+    // detached again.
     for table in seen.state.detached.keys() {
         start.keeper.write(&Detached::key(&config.slot, table), None).await?;
     }
@@ -138,7 +140,7 @@ pub(super) async fn anew(
     let epoch = seen.state.record.as_ref().map_or(FIRST_EPOCH, |record| record.epoch + 1);
     let copy = start.copy(&created, epoch).await?;
     if seen.state.record.is_none() {
-        // The intent makes the slot ours, as after a first start.
+        // The recorded intent marks the new slot as ours, as after a first start.
         let intent = Intent { format: FORMAT, copies: true };
         start.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
         return Ok(copy);
@@ -157,7 +159,8 @@ pub(super) async fn anew(
 }
 
 impl Start<'_> {
-    /// Removes the records that an earlier pipeline of this name left about its copies.
+    /// Removes the state records that an earlier pipeline with this slot name left about its
+    /// copies.
     async fn forget_copies(&self, seen: &ServerState) -> Result<(), PipelineError> {
         for key in seen.state.copies(&self.config.slot) {
             self.keeper.write(&key, None).await?;

@@ -49,10 +49,10 @@ pub enum ConsentError {
     /// A pipeline of Debezium cannot be taken over as it is. `next` tells the operator what to do.
     #[error("{why}")]
     NotAdopted { why: String, next: String },
-    /// A halt is recorded, and consent to a gap does not end it.
+    /// A halt is recorded that consent to a gap does not end.
     #[error("`{}` is not ended by `wellspring slot accept`", reason.code())]
     NotAccepted { reason: Reason, next: String },
-    /// A halt is recorded, and one more try cannot end it.
+    /// A halt is recorded that one more try cannot end.
     #[error("`{}` is not ended by another try", reason.code())]
     NotRetried { reason: Reason, next: String },
     /// The range of the command differs from the gap that was found.
@@ -110,7 +110,7 @@ pub struct SlotStatus {
     pub owed: Vec<String>,
 }
 
-/// The connections of one command, and what it found at its beginning.
+/// The connections of one command, and the state and the server as the command found them.
 pub(super) struct CommandContext {
     pub sql: Sql,
     pub replication: Replication,
@@ -250,7 +250,7 @@ pub enum Copies {
 pub struct Repaired {
     /// The checkpoint under the new epoch.
     pub record: Checkpoint,
-    /// Tables as `namespace.name`, in the order of their copies.
+    /// The tables to be copied, as `namespace.name`.
     pub copied: Vec<String>,
 }
 

@@ -30,7 +30,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 
 /// The outcome of the search for late records.
 pub(super) enum Inherited {
-    /// No hold of another process is open.
+    /// No hold of another process is recorded, or records go to standard output.
     Nothing,
     /// No record has landed late so far. Each entry is a topic, a partition and its end offset.
     Quiet(Vec<(String, i32, i64)>),
@@ -42,7 +42,7 @@ pub(super) enum Inherited {
 /// Without a late record, the ends of the partitions are recorded for the next process.
 ///
 /// # Errors
-/// Kafka cannot be asked at all.
+/// Kafka cannot be asked at all, or the ends cannot be recorded.
 pub(super) async fn look(
     config: &Config,
     keeper: &Keeper,

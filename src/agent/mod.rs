@@ -52,7 +52,8 @@ pub struct Config {
     pub identities: Vec<postgres::identity::Rule>,
     /// How existing rows are copied.
     pub snapshot: snapshot::Config,
-    /// Whether a missing publication is created at a first start.
+    /// Whether the agent may create the publication at a first start, and add tables to it at a
+    /// reload (`postgres.create_publication`).
     pub create_publication: bool,
     /// Which tables are captured.
     pub selection: Selection,
@@ -93,15 +94,15 @@ pub struct Heartbeat {
 }
 
 impl Config {
-    /// Opens the state where the sink keeps it.
+    /// Opens the state: the state topic in Kafka, or the state file of standard output.
     ///
     /// # Errors
     /// Kafka cannot be reached, or refuses the state topic.
     pub async fn open_state(&self) -> Result<kafka::State, kafka::KafkaError> {
         match &self.sink {
             SinkConfig::Kafka(config) => {
-                // Brokers that cannot be reached fail here at once. A question about a topic would
-                // wait for its time limit.
+                // If no broker can be reached, this request fails soon. A question about a topic
+                // would wait for its whole time limit.
                 Topics::new(config).probe().await?;
                 Ok(kafka::State::Topic(StateTopic::open(config).await?))
             }

@@ -86,7 +86,7 @@ pub struct Carried {
     /// The last stream failed at WAL after this position, because the publication did not exist
     /// when that WAL was written. The next connect judges this failure.
     pub absent_from: Option<Lsn>,
-    /// The epoch of this process, and up to where it has sent changes.
+    /// The last epoch of this process, and the position up to which it has sent changes.
     pub sent: (u64, Lsn),
     /// The id of the process, as its checkpoints name it.
     pub run: String,

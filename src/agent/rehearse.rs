@@ -1,5 +1,5 @@
 //! Drafts a plan for every captured table by the present catalog, at each connect and before the
-//! stream is read.
+//! stream is read. Without rules and transforms in the configuration, nothing is drafted.
 //!
 //! The plan that is used is made when the stream announces the table. A table for which a rule or a
 //! transform of the configuration cannot be kept would stop the stream there, perhaps days later.

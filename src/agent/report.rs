@@ -37,8 +37,8 @@ use tracing::{info, warn};
 /// The most errors that `/status` keeps. They are enough to follow what happened.
 const ERRORS_MAX: usize = 20;
 
-/// The least time between two versions of the status. A person reads it, and Prometheus scrapes no
-/// faster.
+/// The least time between two versions of the status. A person reads the status, and Prometheus
+/// does not scrape the metrics faster.
 const UPDATE_MS: i64 = 250;
 
 /// A refused login counts as refused for this long, unless the brokers acknowledge a record
@@ -329,8 +329,8 @@ impl Reporter {
         if core.ledger().is_settled() {
             self.answers.answered_ms = now_ms;
         }
-        // A silent broker holds up everything, even while the budget has room. The loop's time does
-        // not show that.
+        // A silent broker holds up everything, even while the budget has room. The measured time of
+        // the loop does not show that.
         let since = now_ms - self.answers.answered_ms.max(self.status.now_ms);
         if now_ms.saturating_sub(self.answers.answered_ms) > BROKER_STALL_MS
             && !core.is_full()

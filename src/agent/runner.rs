@@ -310,7 +310,7 @@ impl Runner {
         }
     }
 
-    /// Names the purpose of the next wait, as far as the state shows it.
+    /// Names the purpose of the next wait, by the state of the runner.
     fn spends(&mut self) -> Spent {
         let reads = self.may_read();
         match &self.live {

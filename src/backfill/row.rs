@@ -94,7 +94,8 @@ impl Copies {
         Some((at, self.list.get_mut(at)?.windows.as_mut()?.rest()?))
     }
 
-    /// Index of the copy whose rows may be sent next.
+    /// Index of the first copy that has a row to send. `None` if the stream is inside a
+    /// transaction, or if the previous chunk of this copy is not delivered and recorded yet.
     fn leaves(&self) -> Option<usize> {
         if self.stream.open.is_some() {
             return None;
@@ -143,7 +144,7 @@ impl Copies {
 }
 
 impl Copy {
-    /// True if the previous chunk is delivered and recorded.
+    /// True if the previous chunk of this copy is delivered and recorded.
     fn may_leave(&self) -> bool {
         let recorded = self.window.journal.chunks <= self.chunks.recorded;
         recorded && self.windows.as_ref().is_some_and(|windows| !windows.is_leaving())

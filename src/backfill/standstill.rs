@@ -52,7 +52,7 @@ pub(super) struct UnderWay {
 pub struct Sends {
     /// Index of the copy in the list of copies.
     pub copy: usize,
-    /// Consistent point: the rows are as of here.
+    /// Consistent point of the temporary slot: the rows are as of this position.
     pub point: Lsn,
     /// Plan and topic that the rows are encoded for.
     pub active: Active,

@@ -14,7 +14,8 @@ pub(super) struct Waits {
     /// Pause before the next try of a postponed copy, in microseconds.
     backoff: u64,
     /// When a snapshot of the copy first missed a transaction that it has to see. While this is
-    /// set, the stream is held before changes of the table, so that the next snapshot can succeed.
+    /// set, a requested chunk holds the stream before changes of the table, so that the next
+    /// snapshot can succeed.
     pub hold_since: Option<Moment>,
     /// True if the last snapshot did not see a transaction that it has to see.
     pub unseen: bool,

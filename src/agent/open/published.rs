@@ -158,8 +158,8 @@ async fn is_any_undone(sql: &Sql, xids: &BTreeSet<u32>) -> Result<bool, Pipeline
         return Ok(false);
     }
     let xids: Vec<String> = xids.iter().map(u32::to_string).collect();
-    // The ids of records have 32 bits. The server's next id completes them. An id without a status
-    // is so old that it has ended long ago.
+    // The transaction ids in records have 32 bits. The server's next id completes them. A
+    // transaction that has no status any more ended long ago.
     let statement = format!(
         "WITH next AS (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::numeric AS id),
          sent AS (SELECT div(next.id, 4294967296) * 4294967296 + short AS id, next.id AS next

@@ -7,14 +7,14 @@ use crate::status::progress::{Progress, Wal};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// What the brokers have answered.
+/// What the reporter remembers of the brokers' answers.
 pub(super) struct Answers {
     /// When the last delivery report came, or when last nothing was in flight.
     pub answered_ms: i64,
-    /// When brokers last refused our login. `None` once they have taken a record.
+    /// When brokers last refused our login. `None` if they have acknowledged a record since.
     pub login_refused_ms: Option<i64>,
-    /// The record whose way to its acknowledgement is measured, and when that began. One record is
-    /// measured at a time.
+    /// The record for which the time until its acknowledgement is measured, and the begin of that
+    /// time. One record is measured at a time.
     pub measured: Option<(Ticket, Instant)>,
     /// librdkafka's counters at the last reading. They begin anew with each producer.
     pub counters: Statistics,

@@ -26,13 +26,14 @@ pub(super) struct Schemas {
 
 struct Finding {
     status: DifferedStatus,
-    /// The copy of all rows that was asked for since. `None` if there was no request.
+    /// The copy of all rows that was asked for since the finding. `None` if there was no request.
     copy: Option<RepairCopy>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RepairCopy {
-    /// The requested copy was not seen yet. A copy that is listed as done is an earlier one.
+    /// The status has not listed the requested copy yet. A copy that is listed as done is an
+    /// earlier one.
     Nothing,
     /// The next copy that is listed as done is the requested one.
     UnderWay,
@@ -132,7 +133,8 @@ impl Reporter {
                 self.metrics.failed(reason.code());
                 self.remember(reason.code(), &format!("{plan}: {detail}"), reason.next());
             }
-            // The failure that ended the connection has reported the Positions.
+            // The failure that ended the connection has reported the Positions, or no person has to
+            // act.
             (true, Some(_)) | (false, _) => info!(plan, topic, "{detail}"),
         }
         self.list_differed(DifferedStatus {

@@ -11,7 +11,7 @@ impl Reporter {
     pub fn trouble(&mut self, trouble: Option<Trouble>) {
         let is_standby = |trouble: &&Trouble| trouble.reason == TroubleReason::Standby;
         if let Some(trouble) = trouble.as_ref().filter(is_standby) {
-            // To wait as a replica is no failure.
+            // To wait as a standby is no failure.
             if self.trouble.as_ref() != Some(trouble) {
                 info!(next = trouble.next, "standing by: {}", trouble.detail);
             }
@@ -91,7 +91,7 @@ impl Reporter {
         }
     }
 
-    /// True while a trouble is told.
+    /// True while a trouble is reported.
     #[must_use]
     pub fn is_troubled(&self) -> bool {
         self.trouble.is_some()

@@ -5,8 +5,8 @@ use super::Reporter;
 use crate::watch::Finding;
 use tracing::warn;
 
-/// The most warnings that status keeps. A migration of a thousand tables must not fill status. The
-/// log has all of them.
+/// The most warnings that status keeps. A migration of a thousand tables must not fill the status.
+/// The log has all of them.
 const KEPT_MAX: usize = 100;
 
 /// The beginning of the warning about tables whose UPDATE fails.
@@ -16,8 +16,8 @@ const FAILING: &str = "UPDATE and DELETE of the application fail on ";
 const NAMED_MAX: usize = 5;
 
 impl Reporter {
-    /// Tells which captured tables refuse UPDATE and DELETE at the last look. The warning stands
-    /// until a look finds none.
+    /// Reports the captured tables on which UPDATE and DELETE fail, by the last look. The warning
+    /// stands until a look finds no such table.
     pub fn unidentified(&mut self, failing: &[String]) {
         let warning = (!failing.is_empty()).then(|| {
             let named = failing[..failing.len().min(NAMED_MAX)].join(", ");
@@ -38,7 +38,7 @@ impl Reporter {
         }
     }
 
-    /// Tells a finding in status and log.
+    /// Reports a finding in status, log and metrics.
     pub fn found(&mut self, finding: &Finding) {
         self.metrics.found(finding.code.code());
         let finding = finding.told();
@@ -48,7 +48,7 @@ impl Reporter {
         }
     }
 
-    /// Tells that a look failed.
+    /// Reports that a look at publication and tables failed.
     pub fn unwatched(&mut self, error: &str) {
         let warning = format!(
             "publication and tables could not be watched: {error}; the next look tries again"

@@ -74,7 +74,7 @@ impl Runner {
         let (unwritten, before) = (self.backfills.copies.unwritten(), self.tasks.recording.take());
         self.tasks.writing = Some(tokio::spawn(async move {
             if let Some(before) = before {
-                // A failure is no loss: `unwritten` has every record that is not known to be
+                // A failure loses nothing: `unwritten` has every record that is not known to be
                 // written.
                 let _ = before.await;
             }

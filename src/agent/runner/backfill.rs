@@ -99,7 +99,8 @@ impl Runner {
             return;
         }
         if self.core.is_copying() {
-            // The offset at which signals begin is recorded before the first copy ends.
+            // During the first copy only records are written, such as the offset at which signals
+            // begin.
             return self.record_windows();
         }
         self.obey_signals();

@@ -36,7 +36,7 @@ pub(super) struct Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        // A released holder closes its connection in its own time.
+        // A holder that was released closes its connection by itself.
         if self.release.is_some() {
             self.task.abort();
         }

@@ -6,8 +6,8 @@ use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::surroundings;
 use crate::snapshot::throttle::{Load, Share, Throttle};
 
-/// The row of the slot, and how many bytes the slowest standby is behind, if that was asked for.
-/// `None` if the row could not be read.
+/// The row of the slot, and how many bytes the slowest standby is behind, if something is copied
+/// and a standby is visible. `None` if the row could not be read.
 pub(super) type SourceLoad = Option<(SlotRow, Option<u64>)>;
 
 impl Runner {

@@ -76,8 +76,8 @@ impl Runner {
             Ok(captured) => captured,
             Err(refused) => return reply.send(Err(refused)),
         };
-        // The publication or a table has another oid than the recorded one, so it was replaced. The
-        // stream halts until an operator consents.
+        // A finding halts the stream, for example because the publication or a table was replaced.
+        // The request is then refused.
         if self.found(&findings) {
             let why = "publication or tables changed in a way that halts the stream: see \
                 `wellspring slot status`";

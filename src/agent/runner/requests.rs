@@ -10,8 +10,8 @@ const PAUSED: &str = "paused: no change is read until `wellspring resume` or a r
 const RESUMED: &str = "resumed where it was paused";
 
 impl Runner {
-    /// Takes one request. The answer goes out before the loop turns again, except for copies and
-    /// reloads, which are begun and answered later.
+    /// Takes one request. The answer goes out before the loop turns again, except for copies, skips
+    /// and reloads, which are begun and answered later.
     pub(super) fn on_request(&mut self, request: PendingRequest) {
         let PendingRequest { request, reply } = request;
         let name = request.name();

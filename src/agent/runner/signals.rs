@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 /// Capacity of the channel from the signal topic. People write signals, so that few wait.
 const EVENTS_MAX: usize = 16;
 
-/// The consumer of the signal topic, and the record that waits for copies to begin.
+/// The consumer of the signal topic, and the record that waits until copies can begin.
 pub(super) struct SignalFollower {
     _follower: Follower,
     events: mpsc::Receiver<Followed>,

@@ -157,7 +157,7 @@ impl Runner {
         }
     }
 
-    /// Tells findings. Returns true if they halt the stream.
+    /// Reports findings. Returns true if they halt the stream.
     pub(super) fn found(&mut self, findings: &[Finding]) -> bool {
         for finding in findings.iter().filter(|finding| finding.code.weight() < Weight::Halts) {
             self.reporter.found(finding);
