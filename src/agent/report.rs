@@ -214,7 +214,7 @@ impl Reporter {
         self.updated_ms = 0;
     }
 
-    /// Reports the plan of one topic of a routed table, with its warnings.
+    /// Reports the plan of one topic of a table whose rows name their topics, with its warnings.
     pub fn route_planned(&mut self, table: &str, ready: &Ready) {
         let (topic, partitions) = (ready.plan.topic(), ready.partitions);
         info!(table, topic, partitions, "planned a topic of the table");

@@ -5,7 +5,7 @@ use crate::core::Moment;
 
 /// The chunks of one copy.
 pub(super) struct Chunks {
-    /// Rows that the next chunk asks for.
+    /// Rows that the next chunk of a new range of keys asks for.
     pub rows_asked: u64,
     /// When the chunk under way began.
     pub began: Moment,
@@ -32,7 +32,8 @@ impl Chunks {
         }
     }
 
-    /// Sets the size of the next chunk by the time that the last one took, in microseconds.
+    /// Sets the rows of the next chunk of a new range by the time that the last chunk took, in
+    /// microseconds.
     pub fn took(&mut self, took_us: u64) {
         if took_us < QUICK {
             self.rows_asked = (self.rows_asked * 2).min(ROWS_MAX);
@@ -41,7 +42,8 @@ impl Chunks {
         }
     }
 
-    /// Makes the next chunk a quarter as large. Returns false if it cannot be smaller.
+    /// Lets the next chunk of a new range ask for a quarter of the rows. Returns false if it asks
+    /// for one row already.
     pub fn shrink(&mut self) -> bool {
         let can_shrink = self.rows_asked > 1;
         self.rows_asked = (self.rows_asked / 4).max(1);

@@ -81,7 +81,7 @@ pub enum Task {
     Plan { id: u64, table: Box<CopyTable> },
     /// Begins a chunk by [`crate::snapshot::reader::Reader::begin`].
     Begin { id: u64, table: Box<CopyTable> },
-    /// Reads the chunk begun by [`crate::snapshot::reader::Reader::read`].
+    /// Reads the rows of the begun chunk by [`crate::snapshot::reader::Reader::read`].
     Read { id: u64, table: String, select: String },
     /// Calls [`crate::snapshot::temporary::Temporary::start`] for a standstill.
     Standstill { id: u64, table: TableName, relation: Oid, filter: Option<String> },

@@ -47,7 +47,8 @@ impl Copies {
         self.totals
     }
 
-    /// Adds the time since the last call to the total of each state that has lasted since then.
+    /// Adds the time since the last call to the totals of what has lasted since then: a stream held
+    /// for a chunk, a standstill, a wait for transactions that no snapshot has seen.
     pub(super) fn count_time(&mut self, now: Moment) {
         let passed = now.since(self.now);
         let [chunks, standstill] = &mut self.totals.held_us;

@@ -352,7 +352,7 @@ impl Copies {
         for id in reading {
             self.gave_up(id, true, "the stream was held for too long".to_owned());
             if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
-                // The stream has to move before the next chunk.
+                // The pause lets the stream move before the next chunk begins.
                 let rested = self.now.plus(BACKOFF_MIN);
                 copy.waits.not_before = copy.waits.not_before.max(rested);
             }

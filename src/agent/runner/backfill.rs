@@ -32,7 +32,8 @@ use std::time::Duration;
 const CHUNK_LIMIT: Duration = Duration::from_secs(1);
 
 /// Divisors of the byte budget. No chunk is begun while the chunks in memory have more bytes than
-/// the budget divided by `HELD_PART`. A chunk has at most the budget divided by `CHUNK_PART`.
+/// the budget divided by `HELD_PART`. A chunk of several rows has at most the budget divided by
+/// `CHUNK_PART`.
 const HELD_PART: usize = 4;
 const CHUNK_PART: usize = 4;
 /// Spacing at which a backfill under way asks for a checkpoint, even if the stream delivers
@@ -40,7 +41,7 @@ const CHUNK_PART: usize = 4;
 const RECORD_SPACING: Duration = Duration::from_secs(1);
 /// Prefix of the keys of [`crate::continuity::checkpoint::Obeyed`] records.
 const SIGNALS: &str = "signals/";
-/// The largest chunk in bytes. A larger chunk is copied no faster.
+/// The most bytes of a chunk of several rows. A larger chunk is copied no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The result of a task of the copy `id`. `reader` is `None` if the session cannot be used again.

@@ -21,11 +21,12 @@ pub(super) enum Place {
     Notices,
     /// A table of the first copy: its index in the plan, and its relation.
     Copy(usize, Oid),
-    /// A topic of a routed relation.
+    /// One topic of a relation whose rows name their topics by a value.
     Route(RelationSlot),
-    /// A topic of logical messages that are events.
+    /// One topic of logical messages that are events.
     MessageRoute,
-    /// A topic of a routed table of the first copy, by its index in the plan.
+    /// One topic of a table of the first copy whose rows name their topics: the table's index in
+    /// the plan of the copy.
     CopyRoute(usize),
     /// A table of a backfill: the id of the copy, and its relation.
     Window(u64, Oid),

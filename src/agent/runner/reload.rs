@@ -69,7 +69,8 @@ impl Runner {
         }));
     }
 
-    /// Takes the new configuration if the publication fits it, and answers the request.
+    /// Takes the new configuration if the reload at the server succeeded and no finding halts the
+    /// stream. Answers the request.
     pub(super) fn reloaded(&mut self, reloaded: Reloaded) {
         let Reloaded { config, reply, outcome } = reloaded;
         let Captured { tables, mut identities, watched, findings } = match outcome {

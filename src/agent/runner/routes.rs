@@ -1,4 +1,5 @@
-//! Plans of the topics of routed tables, which the row path or the first copy waits for.
+//! Plans of topics that are named by a value of each row or logical message. The row path or the
+//! first copy waits for these plans.
 
 use super::Runner;
 use crate::change::RelationSlot;

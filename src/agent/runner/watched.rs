@@ -144,7 +144,7 @@ impl Runner {
     }
 
     /// Reports a finding if the records of a table get another key than before. Tables whose rows
-    /// are routed are left out, because the rules of the route make their keys.
+    /// name their topics are left out, because the rules of the route make their keys.
     pub(super) fn key_planned(&mut self, active: &Active) {
         if active.routes.is_some() {
             return;
