@@ -2,9 +2,9 @@
 //! that change something.
 //!
 //! Each action needs `Authorization: Bearer` with the token that a file holds or a command prints.
-//! The file is read for each request, so a rotated token counts at once. Without a configured token
-//! every action is refused, and the answer says why. A page of another origin cannot set the
-//! header, because no route here answers a preflight request.
+//! The file is read for each request, so a rotated token counts at once. The command runs at most
+//! once a minute. Without a configured token every action is refused, and the answer says why. A
+//! page of another origin cannot set the header, because no route here answers a preflight request.
 
 use super::events::EventsRequest;
 use crate::agent::request::{self, Handle, Request};
@@ -24,27 +24,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Longest wait for an answer. The loop answers between two bursts, and a reload answers within its
-/// own limit, so a longer wait means that the loop is stuck.
+/// Longest wait for an answer. The loop answers between two bursts, and a reload asks Postgres
+/// first. Both take far less time, unless the loop or Postgres is stuck.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Shortest accepted token, in bytes. 16 random bytes cannot be guessed at any rate that a port
-/// answers.
+/// Shortest accepted token, in bytes. Nobody can guess 16 random bytes at the rate at which a port
+/// answers requests.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// Longest time that a printed token counts. A revoked token is refused after a minute at most.
+/// Longest time for which a token that a command printed is kept. So a revoked token is refused
+/// after a minute at most.
 const PRINTED_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// The targets of the actions, and the token that permits them.
+/// The tasks that carry out the actions, and the token that a request for an action must have.
 #[derive(Clone, Debug)]
 pub struct Actions {
     /// Handle to the running agent.
     pub agent: Handle,
-    /// Channel to the task that reads the configuration again. It answers each reply that is sent.
+    /// Channel to the task that reads the configuration again. The task answers through the
+    /// `Reply` that it receives.
     pub reload: mpsc::Sender<Reply>,
     /// Channel to the reader of events.
     pub events: mpsc::Sender<EventsRequest>,
-    /// The token; without one every action is refused.
+    /// The token of the actions. `None` refuses every action.
     pub token: Option<Arc<Kept>>,
 }
 
@@ -60,7 +62,7 @@ pub fn token(source: Source) -> Arc<Kept> {
 pub(super) struct Copy {
     /// Captured tables to copy, as `namespace.name`.
     tables: Vec<String>,
-    /// An SQL condition on their rows; without it all rows are copied.
+    /// An SQL condition on the rows to copy; without one, all rows are copied.
     #[serde(default, rename = "where")]
     filter: Option<String>,
 }
@@ -113,7 +115,7 @@ pub(super) struct Skip {
     commit: Lsn,
     /// Ordinal of the change within its transaction.
     ordinal: u64,
-    /// Name of the consenting person.
+    /// Name of the person who consents to leave the change out.
     by: String,
     /// Reason that this person gives.
     why: String,
@@ -195,7 +197,8 @@ fn json(code: StatusCode, name: &str, text: &str) -> Response {
     json_of(code, serde_json::json!({ name: text }))
 }
 
-/// An answer that no cache keeps and no browser takes for anything but JSON.
+/// An answer in JSON. Its headers tell caches not to keep it, and browsers not to guess another
+/// content type.
 pub(super) fn json_of(code: StatusCode, body: impl Serialize) -> Response {
     let headers: [(HeaderName, HeaderValue); 2] = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -207,7 +210,8 @@ pub(super) fn json_of(code: StatusCode, body: impl Serialize) -> Response {
 /// Why a client may not use an action.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// No token is configured, or it cannot be read. The text says which.
+    /// No token is configured, or the configured one cannot be read or is too short. The text says
+    /// which.
     Off(String),
     /// The request has no bearer token.
     Missing,
@@ -243,7 +247,8 @@ pub(super) async fn authorise(token: Option<&Kept>, headers: &HeaderMap) -> Resu
     let Some(token) = token else {
         return Err(Refusal::Off("set admin.token_file to a file that holds a token".to_owned()));
     };
-    // This comes first, so that a client without any token cannot make a command run.
+    // The header is checked first, so that a client that sends no token cannot make the command of
+    // `admin.token_command` run.
     let sent = headers.get(header::AUTHORIZATION).ok_or(Refusal::Missing)?;
     let sent = sent.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Missing)?;
     let wanted = token.get().await.map_err(|error| {

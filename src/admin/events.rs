@@ -1,7 +1,8 @@
 //! `POST /events`: the newest events of one table, for a person who has the token.
 //!
-//! The events come from Kafka, as consumers get them, so that masks and transforms are applied.
-//! Neither the agent nor this server keeps an event: it is read on request, answered, and dropped.
+//! The events come from Kafka, as consumers get them, so masks and transforms have been applied.
+//! Neither the agent nor this server keeps an event: it is read on request, sent to the client, and
+//! dropped.
 
 use super::action::{Actions, authorise, handed_over, json_of, told_why};
 use crate::continuity::Refused;
@@ -14,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Longest wait for an answer. The reader takes one request after another, and drops those that
-/// nobody waits for any more.
+/// Longest wait for an answer. The reader of events takes one request after another, and drops a
+/// request whose client has gone away.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The newest events of a table's topic.
@@ -32,7 +33,7 @@ pub struct Events {
 pub struct EventsRequest {
     /// Captured table, as `namespace.name`.
     pub table: String,
-    /// Takes the answer. Nobody waits for it if the client has gone away.
+    /// Channel for the answer. Its receiver is dropped if the client has gone away.
     pub reply: oneshot::Sender<Result<Events, Refused>>,
 }
 

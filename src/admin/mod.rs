@@ -1,8 +1,8 @@
 //! HTTP for Prometheus, Kubernetes and people: `/metrics`, `/livez`, `/readyz`, `/status`, `/`, and
 //! the actions.
 //!
-//! The server has its own thread and runtime, so it can report that the loop is stuck. It reads
-//! only metrics and watch channels. A GET changes nothing and shows no row and no secret. A change
+//! The server has its own thread and runtime, so it can report that the loop is stuck. A GET reads
+//! only metrics and watch channels. It changes nothing and shows no row and no secret. A change
 //! needs a POST with a token (`action`), and so does a look at events (`events`). The server
 //! listens on loopback unless the configuration says otherwise.
 
@@ -27,13 +27,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
-/// Oldest turn of the main loop that counts as alive. The slowest timer of the loop is the status
-/// update's 10 s, and three times that is no accident. Kubernetes asks several times before it
-/// restarts.
+/// Longest time since the last turn of the main loop at which `/livez` still answers 200. The loop
+/// turns at least every 10 s, for the status update to Postgres. Three missed turns mean that it is
+/// stuck. Kubernetes asks several times before it restarts the process.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// Content security policy of the page: it loads nothing but itself. Its icon is drawn inline, and
-/// a script sets the widths and places of bars.
+/// Content security policy of the page: it loads only files of this server. `data:` permits the
+/// icon, which is drawn inline. `unsafe-inline` permits the widths and places of bars that the
+/// page's script sets.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
@@ -68,7 +69,7 @@ impl Server {
         let made = watch::Sender::new((Status::default(), Bytes::new()));
         let served = Served { metrics, status, config, made, ready_lag, started_ms: unix_ms() };
         std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-            // `from_std` needs the runtime that it will poll on.
+            // `from_std` must be called within the runtime that will poll the listener.
             let listener = {
                 let _entered = runtime.enter();
                 tokio::net::TcpListener::from_std(listener)
@@ -90,7 +91,7 @@ impl Server {
     }
 }
 
-/// Data behind the pages.
+/// The data from which GET requests are answered.
 #[derive(Clone)]
 struct Served {
     metrics: Metrics,
@@ -119,7 +120,8 @@ impl Served {
         Ok(json)
     }
 
-    /// Milliseconds since the loop last turned, or since the start before its first turn.
+    /// Milliseconds since the last turn of the main loop, or since the start of this server if the
+    /// loop has not turned since then.
     fn heartbeat_age_ms(&self) -> i64 {
         unix_ms().saturating_sub(self.metrics.heartbeat.last_unix_ms().max(self.started_ms))
     }
@@ -130,7 +132,8 @@ impl Served {
             || self.heartbeat_age_ms() < 0
     }
 
-    /// What a person has to mend although changes flow, as the end of the answer of `/readyz`.
+    /// The text that `/readyz` appends to `ok` while changes flow but a person has to mend
+    /// something; empty if nobody has to.
     fn but(&self) -> String {
         let status = self.status.borrow();
         let is_told = status.phase == Phase::Streaming && status.needs_a_person;
@@ -146,7 +149,7 @@ impl Served {
         if !self.is_alive() {
             return Some(stuck(self.heartbeat_age_ms()));
         }
-        // A standby does what it is there for. A rollout that waited for it would wait for ever.
+        // A standby counts as ready. A rollout that waited until it streams would wait for ever.
         if status.phase == Phase::Standby {
             return None;
         }
@@ -239,7 +242,8 @@ async fn history(State(served): State<Served>) -> Response {
     }
 }
 
-/// The page for a browser, or a few lines of text for `curl`.
+/// Answers `/`: with the page if the client asks for HTML, as a browser does, and otherwise with a
+/// few lines of text, as for `curl`.
 async fn index(State(served): State<Served>, headers: HeaderMap) -> Response {
     let wants_html =
         headers.get(header::ACCEPT).is_some_and(|kinds| kinds.as_bytes().starts_with(b"text/html"));

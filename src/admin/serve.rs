@@ -1,9 +1,9 @@
 //! Connections of the admin server: bounds on their number, duration and size.
 //!
 //! Every client that reaches the address may ask, and none may block the others. Each bound keeps a
-//! slow or hostile client from taking the place of Prometheus and the kubelet. A new connection is
-//! always accepted. When all places are taken, the connection that has waited longest without
-//! sending a complete request is closed.
+//! slow or hostile client from taking the place of Prometheus and the kubelet. When all places are
+//! taken, the oldest connection that has no request being answered is closed for a new one. If
+//! every open connection has one, the new connection is closed.
 
 use axum::Router;
 use axum::body::Body;
@@ -25,32 +25,35 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// The most connections at once. Prometheus, probes and a few people need a handful. A new
-/// connection is the oldest only after 63 others have arrived, and each one takes about 20 KiB.
+/// connection becomes the oldest only after 63 more have arrived. Each one takes about 20 KiB.
 const CONNECTIONS_MAX: usize = 64;
 
-/// Connections accepted before the existing ones get a turn. It is far below the number of places.
+/// Number of connections that are accepted before the tasks of open connections get a turn. It is
+/// far below [`CONNECTIONS_MAX`].
 const LET_IN_AT_ONCE: usize = 16;
 
-/// Socket buffer in bytes, for requests and for answers that a client does not read. The system
-/// uses twice as much. Without this limit it grows to megabytes for each connection.
+/// Size in bytes of each of a socket's two buffers, which hold unread requests and answers that the
+/// client does not read. Linux reserves twice as much. Without this limit a buffer grows to
+/// megabytes for each connection.
 const SYSTEM_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Longest time for the head of a request, and again for its body.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest life of a connection, however often it is used. It ends clients that stop reading.
+/// Longest life of a connection, however often it is used. It also closes the connection of a
+/// client that has stopped reading.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(120);
 
-/// The most bytes buffered of one request. hyper accepts no limit below 8 KiB.
+/// The most bytes of one request that hyper buffers. hyper accepts no limit below 8 KiB.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
-/// The most bytes of a body, which is a list of tables and a condition.
+/// The most bytes of a request's body, such as a list of tables and a condition.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Pause after a failed accept, which usually means that file descriptors are exhausted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `stopped` is closed.
+/// Serves connections until the sender of `stopped` is dropped.
 pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: watch::Receiver<()>) {
     let router =
         router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(middleware::from_fn(small_body));
@@ -69,7 +72,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: wa
                     let serving = tokio::spawn(connection(stream, router.clone(), busy.clone()));
                     places.0.push_back((busy, serving.abort_handle()));
                 }
-                // A request that came with its connection is read before its place can be taken.
+                // So a request that arrives together with its connection is read before a later
+                // connection can take its place.
                 come = come.wrapping_add(1);
                 if come.is_multiple_of(LET_IN_AT_ONCE) {
                     tokio::task::yield_now().await;
@@ -123,7 +127,8 @@ async fn connection(stream: TcpStream, router: Router, busy: Busy) {
         request.extensions_mut().insert(busy.clone());
         let answer = router.call(request);
         async move {
-            // One request per turn: a client that sends hundreds at once waits for the others.
+            // Other connections get a turn before each request, so a client that sends hundreds of
+            // requests at once cannot hold them up.
             tokio::task::yield_now().await;
             answer.await
         }
@@ -137,7 +142,8 @@ async fn connection(stream: TcpStream, router: Router, busy: Busy) {
     let _ = tokio::time::timeout(CONNECTION_AGE_MAX, serving).await;
 }
 
-/// Refuses a body on a request other than POST. Ends a body that arrives too slowly or is too long.
+/// Refuses a body on a request other than POST, and a body that arrives too slowly or is too long.
+/// Marks the connection as busy while the request is answered.
 async fn small_body(request: Request<Body>, next: Next) -> Response {
     use axum::body::HttpBody;
     let busy = request.extensions().get::<Busy>().cloned().unwrap_or_default();

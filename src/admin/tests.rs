@@ -64,7 +64,8 @@ impl World {
         (code, body.to_owned())
     }
 
-    /// Posts while a task answers as the loop would.
+    /// Sends a POST from a thread, and answers each request that reaches a channel with `answer`,
+    /// as the loop would. Returns status code, body, and the requests to the loop.
     fn post(
         &mut self,
         path: &str,
@@ -120,7 +121,7 @@ fn streaming() -> Status {
 fn lives_while_the_loop_turns_and_only_then() {
     let world = world();
     assert_eq!(world.get("/livez").0, 200);
-    // The process started long ago, and the loop turned last a minute ago.
+    // The server started a minute ago, and the loop turned last at that moment.
     let minute_ago = unix_ms() - 60_000;
     let served = Served {
         made: watch::Sender::new((Status::default(), Bytes::new())),
@@ -345,8 +346,8 @@ fn refuses_bodies_and_endless_headers() {
     assert_eq!(world.get("/livez").0, 200);
 }
 
-/// Longest wait for one probe. It is more than a slow machine needs, and far less than hundreds of
-/// timeouts take.
+/// Longest wait for the answer to one probe. A slow machine needs less. The timeouts of hundreds of
+/// idle clients, one after another, would take far longer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Clients of every kind that hold a connection without a complete request or without reading.
