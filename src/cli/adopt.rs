@@ -15,7 +15,7 @@ use crate::table::names::{NameOf, NamePattern};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Largest offset file that is read. The file of one pipeline has a kilobyte.
+/// The most bytes of an offset file that are read. The file of one pipeline has about a kilobyte.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// The most rows of an offset table that are read, newest first. The table has one row for each
@@ -39,7 +39,8 @@ pub struct Arguments {
     from_offset_table: Option<String>,
 }
 
-/// Stored keys and values, oldest first. A value of `None` is a deletion.
+/// Keys and values that Debezium's offset storage holds, oldest first. A value of `None` deletes
+/// the offset of its key.
 type Stored = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
@@ -50,7 +51,8 @@ pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
         let (place, stored) = stored(checked, arguments).await?;
         let (connector, offset) = find(&stored, prefix, &place)?;
         let fitting = adopt::look(&config, offset).await?;
-        // A Debezium that runs and has lost its slot may store its offset between the two reads.
+        // The offset is read a second time: a Debezium that has lost the slot and still runs may
+        // have stored a newer offset since the first read. Then nothing is adopted.
         let (_, again) = self::stored(checked, arguments).await?;
         let (_, again) = find(&again, prefix, &place)?;
         let adopted = fitting.adopt(again).await?;
@@ -59,7 +61,8 @@ pub fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Failure> {
     })?
 }
 
-/// What the named place holds, and its name.
+/// Reads all offsets from the topic, file or table that the arguments name. Returns its name for
+/// messages, and the offsets.
 async fn stored(checked: &Checked, arguments: &Arguments) -> Result<(String, Stored), Failure> {
     let Arguments { from_connect_offsets, from_offset_file, from_offset_table } = arguments;
     Ok(match (from_connect_offsets, from_offset_file, from_offset_table) {
@@ -145,7 +148,8 @@ async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
     Ok(rows.into_iter().rev().filter_map(entry).collect())
 }
 
-/// The table that a name means. A table without a namespace is one of `public`.
+/// Reads the name of an offset table. `None` if it does not name exactly one table. A name without
+/// a namespace is that of a table in `public`.
 fn offset_table(name: &str) -> Option<TableName> {
     let read = |name: &str| match NamePattern::read(name, NameOf::Table).ok()?.exact().as_deref() {
         Some([namespace, table]) => Some(TableName::new(namespace, table)),

@@ -170,7 +170,8 @@ impl From<StateError> for Failure {
     }
 }
 
-/// A command reports as an error what the running agent would wait for or halt on.
+/// A command ends with an error at each failure at which a running agent would halt, end or try
+/// again.
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
         let (code, hint) = match disposition(&error) {
@@ -182,7 +183,7 @@ impl From<PipelineError> for Failure {
     }
 }
 
-/// The exit code for a failure that the agent would retry, by the side that failed.
+/// The exit code for a failure at which a running agent would try again, by the side that failed.
 fn code_of(error: &PipelineError) -> Code {
     match error {
         PipelineError::Postgres(_)

@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// Largest file that is read, in bytes. A connector's configuration has some kilobytes.
+/// The most bytes of a file that are read. A connector's configuration has some kilobytes.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 #[derive(Debug, clap::Args)]
@@ -107,7 +107,7 @@ fn variables(hidden: &[Hidden]) -> Result<String, Failure> {
                 "put it into a file of its own, and ${file:/path} into the configuration",
             ));
         }
-        // writing to memory does not fail
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "{}={}", secret.variable, secret.value.reveal());
     }
     Ok(text)

@@ -16,8 +16,8 @@ pub(super) fn start(log: Log) {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || {
         let mut out = std::io::stderr();
         if is_terminal {
-            // The progress line of a copy may be on this line. If it cannot be cleared, the output
-            // is only less tidy.
+            // The terminal's present line may show the progress of a copy. If the line cannot be
+            // cleared, the output is only less tidy.
             let _ = out.write_all(CLEAR_LINE.as_bytes());
         }
         out
@@ -31,7 +31,7 @@ pub(super) fn start(log: Log) {
             .with_span_list(false)
             .try_init(),
     };
-    // An error means that a program which embeds us has installed a subscriber of its own, which
-    // stays.
+    // An error means that a subscriber is already installed, by an earlier call or by a program
+    // that embeds us. That subscriber stays.
     drop(started);
 }

@@ -1,8 +1,8 @@
 //! The commands of the program: their arguments, the part that executes each one, and the exit
 //! code.
 //!
-//! Every command loads the same configuration and prints errors in the same form. Each command has
-//! a file here, and the work is done in the rooms.
+//! Every command that needs a configuration loads the same one, and all print errors in the same
+//! form. Each file here has one command or a few that are alike. The rooms do the work.
 
 mod adopt;
 mod check;

@@ -1,8 +1,9 @@
 //! Notifications to systemd, if it started us: ready, the phase, the watchdog's ping, stopping
 //! (sd_notify(3)).
 //!
-//! The ping is sent only while the main loop turns, by the same rule as `/livez`. An unreachable
-//! peer is no reason for a restart. Without `NOTIFY_SOCKET` nothing is sent.
+//! The ping is sent only while the main loop turns, with the same time limit as `/livez`. It does
+//! not depend on Postgres or Kafka, because an unreachable peer is no reason for a restart. Without
+//! `NOTIFY_SOCKET` nothing is sent.
 
 use crate::metrics::Heartbeat;
 use crate::status::Status;
@@ -10,10 +11,11 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Oldest turn of the loop at which a ping is still sent. `/livez` has the same limit.
+/// Longest time since the last turn of the loop at which a ping is still sent. `/livez` has the
+/// same limit.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// Interval of the phase's notification, where no watchdog needs a shorter one.
+/// Interval at which a changed phase is notified, unless systemd's watchdog needs a shorter one.
 const SPACING: Duration = Duration::from_secs(5);
 
 /// The service manager that started us, if there is one, and the status text that was sent last.
@@ -40,17 +42,17 @@ impl Manager {
         self.watchdog.map_or(SPACING, |time| (time / 2).clamp(Duration::from_millis(100), SPACING))
     }
 
-    /// Notifies that the agent runs.
+    /// Notifies systemd that the agent has started.
     pub(super) fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// Notifies that the agent is stopping.
+    /// Notifies systemd that the agent is stopping.
     pub(super) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// Notifies a changed phase, and sends the ping if the loop turns.
+    /// Notifies systemd of a changed phase or reason, and pings its watchdog if the loop turns.
     pub(super) fn tell(&mut self, status: &Status) {
         let reason =
             if status.reason.is_empty() { String::new() } else { format!(" ({})", status.reason) };

@@ -1,8 +1,8 @@
 //! `wellspring preview`: what rows of a table become, before and after the transforms. Nothing is
 //! sent: Kafka, the registry and the slot are not asked.
 //!
-//! The plans are made as the agent makes them, and written as JSON, which a person can read. Values
-//! are shown as records have them, masks included.
+//! The plans are made as the agent makes them. Records are shown in JSON, whatever `events.format`
+//! is, so that a person can read them. Values are masked as in the records of the agent.
 
 use super::{Code, Failure, block_on, logging, print};
 use crate::agent::supervise::PipelineError;
@@ -19,11 +19,11 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The most rows that are shown. A person reads them.
+/// The largest number that `--rows` takes. A person reads the rows.
 const ROWS_MAX: u64 = 100;
 
-/// Stands for the place of a row in the WAL, and for its transaction. It is not null, because a
-/// condition may read it and no record has a null there.
+/// The LSN and the transaction id of the shown records. They are not null, because a condition may
+/// read them and they are null in no record of the agent.
 const INVENTED_LSN: Lsn = Lsn::new(1);
 const INVENTED_XID: Xid = Xid(1);
 
@@ -97,7 +97,7 @@ fn refused(error: PgError) -> Failure {
     PipelineError::Postgres(error).into()
 }
 
-/// The rows in COPY's text format.
+/// The rows to show, from the table or from `--row`, in COPY's text format.
 async fn rows(sql: &Sql, table: &Table, arguments: &Arguments) -> Result<Vec<Vec<u8>>, PgError> {
     let named = |name: &str| escape_identifier(name);
     let columns: Vec<String> = table.columns.iter().map(|column| named(&column.name)).collect();
@@ -113,7 +113,8 @@ async fn rows(sql: &Sql, table: &Table, arguments: &Arguments) -> Result<Vec<Vec
     if statements.is_empty() {
         let key = table.key.iter().filter_map(|place| table.columns.get(*place));
         let order: Vec<String> = key.map(|column| named(&column.name) + " DESC").collect();
-        // Without a key no ORDER BY is written, because the server would sort the whole table.
+        // The query of a table without a key has no ORDER BY, because the server would sort the
+        // whole table for it.
         let order = match order.is_empty() {
             true => String::new(),
             false => format!(" ORDER BY {}", order.join(", ")),
@@ -143,7 +144,7 @@ fn copied(cells: &[Option<String>]) -> Vec<u8> {
     cells.join("\t").into_bytes()
 }
 
-/// The records of a row before and after the transforms.
+/// The records of a row as text, first without the transforms and then with them.
 fn shown(
     checked: &Checked,
     database: &str,
@@ -152,7 +153,8 @@ fn shown(
 ) -> Result<String, Failure> {
     let config = Config { format: Format::Json, ..checked.encode.clone() };
     let plain = Config { transforms: Arc::default(), ..config.clone() };
-    // What a registry's format does not take is refused as the agent would refuse it.
+    // The plan in the configured format is made first, because the agent would refuse a table that
+    // this format cannot express. The records below are in JSON.
     let planner = Planner::new(checked.encode.clone(), database, "preview", 1);
     planner.draft(table).map_err(|error| {
         let hint = error.next();
@@ -172,7 +174,7 @@ fn shown(
         let planner = Planner::new(config, database, "preview", 1);
         match records(&planner, table, (op, tuple)) {
             Ok(records) if records.is_empty() => {
-                let _ = writeln!(text, "  {title}: nothing is sent"); // a text takes it
+                let _ = writeln!(text, "  {title}: nothing is sent"); // a String takes it
             }
             Ok(records) => {
                 for record in records {
@@ -187,8 +189,8 @@ fn shown(
     Ok(text.trim_end().to_owned())
 }
 
-/// The name of a column that a row must have and that was not given. The old row of a delete has
-/// only its key, unless the replica identity is FULL.
+/// The name of a column that takes no NULL and has no value in the given row. The old row of a
+/// delete needs only its replica identity, which is the whole row if it is FULL.
 fn lacking<'t>(table: &'t Table, op: Op, tuple: Tuple<'_>) -> Option<&'t str> {
     let is_whole = op != Op::Delete || table.identity == ReplicaIdentity::Full;
     let mut cells = table.columns.iter().zip(tuple.cells());
@@ -198,7 +200,8 @@ fn lacking<'t>(table: &'t Table, op: Op, tuple: Tuple<'_>) -> Option<&'t str> {
     found.map(|(column, _)| &*column.name)
 }
 
-/// The records of a row, or why the row has none.
+/// The records of a row as text, or the error at which the stream would halt. A row that the
+/// transforms drop has no records.
 fn records(
     planner: &Planner,
     table: &Table,
@@ -249,7 +252,7 @@ fn records(
     let records = encoder.records().map(|record| {
         let mut text = format!("    topic    {}\n    key      {}", plan.topic(), part(record.key));
         for (name, value) in record.headers() {
-            let _ = write!(text, "\n    header   {name}={}", part(value)); // a text takes it
+            let _ = write!(text, "\n    header   {name}={}", part(value)); // a String takes it
         }
         let _ = write!(text, "\n    value    {}", part(record.value));
         text

@@ -30,7 +30,7 @@ pub(super) async fn draw(status: watch::Receiver<Status>) {
                 .flatten()
         };
         if drawn || line.is_some() {
-            // If the terminal is gone, the agent must go on.
+            // An error is ignored, because the agent must go on if the terminal is gone.
             let _ = write!(std::io::stderr(), "{CLEAR_LINE}{}", line.as_deref().unwrap_or(""));
         }
         drawn = line.is_some();
@@ -38,8 +38,8 @@ pub(super) async fn draw(status: watch::Receiver<Status>) {
     }
 }
 
-/// As much as fits into a line: the whole copy, its rate, the time left, then each table that is
-/// being copied.
+/// The progress line: the whole copy, its rate, the time left, then each table that is being
+/// copied. It is cut off at the width of the terminal.
 fn line(copy: &CopyStatus, columns: usize) -> String {
     let done = copy
         .tables

@@ -33,7 +33,8 @@ pub(super) fn run(checked: &Checked, yes: bool) -> Result<Code, Failure> {
     })?
 }
 
-/// True if neither slot nor publication nor a record of the state is there.
+/// True if there is neither a slot nor a publication nor a record of the state. A state that cannot
+/// be read counts as one with records.
 fn is_nothing(left: &Leftovers) -> bool {
     let has_state = left.state.as_ref().map_or(true, |keys| !keys.is_empty());
     left.slot.is_none() && left.publication.is_none() && !has_state

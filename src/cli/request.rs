@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// Sends a request to the agent that runs with the same configuration, and prints its answer.
+/// Sends a request to the agent at `admin.listen` of this configuration, and prints its answer.
 pub(super) fn run(checked: &Checked, request: &Request) -> Result<Code, Failure> {
     let refused = |primary: &str, hint: &str| Failure {
         code: Code::Config,

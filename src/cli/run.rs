@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-/// The most reloads that may wait while one runs. A further request is told to try again.
+/// The most requests for a reload that may wait to be taken. While a reload runs, further requests
+/// are taken at once and refused as busy.
 const RELOADS_WAITING_MAX: usize = 4;
 
 /// Starts the agent and waits for its end.
@@ -245,7 +246,7 @@ async fn watch(
 #[derive(Clone)]
 struct Current {
     file: Option<PathBuf>,
-    /// The configuration in force, which the reader of events hears as well.
+    /// The configuration in force. The reader of events receives it from here.
     loaded: watch::Sender<Loaded>,
     /// The text that `/config` serves.
     shown: watch::Sender<String>,
@@ -304,7 +305,7 @@ async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
     }
 }
 
-/// Waits until the agent's thread has dropped its status, which is its end.
+/// Waits for the end of the agent's thread, which drops the sender of the status.
 async fn ended(status: &mut watch::Receiver<crate::status::Status>) -> Sign {
     while status.changed().await.is_ok() {}
     Sign::Ended

@@ -1,5 +1,5 @@
-//! Asks the agent that runs under this configuration what it says of itself. Nothing is changed,
-//! and no token is needed.
+//! Asks the agent that runs under this configuration for its `/status`. That changes nothing and
+//! needs no token.
 
 use super::request::reachable;
 use crate::config::Checked;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Longest wait for the agent's answer. The agent answers from memory, so a slower answer is from a
-/// stuck machine or from another program.
+/// Longest wait for the agent's answer. The agent answers from memory, so only a stuck machine or
+/// another program takes longer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What an agent says in `/status`, as far as commands repeat it.
+/// The fields of `/status` that commands use.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Running {
     pub phase: String,

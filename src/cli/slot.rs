@@ -97,7 +97,7 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
     })?
 }
 
-/// The answer to `slot accept`. `None` where nothing had to be accepted.
+/// The text that `slot accept` prints. `repaired` is `None` if there was nothing to accept.
 fn accepted(repaired: Option<&Repaired>) -> String {
     let Some(Repaired { record, copied }) = repaired else {
         return "there is nothing to accept: record and slot show no gap, and no halt is recorded; \
@@ -129,7 +129,7 @@ fn accepted(repaired: Option<&Repaired>) -> String {
     text
 }
 
-/// `wellspring retry`: asks for one more attempt to pass the recorded halt.
+/// `wellspring retry`: records in the state that the recorded halt is to be tried once more.
 pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     logging::start(checked.log);
     let config = checked.pipeline(false);
@@ -165,7 +165,8 @@ impl Page {
     }
 }
 
-/// What can be shown while the state cannot be read: the slot, and what the agent says.
+/// The text of `slot status` if the state cannot be read: the slot, and what the running agent
+/// says.
 fn alone_as_text(name: &str, slot: Option<&SlotRow>, why: &str, agent: Option<&Running>) -> String {
     let mut page = Page::default();
     slot_as_text(&mut page, name, slot);
@@ -268,7 +269,7 @@ fn slot_as_text(page: &mut Page, name: &str, slot: Option<&SlotRow>) {
     }
 }
 
-/// What a start would do now, as a code, with its reason and the next step.
+/// What a start would do now: as a code, with the reason, and with the next step for the operator.
 pub(super) fn said(foresight: &Foresight) -> (&'static str, String, String) {
     match foresight {
         Foresight::Held(pid) => ("held", format!("pid {pid} holds the slot"), String::new()),
@@ -317,8 +318,8 @@ fn as_json(name: &str, status: &SlotStatus, agent: Option<&Running>) -> String {
     format!("{whole:#}")
 }
 
-/// [`alone_as_text`] for a program. `record` is null as it is without a record, and the verdict is
-/// `unknown`.
+/// The content of [`alone_as_text`] as JSON. `record` is null, as if there were no record, and the
+/// verdict is `unknown`.
 fn alone_as_json(name: &str, slot: Option<&SlotRow>, why: &str, agent: Option<&Running>) -> String {
     let whole = serde_json::json!({
         "name": name, "slot": slot.map(slot_as_json), "record": null,

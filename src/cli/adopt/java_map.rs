@@ -5,10 +5,11 @@
 /// fields.
 const CLASS: &[u8] = b"\xac\xed\x00\x05sr\x00\x11java.util.HashMap\x05\x07\xda\xc1\xc3\x16\x60\xd1\x03\x00\x02F\x00\x0aloadFactorI\x00\x09thresholdxp";
 
-/// Class descriptor of byte arrays at its first use. Later uses are a reference of four bytes.
+/// Class descriptor of byte arrays, as written before the first array. Before a later array stands
+/// a reference to it instead: `q` and four bytes.
 const BYTES: &[u8] = b"r\x00\x02[B\xac\xf3\x17\xf8\x06\x08T\xe0\x02\x00\x00xp";
 
-/// Entries in the order of the file; `None` if the file holds anything else.
+/// Entries in the order of the file; `None` if the file is anything but such a map.
 pub(super) fn read(file: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut reader = Reader(file.strip_prefix(CLASS)?);
     reader.take(8)?; // load factor and threshold
@@ -18,7 +19,8 @@ pub(super) fn read(file: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     }
     reader.take(4)?;
     let count = reader.number()?;
-    // The count is not trusted to allocate memory: each entry must take its bytes from the file.
+    // No memory is allocated by this count, because a damaged file can state any number. Each entry
+    // must take its bytes from the file.
     let mut entries = Vec::new();
     for _ in 0..count {
         entries.push((reader.bytes()?, reader.bytes()?));

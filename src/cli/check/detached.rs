@@ -7,8 +7,8 @@ use crate::continuity::checkpoint::State;
 use crate::continuity::detached::OnRefusal;
 use crate::kafka::{self, StateTopic, TopicInfo};
 
-/// Reports each detached table and returns the state. The caller has checked that the state topic
-/// exists, so reading it creates nothing.
+/// Reports each detached table in the state, and returns the state. The caller has checked that the
+/// state topic exists, so reading it creates no topic.
 pub(super) async fn tables(
     checked: &Checked,
     config: &kafka::Config,
@@ -47,7 +47,7 @@ pub(super) async fn tables(
     Some(state)
 }
 
-/// Checks the quarantine topic where `events.on_refusal` allows a table to be detached.
+/// Checks the quarantine topic, unless `events.on_refusal` is `stop`, which detaches no table.
 pub(super) fn quarantine(
     checked: &Checked,
     config: &kafka::Config,

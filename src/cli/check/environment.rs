@@ -1,4 +1,5 @@
-//! Findings about the server around the pipeline: sizes, excess rights, abandoned slots, providers.
+//! Findings about the server around the pipeline: the limit for kept WAL, excess rights, abandoned
+//! slots, old transactions, generated columns, inheriting tables, and the provider.
 
 use super::Findings;
 use crate::postgres::preflight::Facts;
@@ -13,16 +14,18 @@ use std::time::Duration;
 /// Age from which a transaction is reported. It holds WAL, and the creation of a slot waits for it.
 const OLD: Duration = Duration::from_secs(600);
 
-/// WAL from which an idle slot is a danger and not only untidy: a tenth of a small disk.
+/// Kept WAL, in bytes, from which every idle slot of pgoutput is a warning: a tenth of a small
+/// disk. A slot whose name is like ours is a warning with less, too.
 const MUCH_BYTES: u64 = 1 << 30;
 
-/// The smallest limit that is advised, in GiB. A small database can write this much in an hour's
-/// outage.
+/// The smallest `max_slot_wal_keep_size` that is advised, in GiB. Even a small database can write
+/// this much WAL in an hour.
 const LIMIT_GIB_MIN: u64 = 10;
 
 const GIB: u64 = 1 << 30;
 
-/// Checks how much WAL a slot may keep, and advises a number for this server.
+/// Checks `max_slot_wal_keep_size`, and advises a value by the WAL that this server writes in a
+/// day. Also reports `wal_sender_timeout` if it is off.
 pub(super) fn sizing(facts: &Facts, around: &Surroundings, findings: &mut Findings) {
     let a_day = around.wal_bytes_per_day.map(|bytes| bytes.div_ceil(GIB));
     let measured = a_day.map_or_else(
@@ -141,7 +144,7 @@ pub(super) fn excess(
             first.name
         );
         let list: Vec<String> = writable.iter().map(|table| quoted(&table.name)).collect();
-        // The rights of an owner cannot be revoked, so the fix names both ways out.
+        // An owner can grant itself again what was revoked, so the fix names another way for it.
         let fix = format!(
             "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {} FROM {name};\n-- or, if it owns them, \
              create the publication as the owner and run the agent as another role",
@@ -151,7 +154,8 @@ pub(super) fn excess(
     }
 }
 
-/// Reports slots that are not in use and may have been forgotten.
+/// Reports other slots that are not in use and may have been forgotten: those of pgoutput, and
+/// those whose name begins like ours or with `wellspring`.
 pub(super) fn abandoned(slot: &str, around: &Surroundings, findings: &mut Findings) {
     let alike = |idle: &&IdleSlot| {
         idle.plugin == "pgoutput"
@@ -176,7 +180,7 @@ pub(super) fn abandoned(slot: &str, around: &Surroundings, findings: &mut Findin
     }
 }
 
-/// True if one name begins with the other, as after a rename.
+/// True if one of the names begins with the other one, as `shop` and `shop_v2` do.
 fn is_like(a: &str, b: &str) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
@@ -213,7 +217,8 @@ pub(super) fn old_transactions(
     }
 }
 
-/// Reports columns of the tables that the stream does not contain.
+/// Reports the generated columns of the captured tables. The stream does not contain them, unless
+/// the publication has `publish_generated_columns` (from Postgres 18 on).
 pub(super) fn tables(
     facts: &Facts,
     captured: &[&Candidate],
@@ -240,8 +245,8 @@ pub(super) fn tables(
     }
 }
 
-/// Reports captured tables whose rows lie in tables that inherit from them and are not captured.
-/// The topic of such a table stays empty.
+/// Reports captured tables with rows that are stored in tables that inherit from them and are not
+/// captured. Changes of these rows are in no topic.
 pub(super) fn children(
     publication: &str,
     captured: &[&Candidate],
@@ -275,7 +280,8 @@ pub(super) fn children(
     }
 }
 
-/// Reports what is special about the server's provider.
+/// Reports the server's provider, if it is a known one: what to know about it, and its
+/// `idle_replication_slot_timeout`.
 pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
     let Some(provider) = around.provider.as_deref() else { return };
     let special = match provider {

@@ -10,11 +10,11 @@ use postgres_protocol::escape::escape_literal;
 
 const RELOAD: &str = "SELECT pg_reload_conf();";
 
-/// What the connected server said of itself, its surroundings and the slot.
+/// Facts about the connected server and its surroundings, and the row of the slot if it exists.
 type Server<'a> = (&'a Facts, &'a Surroundings, Option<&'a SlotRow>);
 
-/// Makes all findings about failovers. Where `postgres.failover` is set, each host of the URL is
-/// asked.
+/// Makes all findings about failovers. If `postgres.failover` is set and the server knows failover
+/// slots, each other host of the URL is asked as a standby.
 pub(super) async fn look(
     checked: &Checked,
     sql: &Sql,
@@ -61,8 +61,8 @@ pub(super) async fn look(
     }
 }
 
-/// Reports that a failover would lose the slot, where nobody has asked for a slot that survives
-/// one.
+/// Reports that a failover would lose the slot or records of Kafka could be ahead of a standby.
+/// For servers with standbys while `postgres.failover` is not set.
 fn unasked((facts, around, row): Server<'_>, findings: &mut Findings) {
     if around.standbys == 0 || facts.in_recovery {
         return;
@@ -138,7 +138,8 @@ fn wanted(name: &str, (facts, around, row): Server<'_>, findings: &mut Findings)
     }
 }
 
-/// Reports that the stream can be ahead of the standbys. The SQL names the physical slots in use.
+/// Reports that `synchronized_standby_slots` is empty, so records in Kafka can be ahead of the
+/// standbys. The SQL of the fix names the physical slots in use.
 fn unsynchronized(around: &Surroundings, findings: &mut Findings) {
     let used = around
         .physical_slots
@@ -158,7 +159,7 @@ fn unsynchronized(around: &Surroundings, findings: &mut Findings) {
     );
 }
 
-/// Reports what a standby lacks to keep a copy of the slot, or that it has one.
+/// Reports what a standby lacks to keep a copy of the slot, or that it keeps a copy.
 fn standby(
     host: &str,
     found: &Standby,

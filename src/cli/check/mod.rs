@@ -1,8 +1,8 @@
 //! `wellspring check`: connects to Postgres, Kafka and the registry, compares what it finds with
 //! the agent's needs, and changes nothing.
 //!
-//! A finding says what was found, and the SQL or setting that fixes it. `source` and `sink` make
-//! the findings, and this file prints them.
+//! A finding says what was found, and the SQL or setting that fixes it. `source`, `sink` and
+//! `running` make the findings, and this file prints them.
 
 mod environment;
 mod detached;
@@ -25,9 +25,9 @@ use std::io::IsTerminal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
-    /// The finding is as it should be.
+    /// What the check found is as it should be.
     Ok,
-    /// It works, but a person should know about it.
+    /// The agent works as things are, but a person should know about it.
     Warn,
     /// The agent would fail, or would make the application fail.
     Fail,
@@ -49,7 +49,7 @@ struct Finding {
     level: Level,
     area: Area,
     what: String,
-    /// SQL or setting that fixes it; empty where there is nothing to fix.
+    /// SQL, setting or command that fixes it; empty if the check has no advice.
     fix: String,
 }
 
@@ -80,7 +80,7 @@ impl Findings {
     fn failed(&mut self, failure: impl Into<Failure>) {
         let failure = failure.into();
         let chain: Vec<String> = std::iter::once(failure.primary).chain(failure.details).collect();
-        // The hint may be to run this very command, so it is left out then.
+        // A hint to run `wellspring check` is left out, because the person has just done so.
         let fix =
             if failure.hint.contains("wellspring check") { String::new() } else { failure.hint };
         self.fail(chain.join(": "), fix);
@@ -110,15 +110,16 @@ async fn look(checked: &Checked) -> Vec<Finding> {
     let seen = source::look(checked, &mut postgres).await;
     let mut findings = postgres.list;
     findings.extend(sink::look(checked, &seen).await);
-    // Without a connection or the state there is nothing to judge, and the failure is told above.
+    // Continuity is judged only if Postgres answered and no finding about Kafka fails. Otherwise
+    // an earlier finding has reported the failure.
     let fails = |area| findings.iter().any(|f| f.area == area && f.level == Level::Fail);
     let is_reachable = seen.is_reachable && !fails(Area::Kafka);
     findings.extend(running::look(checked, is_reachable).await);
     findings
 }
 
-/// The exit code: 0 if no finding fails, with or without warnings. Otherwise the code of the first
-/// failing system.
+/// The exit code: 0 if no finding fails, with or without warnings. Otherwise the code of the system
+/// that the first failing finding is about.
 fn code(findings: &[Finding]) -> Code {
     match findings.iter().find(|finding| finding.level == Level::Fail).map(|finding| finding.area) {
         None => Code::Done,
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
     use expect_test::Expect;
 
-    /// Compares the findings about Postgres that are not in order.
+    /// Compares the text of the warnings and failures that `find` adds.
     #[track_caller]
     pub(super) fn check(find: impl FnOnce(&mut Findings), expect: Expect) {
         let mut findings = Findings::new(Area::Postgres);

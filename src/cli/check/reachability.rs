@@ -1,5 +1,6 @@
-//! Next steps for a side that cannot be reached as configured, by a second question that tells the
-//! cause: the server's databases, what a broker's listener speaks, where a registry has its API.
+//! Next steps if Postgres, Kafka or the registry cannot be reached as configured. A second request
+//! finds the cause: it lists the server's databases, tests if a broker's listener speaks TLS, or
+//! looks for the registry's API below its URL.
 
 use super::Failure;
 use crate::agent::supervise::PipelineError;
@@ -9,13 +10,13 @@ use crate::kafka::{self, KafkaError, listener};
 use crate::postgres::{PgError, Sql};
 use postgres_protocol::escape::escape_identifier;
 
-/// The database that every server has for such questions.
+/// The database that is asked for the names of the others. Nearly every server has it.
 const MAINTENANCE: &str = "postgres";
 
-/// The most databases that a next step names. More are no help.
+/// The most databases that a next step names. A longer list helps nobody.
 const DATABASES_MAX: usize = 20;
 
-/// Where Apicurio serves the API of Confluent's registry, below its root.
+/// Path below the root URL of Apicurio at which it serves the API of Confluent's registry.
 const APICURIO: &str = "apis/ccompat/v7";
 
 /// The failure of the first connection to Postgres. If the database is missing, the next step names
@@ -35,7 +36,7 @@ pub(super) async fn postgres(checked: &Checked, error: PgError) -> Failure {
         Ok(sql) => sql.query(names).await,
         Err(error) => Err(error),
     };
-    let found = found.unwrap_or_else(|_| Vec::new()); // the role may be kept from that database
+    let found = found.unwrap_or_else(|_| Vec::new()); // the role may not connect there
     let names: Vec<String> = found.into_iter().flatten().flatten().take(DATABASES_MAX).collect();
     let there = if names.is_empty() {
         String::new()
@@ -47,7 +48,7 @@ pub(super) async fn postgres(checked: &Checked, error: PgError) -> Failure {
     Failure { hint, ..failure }
 }
 
-/// The failure to reach Kafka. It says so if only one of the two sides uses TLS.
+/// The failure to reach Kafka. It says so if only the broker or only our client uses TLS.
 pub(super) async fn kafka(config: &kafka::Config, error: KafkaError) -> Failure {
     let is_unreachable = matches!(error, KafkaError::Unreachable { .. });
     let failure = Failure::from(error);
@@ -79,8 +80,8 @@ pub(super) async fn kafka(config: &kafka::Config, error: KafkaError) -> Failure 
     Failure { primary, hint, ..failure }
 }
 
-/// The next step after the registry gave no usable answer. It names the right URL if registry.url
-/// is the root of Apicurio.
+/// The next step if the registry gave no usable answer. It names the right URL if `registry.url` is
+/// the root of Apicurio.
 pub(super) async fn registry(config: &registry::Config, error: &RegistryError) -> String {
     let general = "see registry.url, its credentials and registry.ca".to_owned();
     if matches!(error, RegistryError::Unavailable { .. }) {
@@ -91,7 +92,7 @@ pub(super) async fn registry(config: &registry::Config, error: &RegistryError) -
         registry::Config { urls: config.urls.iter().map(below).collect(), ..config.clone() };
     let Ok(client) = Registry::new(&other) else { return general };
     match client.probe().await {
-        // The client's own form of the URL has no password.
+        // `Registry::url` gives the URL without its password.
         Ok(()) => format!(
             "set registry.url = \"{}\": Apicurio serves the API of Confluent's registry there",
             client.url().trim_end_matches('/')

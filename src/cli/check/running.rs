@@ -1,4 +1,5 @@
-//! Findings about continuity, by the judge that `run` asks, and about what the running agent says.
+//! Findings about continuity: what a start of `wellspring run` would decide now, by the same rules,
+//! and what the running agent says of itself.
 
 use super::super::running::{self, Running};
 use super::super::slot;
@@ -7,7 +8,8 @@ use crate::agent::consent::{self, SlotStatus};
 use crate::config::Checked;
 use crate::continuity::Foresight;
 
-/// What a start would do now, and what the running agent says.
+/// Reports what a start would do now, if Postgres and Kafka can be reached, and what the running
+/// agent says of itself.
 pub(super) async fn look(checked: &Checked, is_reachable: bool) -> Vec<Finding> {
     let mut findings = Findings::new(Area::Continuity);
     if is_reachable {
@@ -37,7 +39,8 @@ fn foreseen(status: &SlotStatus, findings: &mut Findings) {
     }
 }
 
-/// Reports what the agent says: what needs a person, and what the agent keeps trying.
+/// Reports what the running agent says: its phase, refused tables, and failed copies. One line says
+/// so if none of them is a fault.
 fn told(agent: &Running, findings: &mut Findings) {
     let before = findings.list.len();
     if agent.needs_a_person {

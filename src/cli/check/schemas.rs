@@ -1,7 +1,8 @@
-//! Findings about the schemas of the captured tables: whether the registry accepts each of them.
+//! Findings about the schemas of the captured tables: whether the registry accepts each of them,
+//! and whether it serves the schema ids that the state has recorded.
 //!
-//! The schemas are made as the agent makes them, from the present catalog. The registry is only
-//! asked, and nothing is registered.
+//! The schemas are made as the agent makes them, from the present catalog. The check only reads
+//! from the registry and registers nothing.
 
 use super::Findings;
 use crate::change::{RelationShape, ShapeColumn, describe};
@@ -15,7 +16,8 @@ use crate::postgres::{PgError, Sql, catalog, surroundings};
 use crate::table::{ReplicaIdentity, Table, TableName};
 use std::collections::BTreeMap;
 
-/// The most tables whose schemas are checked. Each takes two requests, and the check has to end.
+/// The most tables whose schemas are checked. Each table takes several requests to the registry,
+/// and the check has to end.
 const TABLES_MAX: usize = 500;
 
 /// Topic and schemas of one table's records, or the reason why the table cannot be published.
@@ -24,13 +26,13 @@ pub(super) struct Drafted {
     draft: Result<Draft, String>,
 }
 
-/// The draft of a table, if it was made.
+/// Finds the draft of a table. `None` if the table cannot be published or was not planned.
 pub(super) fn drafted<'d>(drafted: &'d [Drafted], table: &TableName) -> Option<&'d Draft> {
     let name = table.to_string();
     drafted.iter().find(|drafted| drafted.name == name)?.draft.as_ref().ok()
 }
 
-/// Plans every captured table, as the agent would.
+/// Plans the captured tables as the agent would, the first [`TABLES_MAX`] of them at most.
 pub(super) async fn drafts(
     checked: &Checked,
     sql: &Sql,
@@ -46,7 +48,7 @@ pub(super) async fn drafts(
     Ok(drafted)
 }
 
-/// A table as the stream would describe it.
+/// Describes a table from the catalog, in the way that a Relation message of the stream does.
 pub(in crate::cli) async fn described(sql: &Sql, table: &Candidate) -> Result<Table, PgError> {
     let facts = catalog::table_facts(sql, table.relation).await?;
     let identity = match table.identity {
@@ -89,7 +91,7 @@ pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
     }
 }
 
-/// Checks each schema at the registry.
+/// Asks the registry for each schema if it is registered, or if it could be.
 pub(super) async fn ask(
     registry: &Registry,
     register: bool,
@@ -133,8 +135,8 @@ pub(super) async fn ask(
     }
 }
 
-/// Checks that the registry serves the ids that the state has recorded for these schemas. The agent
-/// uses these ids only.
+/// Checks that the registry serves each schema under the id that the state has recorded for it. The
+/// agent writes a recorded id into its records without registering the schema again.
 pub(super) async fn recorded(
     registry: &Registry,
     recorded: &BTreeMap<String, u32>,

@@ -10,8 +10,8 @@ use crate::plans::{SinkConfig, TooFewPartitions};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Size limit of a topic, in bytes, below which a warning follows. A smaller limit than the
-/// broker's default was set on purpose, and rows with long texts soon exceed it.
+/// Limit of a topic's `max.message.bytes` below which the check warns. Brokers have a larger
+/// default, and records of rows with long texts soon exceed a smaller limit.
 const SMALL_MESSAGE_BYTES: usize = 1_000_000;
 
 /// Makes the findings about Kafka and the registry.
@@ -71,7 +71,7 @@ async fn topics(
         }
     }
     rights(checked, config, findings);
-    // The topics of a routed table are known when its rows are.
+    // A routed table names its topics by values of its rows, so the check does not know them.
     let is_routed = |table: &&Captured| checked.encode.is_routed(&table.name);
     tables.iter().filter(is_routed).for_each(|table| routed(checked, config, table, findings));
     let named: Vec<(String, &Captured)> = tables
@@ -129,7 +129,7 @@ async fn topics(
 }
 
 /// Checks if a topic has the partitions that transforms name, or will have them once it is created.
-/// The broker decides the number of a new topic where the rules do not.
+/// Without a configured number for a new topic the broker decides it, and nothing is checked.
 fn spread(
     seen: &SourceFacts,
     table: &Captured,
@@ -149,7 +149,7 @@ fn spread(
     }
 }
 
-/// Tells that the topics of a table are not checked, because its rows name them.
+/// Reports that the topics of a routed table are not checked, because its rows name them.
 fn routed(checked: &Checked, config: &kafka::Config, table: &Captured, findings: &mut Findings) {
     let topic = checked.encode.final_topic(&table.name);
     let what = format!(
@@ -179,8 +179,8 @@ fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut 
         return findings
             .fail(format!("state topic {name} does not exist, and topics.create is off"), fix);
     };
-    // The agent judges in the same way. If no policy is proven, the partition count may be the
-    // mock's or a guess.
+    // The agent applies the same rule when it opens the topic. Without a proven cleanup policy the
+    // topic may be one of the mock broker, which chooses the number of partitions itself.
     if info.partitions != 1 && info.cleanup_policy.proven().is_some() {
         let what = format!(
             "state topic {name} has {} partitions: one keeps its records in order",
@@ -241,7 +241,8 @@ fn existing(checked: &Checked, table: &Captured, info: &TopicInfo, findings: &mu
     }
 }
 
-/// Checks if an acknowledged record can be lost together with one broker.
+/// Checks `min.insync.replicas`. If it is 1, an acknowledged record can be lost together with one
+/// broker. If it is above the number of replicas, the topic accepts no record.
 fn durable(info: &TopicInfo, findings: &mut Findings) {
     let name = &info.name;
     match info.min_insync_replicas.proven() {
@@ -271,8 +272,8 @@ fn durable(info: &TopicInfo, findings: &mut Findings) {
     }
 }
 
-/// Lists the rights that the producer's principal needs. Reading them requires a right too, so most
-/// cannot be proven here.
+/// Lists the rights that the agent's principal needs in Kafka. Reading ACLs needs a right too, so
+/// most of the listed rights cannot be proven here.
 fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
     let prefix = &checked.encode.prefix;
     let state = &config.state_topic;
@@ -300,7 +301,8 @@ fn rights(checked: &Checked, config: &kafka::Config, findings: &mut Findings) {
     }
 }
 
-/// Reports records that a compacted topic cannot take, or would keep in a harmful way.
+/// Reports what a compacted topic does to the table's records: it refuses records without a key,
+/// keeps deleted rows if there are no tombstones, and gets no TRUNCATE.
 fn compacted(checked: &Checked, table: &Captured, topic: &str, findings: &mut Findings) {
     if !table.has_key {
         let what = format!(

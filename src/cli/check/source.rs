@@ -1,6 +1,7 @@
 //! Findings about Postgres: connection, settings, rights, slot, tables and publication.
 //!
-//! Plain functions judge the facts of a server. Reading the facts is apart from that.
+//! The functions that judge the facts of a server are plain functions, which tests call. `try_look`
+//! reads the facts.
 
 use super::schemas::{self, Drafted};
 use super::{Findings, environment, failover, reachability, versions};
@@ -19,7 +20,7 @@ use crate::table::selection::Partitions;
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-/// One captured table, as the checks of Kafka need it.
+/// The facts about a captured table that the checks of Kafka need.
 pub(super) struct Captured {
     pub name: TableName,
     /// True if the table's records have a key.
@@ -29,15 +30,15 @@ pub(super) struct Captured {
 /// Results of the Postgres checks that the checks of Kafka and the registry need.
 #[derive(Default)]
 pub(super) struct SourceFacts {
-    /// The captured tables that were found.
+    /// The captured tables that exist in the database.
     pub captured: Vec<Captured>,
-    /// Topic and schemas of their records.
+    /// Topic and schemas of the records of these tables.
     pub drafted: Vec<Drafted>,
-    /// Whether the server could be asked everything.
+    /// True if the server answered every query.
     pub is_reachable: bool,
 }
 
-/// Makes all findings about Postgres. Returns the captured tables, as far as they could be read.
+/// Makes all findings about Postgres. Returns the captured tables; none if a query failed.
 pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> SourceFacts {
     match try_look(checked, findings).await {
         Ok(seen) => seen,
@@ -65,8 +66,8 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<SourceFa
     }
     let facts = preflight::facts(&sql).await?;
     settings(&facts, &checked.postgres.application_name, findings);
-    // pg_hba.conf may admit the role for SQL and refuse it for replication, so a connection is
-    // tried.
+    // pg_hba.conf may admit the role for SQL and refuse it for replication, so a replication
+    // connection is tried.
     if facts.role.replication {
         match replication(checked).await {
             Ok(()) => findings.ok("replication connections are let in"),
@@ -135,8 +136,8 @@ async fn replication(checked: &Checked) -> Result<(), PgError> {
     Replication::connect(&checked.postgres).await?.identify_system().await.map(|_| ())
 }
 
-/// The captured tables of a new publication, in which a root stands for its partitions. An existing
-/// publication without publish_via_partition_root holds the partitions instead.
+/// The tables that the configuration selects and that a publication of ours would name, such as a
+/// root instead of its partitions. A selected table that the existing publication names counts too.
 fn captured<'a>(
     checked: &Checked,
     all: &'a [Candidate],
@@ -152,8 +153,8 @@ fn captured<'a>(
     selected.filter(|table| table.stands_for_itself(partitions) || is_published(table)).collect()
 }
 
-/// True if the table has a primary key, a usable unique key or an identity index. This is
-/// Debezium's rule, as `change` applies it.
+/// True if the table has a primary key, a usable unique key or an identity index. Then its records
+/// have a key. `change` has the same rule, which is Debezium's.
 fn has_key(table: &Candidate) -> bool {
     table.primary_key || table.usable_key || table.identity == ReplicaIdentity::Index
 }
@@ -254,8 +255,8 @@ fn slot_row(
     }
 }
 
-/// The harm that publications do to the application: ours as it is, and for the captured tables
-/// that it lacks, ours as it would be.
+/// The harm that our publication does to the application now, and the harm that it would do once
+/// it also names the captured tables that it lacks.
 async fn harms(
     checked: &Checked,
     sql: &Sql,
@@ -273,7 +274,7 @@ async fn harms(
     Ok(harms)
 }
 
-/// The captured tables, and the ones that a publication would harm.
+/// The captured tables, and the oids of tables whose publication harms the application.
 type Chosen<'a> = (&'a [&'a Candidate], &'a [Oid]);
 
 fn tables(
@@ -330,11 +331,11 @@ fn publication_row(
 ) {
     let name = &checked.publication;
     let identifier = escape_identifier(name);
-    // A publication for all tables cannot drop a single table, so it must be replaced.
     if row.is_of_sequences() {
         let what = format!("publication {name} is FOR ALL SEQUENCES and publishes no table");
         return findings.fail(what, publication::OWN_NAME_NEXT);
     }
+    // A publication FOR ALL TABLES cannot drop a single table, so it must be replaced.
     let anew = format!(
         "DROP PUBLICATION {identifier};\n-- let wellspring run create it; then wellspring slot \
          accept"
@@ -348,7 +349,7 @@ fn publication_row(
     if !missing.is_empty() {
         let tables: Vec<TableName> = missing.iter().map(|table| table.name.clone()).collect();
         let names: Vec<String> = tables.iter().map(TableName::to_string).collect();
-        // The server refuses ADD TABLE where it publishes all tables.
+        // The server refuses ADD TABLE for a publication FOR ALL TABLES.
         let fix = if row.all_tables {
             format!(
                 "{};\n-- or put it into tables.exclude",
@@ -408,7 +409,8 @@ fn publication_row(
     }
 }
 
-/// Checks if the first copy may read its tables. Streaming needs no such right.
+/// Checks if the role has the rights to read the tables of the first copy. Streaming does not need
+/// these rights.
 fn readable(checked: &Checked, facts: &Facts, rights: &[TableRights], findings: &mut Findings) {
     let copies = &checked.snapshot;
     if !copies.mode.copies_first() {

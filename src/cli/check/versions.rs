@@ -5,11 +5,12 @@ use crate::postgres::ServerError;
 use crate::postgres::preflight::{Decoding, Facts};
 use postgres_protocol::escape::escape_identifier;
 
-/// The first version that the Postgres project still maintains, and the end of the one before.
+/// The oldest version that the Postgres project still maintains, and the month in which the support
+/// of the version before it ended.
 const MAINTAINED: u32 = 150_000;
 const UNMAINTAINED_SINCE: &str = "November 2026";
 
-/// Reports a version that gets no fixes any more. The agent works with it all the same.
+/// Reports a version of Postgres that gets no fixes any more. The agent works with it all the same.
 pub(super) fn support(version: u32, findings: &mut Findings) {
     if version < MAINTAINED {
         let major = version / 10_000;
@@ -38,7 +39,7 @@ pub(super) fn warnings(user: &str, warnings: &[ServerError], findings: &mut Find
     }
 }
 
-/// Checks that the server decodes its WAL, or will as soon as the slot exists.
+/// Checks that logical decoding is on, or that the first logical slot will turn it on.
 pub(super) fn decoding(facts: &Facts, findings: &mut Findings) {
     let (set, now) = (&facts.wal_level_set, &facts.wal_level);
     match facts.decoding() {
@@ -63,7 +64,7 @@ pub(super) fn decoding(facts: &Facts, findings: &mut Findings) {
     }
 }
 
-/// What `invalidation_reason` of a slot means.
+/// Explains the `invalidation_reason` of a slot.
 pub(super) fn invalidation(reason: &str) -> &'static str {
     match reason {
         "wal_level_insufficient" => "logical decoding went off on the server or on its primary",

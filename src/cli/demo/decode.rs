@@ -77,7 +77,7 @@ struct Known {
 /// Decodes records and keeps the schemas that it has fetched.
 pub(super) struct Decoder {
     registry: SrSettings,
-    /// Runs the registry's calls. This thread has no other runtime.
+    /// Runs the requests to the registry. The consumer's thread has no other runtime.
     runtime: Runtime,
     schemas: HashMap<u32, Known>,
 }
@@ -165,7 +165,7 @@ impl Decoder {
     }
 }
 
-/// Columns of an envelope or a key whose kind is not plain, from the text of the schema.
+/// The columns whose kind is not plain, read from the schema of an envelope or of a key.
 fn kinds(schema: &serde_json::Value) -> HashMap<String, Kind> {
     let named = |name: &str| {
         let fields = schema["fields"].as_array().into_iter().flatten();
@@ -188,7 +188,7 @@ fn kinds(schema: &serde_json::Value) -> HashMap<String, Kind> {
         .collect()
 }
 
-/// The branch of an optional type that is not null.
+/// The branch of an optional type that is not null; a type that is not optional as it is.
 fn branch(r#type: &serde_json::Value) -> &serde_json::Value {
     r#type
         .as_array()
@@ -247,8 +247,8 @@ fn row(image: &Value, kinds: &HashMap<String, Kind>) -> Option<Row> {
     fields.iter().map(column).collect()
 }
 
-/// A value in the form that the demo's query of the source returns. `None` for a type that no
-/// column of the demo has.
+/// A value as text, in the form in which the queries of `shop::TABLES` read it from the source.
+/// `None` for a type that no column of the demo has.
 fn text(value: &Value, kind: Kind) -> Option<Option<String>> {
     Some(Some(match (inner(value), kind) {
         (Value::Null, _) => return Some(None),
@@ -285,7 +285,7 @@ fn decimal(bytes: &[u8], scale: usize) -> Option<String> {
     Some(format!("{sign}{whole}{point}{fraction}"))
 }
 
-/// The same instant with six digits after the point.
+/// The text of an instant in UTC with six digits after the point.
 fn micros(text: &str) -> Option<String> {
     let local = text.strip_suffix('Z')?;
     let (seconds, fraction) = local.split_once('.').unwrap_or((local, ""));

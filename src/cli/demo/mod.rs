@@ -2,8 +2,8 @@
 //!
 //! The demo starts a Postgres server with a small shop, an embedded broker, a built-in registry,
 //! and the agent with an ordinary configuration. Every few seconds, and at the end, the shop
-//! pauses, and the consumer's tables are compared with the source. The exit status is 0 only if
-//! they are equal.
+//! pauses, and the tables that the consumer has rebuilt are compared with the source. The exit
+//! status is 0 only if they were equal each time.
 
 mod decode;
 mod reader;
@@ -35,7 +35,8 @@ use tokio::time::{Instant, timeout};
 /// Ctrl-C.
 const SECONDS_VARIABLE: &str = "DEMO_SECONDS";
 
-/// Partitions of each topic: enough that a wrong order across them would show.
+/// Partitions of each topic of events. There are several, so that records of one key in different
+/// partitions can show as a difference.
 const PARTITIONS: i32 = 3;
 
 /// Prefix of the topic names.
@@ -164,7 +165,7 @@ impl World {
         let agent = Agent::start(checked.pipeline(true), metrics.clone())
             .map_err(|error| failed(&error))?;
         let status = agent.status();
-        // Without a token nobody can disturb the demo.
+        // Without a token the server refuses every action, so nobody can disturb the demo.
         let actions = admin::Actions {
             agent: agent.handle(),
             reload: tokio::sync::mpsc::channel(1).0,
@@ -220,7 +221,8 @@ impl World {
         Ok(())
     }
 
-    /// Compares from time to time and once at the end. True if the tables were always equal.
+    /// Compares the tables every [`COMPARE_EVERY`] and once at the end. Ends with false at the first
+    /// difference.
     async fn watch(
         &mut self,
         length: Option<Duration>,
@@ -249,7 +251,8 @@ impl World {
         }
     }
 
-    /// Pauses the shop, waits for the topics, compares, and prints the result.
+    /// Pauses the shop, waits until the topics have every change, compares, and prints the result.
+    /// True if the tables are equal.
     async fn compare(&mut self, is_last: bool) -> Result<bool, Failure> {
         let held = self.shop.hold().await;
         self.checks += 1;
@@ -291,7 +294,7 @@ impl World {
             return Err(broken("the agent has ended before"));
         };
         agent.stop();
-        // The status has a time limit here. Joining the thread has none.
+        // The wait for the end of the agent's status has a time limit. Joining the thread has none.
         if timeout(PATIENCE, ended(&mut self.status)).await.is_err() {
             return Err(self.told("the agent does not stop"));
         }
@@ -308,7 +311,7 @@ impl World {
     }
 }
 
-/// The configuration that a user would write. Keys with their default are left out.
+/// The demo's configuration, as a user would write it. Keys with their default are left out.
 fn configuration(url: &str, registry: &str, brokers: &str, listen: SocketAddr) -> String {
     format!(
         "postgres.url = \"{url}\"\n\
@@ -329,7 +332,7 @@ fn listed(differences: &[Difference]) -> String {
     differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Waits until the agent's thread has dropped its status, which is its end.
+/// Waits for the end of the agent's thread, which drops the sender of the status.
 async fn ended(status: &mut watch::Receiver<Status>) {
     while status.changed().await.is_ok() {}
 }

@@ -1,6 +1,6 @@
 //! The demo's own consumer, on its own thread. It reads every topic, shows the events, rebuilds the
-//! tables, and compares them with the source on request. It shares neither code nor memory with the
-//! agent that it checks.
+//! tables, and compares them with the source on request. It uses no code of the agent that it
+//! checks. From the agent it reads only the status, for the line of numbers.
 
 use super::decode::{DecodeError, Decoder, Event};
 use super::screen::Screen;
@@ -17,7 +17,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// Longest wait for a record. Requests for a comparison and the line of numbers wait that long.
+/// Longest wait of one poll for a record. A request for a comparison and the line of numbers may
+/// be late by this time.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Longest wait for the end of a partition. The broker is in this process.
@@ -50,7 +51,8 @@ pub(super) enum ReaderError {
     Thread(#[source] std::io::Error),
 }
 
-/// Result of a comparison at the ends that the topics had when it was requested.
+/// Result of a comparison. The consumer has first read up to the ends that the topics had at the
+/// request.
 pub(super) struct Answer {
     pub differences: Vec<Difference>,
     /// Number of rows compared.
@@ -64,8 +66,8 @@ struct Question {
     answer: oneshot::Sender<Answer>,
 }
 
-/// A running consumer. Dropping it stops the thread before the broker that it reads from is
-/// dropped.
+/// A running consumer. Dropping it ends its thread and waits for that, so that the thread does not
+/// outlive the broker.
 pub(super) struct Reader {
     /// `None` only during the drop. The thread ends when this sender is gone.
     questions: Option<SyncSender<Question>>,
@@ -115,7 +117,7 @@ impl Reader {
     /// Reads up to the present ends of the topics, and compares.
     ///
     /// # Errors
-    /// Why reading stopped before that.
+    /// The error that has ended the reading of records.
     pub(super) async fn compare(&mut self, source: Snapshot) -> Result<Answer, ReaderError> {
         let (answer, answered) = oneshot::channel();
         if self
@@ -180,7 +182,7 @@ struct Work {
     status: watch::Receiver<Status>,
 }
 
-/// A request for a comparison, with the ends that must be reached first.
+/// A request for a comparison, with the end of each partition that must be read up to first.
 struct Open {
     question: Question,
     ends: BTreeMap<(String, i32), i64>,

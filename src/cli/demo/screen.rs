@@ -7,10 +7,11 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Shortest time between two events that are shown; the others are only counted. A person cannot
-/// read more than ten a second, and the first ten of a second would all be from one topic.
+/// read more than ten a second. If the first ten of a second were shown, all could be from one
+/// topic.
 const SHOWN_EVERY: Duration = Duration::from_millis(100);
 
-/// Longest line of an event, in characters: the width of a terminal without its margins.
+/// Longest line of an event, in characters. A longer line is cut off to fit a terminal.
 const LINE_MAX: usize = 118;
 
 /// Time between two lines of numbers.
@@ -19,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Standard output, and counts of the events.
 pub(super) struct Screen {
     is_colourful: bool,
-    /// Number of change events so far.
+    /// Number of changes and messages so far, without tombstones.
     events: u64,
     tombstones: u64,
     /// Number of events since the last line of numbers, and how many of them were shown.
@@ -59,8 +60,8 @@ impl Screen {
         };
         self.event(colour, || {
             let key = change.key.clone().unwrap_or_default();
-            // The event of a deleted row with a key has only the key. Its other columns hold their
-            // types' zero values.
+            // `before` of a deleted row with a key has values only in the columns of the key. The
+            // other columns hold the zero values of their types.
             let before = change.before.as_ref().filter(|_| change.key.is_none());
             let row = change.after.as_ref().or(before).into_iter().flatten();
             let rest = row.filter(|(name, _)| !key.contains_key(*name)).map(shown);
@@ -126,7 +127,8 @@ impl Screen {
     }
 }
 
-/// A column as `name=value`. A long text would push the other columns out of the line.
+/// A column as `name=value`. Of a long text only the length is shown, because the text would push
+/// the other columns out of the line.
 fn shown((name, value): (&String, &Option<String>)) -> String {
     match value {
         Some(value) if value == UNCHANGED => format!("{name}=(unchanged)"),

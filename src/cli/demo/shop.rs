@@ -49,8 +49,8 @@ pub(super) const TABLES: [(&str, &str); 5] = [
     ),
 ];
 
-/// The SQL that creates the tables. A description is long enough to be stored out of line, so an
-/// update of the price does not send it.
+/// The SQL that creates the tables. A product's description is stored out of line (TOAST), so the
+/// WAL of an update of the price does not contain it.
 const CREATE: &str = "
     create type order_status as enum ('new', 'paid', 'shipped', 'returned');
     create table customers (
@@ -89,8 +89,8 @@ const OPENING: &str = "
     commit;
 ";
 
-/// Transactions of the writers: their weight, out of the sum of all weights, and their SQL.
-/// `random()` is the server's.
+/// Transactions of the writers: their weight, out of the sum of all weights, and their SQL. The
+/// server evaluates `random()`.
 const DEEDS: [(u64, &str); 11] = [
     // An order touches four tables in one transaction.
     (
@@ -190,8 +190,8 @@ impl Shop {
         Arc::clone(&self.permits).acquire_many_owned(WRITERS).await.ok()
     }
 
-    /// The end of the WAL, after everything committed. A message written after it carries the
-    /// stream past this position.
+    /// Returns the end of the WAL, which is after every commit. A message that is written then
+    /// makes the stream pass this position.
     pub(super) async fn mark(&self, number: u64) -> Result<Lsn, tokio_postgres::Error> {
         let query = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
         let bytes: i64 = self.client.query_one(query, &[]).await?.try_get(0)?;
@@ -246,7 +246,8 @@ fn row(message: &SimpleQueryMessage) -> Option<Row> {
 /// Executes transactions until one fails for a reason other than a conflict.
 async fn write(client: &Client, permits: &Semaphore, mut rng: Rng) -> tokio_postgres::Error {
     loop {
-        // The permits are never closed. Without a permit nothing may be written.
+        // The semaphore is never closed, so this cannot fail. Without a permit nothing may be
+        // written.
         let Ok(permit) = permits.acquire().await else { return std::future::pending().await };
         if let Err(error) = attempt(client, rng.deed()).await {
             return error;
@@ -256,8 +257,8 @@ async fn write(client: &Client, permits: &Semaphore, mut rng: Rng) -> tokio_post
     }
 }
 
-/// One transaction. A deadlock (class 40) or a row that the other writer deleted (class 23) is
-/// expected and rolled back.
+/// Executes one transaction. Two errors are expected and rolled back: a deadlock (class 40), and a
+/// violated constraint (class 23), for example if the other writer has deleted a row.
 async fn attempt(client: &Client, deed: &str) -> Result<(), tokio_postgres::Error> {
     let Err(error) = client.batch_execute(deed).await else { return Ok(()) };
     let is_usual = error

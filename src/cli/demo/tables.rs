@@ -27,7 +27,7 @@ pub type Snapshot = BTreeMap<String, Vec<Row>>;
 /// Operation of a change event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// A row was inserted or read.
+    /// A row was inserted, or read by a copy.
     Create,
     /// A row was updated.
     Update,
@@ -37,7 +37,8 @@ pub enum Op {
     Truncate,
 }
 
-/// Place of a change in the stream: epoch, commit LSN, ordinal. A replay repeats it.
+/// Place of a change in the stream: epoch, commit LSN, ordinal. A replay of the change has the
+/// same.
 pub type Position = (u64, u64, u64);
 
 /// A change event as read from a topic.
@@ -69,8 +70,8 @@ struct Bag {
     /// Number of copies of each row. It is negative for a row that was removed without having been
     /// added.
     rows: HashMap<Row, i64>,
-    /// Position of the last applied change. One partition holds all changes in order, so a change
-    /// at or below this Position is a replay.
+    /// Position of the last applied change. All changes of a table without a key are in one
+    /// partition, in order. So a change at or below this Position is a replay.
     newest: Position,
 }
 
@@ -102,8 +103,9 @@ impl Bag {
 }
 
 impl Rebuilt {
-    /// Applies one event. A truncate of a table with a key has its own partition, so its order
-    /// among the rows is unknown. The shop has none, and here it would take effect at once.
+    /// Applies one event. A truncate of a table with a key may be in another partition than the
+    /// rows, so its order among them is unknown. The shop truncates no such table. This function
+    /// would empty the table at once.
     pub fn apply(&mut self, change: Change) {
         if change.op == Op::Truncate
             && let Some(rows) = self.keyed.get_mut(&change.table)
@@ -168,7 +170,8 @@ impl Rebuilt {
 pub struct Difference {
     /// Name of the table, without its namespace.
     pub table: String,
-    /// Differing rows, each with its count in the source minus its count in the topic; never zero.
+    /// Differing rows, each with its count in the source minus its count in the rebuilt table. No
+    /// count is zero.
     pub rows: Vec<(Row, i64)>,
 }
 

@@ -1,5 +1,5 @@
-//! Records of Kafka as lines of JSON: Confluent's framing, schemas by their id from the registry,
-//! JSON with and without its schema.
+//! Turns records of Kafka into lines of JSON. It reads Avro in Confluent's framing, with schemas
+//! that it fetches from the registry by id, and JSON with or without its schema.
 //!
 //! A record that cannot be read is shown with its size, its first bytes and the reason. Only a
 //! registry that does not answer ends the work, because no further record could be read.
@@ -25,7 +25,7 @@ const SHOWN_BYTES_MAX: usize = 32;
 
 /// Reads records, and keeps the schemas that it has fetched.
 pub(super) struct Decoder {
-    /// `None` where the format has no registry.
+    /// `None` if the events are not Avro or no registry is configured.
     registry: Option<Registry>,
     format: Format,
     /// True if values are shown as the record has them, without a look at what they mean.
@@ -153,7 +153,7 @@ impl Decoder {
         })
     }
 
-    /// A schema by its id, or why there is none.
+    /// The schema with this id, or a text that says why there is none.
     async fn known(&mut self, id: u32) -> Result<Result<Rc<Known>, String>, RegistryError> {
         if let Some(known) = self.schemas.get(&id) {
             return Ok(Ok(Rc::clone(known)));
@@ -167,7 +167,7 @@ impl Decoder {
         Ok(self.learn(id, &text))
     }
 
-    /// Keeps the text of a schema, or says why it cannot be read.
+    /// Parses the text of a schema and keeps it under its id. The error says why it cannot be read.
     pub(super) fn learn(&mut self, id: u32, text: &str) -> Result<Rc<Known>, String> {
         let unreadable = |why: &dyn std::fmt::Display| {
             format!("schema {id} of the registry cannot be read: {why}")

@@ -1,5 +1,5 @@
-//! What the values of a schema mean beyond their types, read from an Avro schema or from a schema
-//! of Kafka Connect in JSON.
+//! What the values of a schema mean beyond their types, for example that a number is a date. It is
+//! read from an Avro schema or from a schema of Kafka Connect in JSON.
 //!
 //! Only the names that Debezium and Connect give to types are known here. A value of another type
 //! is shown as the record has it.
@@ -16,13 +16,13 @@ pub(super) enum Form {
     /// An unscaled number in two's complement. The argument is its number of digits after the
     /// point.
     Decimal(u32),
-    /// A record of a scale and an unscaled number.
+    /// A record with two fields: the scale of a decimal, and its unscaled number.
     VariableDecimal,
     /// A date, as days since 1970-01-01.
     Date,
-    /// A time of day. The argument is the number of its units in a second.
+    /// A time of day, as units since midnight. The argument is the number of units in a second.
     Time(i64),
-    /// A moment since 1970. The argument is the number of its units in a second.
+    /// A moment, as units since 1970-01-01. The argument is the number of units in a second.
     Moment(i64),
     List(Rc<Form>),
     Map(Rc<Form>),
@@ -46,7 +46,7 @@ impl Form {
         }
     }
 
-    /// The form of a union's branch.
+    /// The form of a branch of a union; a form that is not of a union as it is.
     pub(super) fn branch(&self, place: u32) -> &Form {
         let Form::Branches(branches) = self else { return self };
         usize::try_from(place).ok().and_then(|place| branches.get(place)).unwrap_or(&Form::Plain)
@@ -71,8 +71,8 @@ impl Form {
     }
 }
 
-/// Reads the form of an Avro schema. `known` has the named types that are complete. A type that
-/// contains itself is shown as plain JSON.
+/// Reads the form of an Avro schema. `known` holds the named types that have been read to their
+/// end. If a type contains itself, the inner values are plain.
 fn avro(schema: &Value, around: &str, known: &mut HashMap<String, Form>) -> Form {
     if let Some(branches) = schema.as_array() {
         let branches = branches.iter().map(|branch| avro(branch, around, known)).collect();
@@ -95,7 +95,7 @@ fn avro(schema: &Value, around: &str, known: &mut HashMap<String, Form>) -> Form
             "record" => {
                 fields(schema, |field| (text(field, "name"), avro(&field["type"], space, known)))
             }
-            // A union, or a type that stands within `type`.
+            // `type` is itself a union or a whole schema.
             _ if !schema["type"].is_string() && !schema["type"].is_null() => {
                 avro(&schema["type"], space, known)
             }

@@ -25,14 +25,15 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-/// Records that may wait to be decoded. The reader of the screen is the slowest, and Kafka keeps
-/// what waits.
+/// The most records that may wait to be decoded. The person who reads the output is slower than
+/// Kafka, and records that are not read yet stay there.
 const RECORDS_MAX: usize = 64;
 
-/// Lines that may wait to be printed.
+/// The most lines that may wait to be printed.
 const LINES_MAX: usize = 64;
 
-/// How long one poll waits, which bounds how late the thread notices that nobody reads any more.
+/// Longest wait of one poll. After this time the polling thread notices that nobody takes its
+/// records any more.
 const POLL: Duration = Duration::from_millis(200);
 
 /// The largest offset or number of records that is taken. librdkafka keeps numbers near the ends of
@@ -103,7 +104,7 @@ pub(super) fn run(checked: &Checked, arguments: &Arguments) -> Result<Code, Fail
     })?
 }
 
-/// The topics that the pipeline has recorded in its state when it first wrote to them.
+/// The topics that the state of the pipeline names, without the heartbeat topic.
 async fn recorded(config: &kafka::Config, heartbeat: &str) -> Result<Vec<String>, Failure> {
     let entries = match read_whole(config, &config.state_topic).await {
         Err(KafkaError::Missing { .. }) => return Err(nothing_written()),
@@ -139,7 +140,7 @@ enum Wanted {
     Recorded(Vec<String>),
 }
 
-/// Begins to read. Blocks.
+/// Opens a reader at the wanted topics. Blocks while it asks the brokers.
 fn open(config: &kafka::Config, topics: &Wanted, from: Start) -> Result<Tail, Failure> {
     let mut tail = Tail::new(config)?;
     let there = tail.topics()?;
@@ -163,7 +164,8 @@ fn open(config: &kafka::Config, topics: &Wanted, from: Start) -> Result<Tail, Fa
     Ok(tail)
 }
 
-/// Names the topics that are there, those of the pipeline first.
+/// The error about a topic that does not exist. It names topics that do, those with the pipeline's
+/// prefix first.
 fn unknown(topic: &str, config: &kafka::Config, there: &BTreeMap<String, i32>) -> Failure {
     let prefix = config.state_topic.trim_end_matches("wellspring-state");
     let mut names: Vec<&str> = there.keys().map(String::as_str).collect();
@@ -221,7 +223,7 @@ async fn follow(tail: Tail, decoder: Decoder, max: Option<u64>) -> Result<Code, 
     }
 }
 
-/// Reads records as long as somebody wants them.
+/// Reads records until their receiver is dropped, or up to the first error.
 fn poll(mut tail: Tail, records: &mpsc::Sender<Result<Tailed, KafkaError>>) {
     while !records.is_closed() {
         let record = match tail.poll(POLL) {
@@ -236,7 +238,7 @@ fn poll(mut tail: Tail, records: &mpsc::Sender<Result<Tailed, KafkaError>>) {
     }
 }
 
-/// Makes a line of each record, up to the last that is wanted.
+/// Makes a line of each record, of the first `max` records if a number is given.
 async fn decode(
     mut decoder: Decoder,
     mut records: mpsc::Receiver<Result<Tailed, KafkaError>>,

@@ -16,8 +16,8 @@ use crate::status::{Status, TableStatus};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// Requests that may wait for the reader. People make them, and a further one is told to come
-/// again.
+/// The most requests that may wait for the reader. People make them, and a further one is refused
+/// as busy.
 const REQUESTS_MAX: usize = 2;
 
 /// The most events of an answer.
@@ -30,13 +30,13 @@ const RECORDS_MAX: usize = 400;
 /// exceeds it.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The most characters of an event that are shown.
+/// The most characters of an event's line that are shown.
 const LINE_CHARS_MAX: usize = 4096;
 
 /// Longest time for reading the records, and again for decoding them.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// The wait for the first record. A topic without records takes this long.
+/// Longest wait for the first record. The answer about a topic without records takes this long.
 const FIRST: Duration = Duration::from_secs(4);
 
 /// After this time without a further record the ends of all partitions are taken as reached.
@@ -54,7 +54,7 @@ pub(in crate::cli) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("events".to_owned()).spawn(move || {
         while let Some(EventsRequest { table, reply }) = asked.blocking_recv() {
-            // The settings may have changed by a reload.
+            // A reload may have changed the configuration since the last request.
             let checked = loaded.borrow().checked.clone();
             if reply.is_closed() {
                 continue; // the client has gone away
@@ -67,7 +67,7 @@ pub(in crate::cli) fn start(
     Ok(ask)
 }
 
-/// The one topic of a table's events.
+/// The topic of a table's events. It is refused if the table has no topic yet, or several.
 fn topic_of(name: &str, table: Option<&TableStatus>) -> Result<String, Refused> {
     let Some(TableStatus { topic, routed, .. }) = table else {
         return Err(Refused::Faulty(format!("table {name} is not captured")));
@@ -111,7 +111,7 @@ fn recent(
         }
         Ok(events)
     };
-    // A timeout is made inside the runtime, whose clock it needs.
+    // The timeout is created inside the runtime, because it needs the runtime's clock.
     let decoded = runtime.block_on(async { tokio::time::timeout(DEADLINE, decode).await });
     let late = || {
         let seconds = DEADLINE.as_secs();
@@ -120,7 +120,7 @@ fn recent(
     Ok(Events { events: decoded.map_err(|_| late())??, topic })
 }
 
-/// The newest records of a topic, by their times, newest last.
+/// The newest records of a topic, [`EVENTS_MAX`] at most, sorted by their times, newest last.
 fn newest(config: &kafka::Config, topic: &str) -> Result<Vec<Tailed>, KafkaError> {
     let mut tail = Tail::new(config)?;
     let missing = || KafkaError::Missing { topic: topic.to_owned() };

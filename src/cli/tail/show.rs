@@ -46,14 +46,14 @@ pub(super) fn avro(value: &Value, form: &Form, out: &mut String) {
             list(elements.iter(), |element, out| avro(element, form.element(), out), out);
         }
         Value::Map(entries) => {
-            // A map of Avro has no order of its own.
+            // A decoded map of Avro has no order, so its keys are sorted.
             let mut entries: Vec<_> = entries.iter().collect();
             entries.sort_by_key(|(key, _)| *key);
             let entries = entries.into_iter().map(|(key, value)| (key.as_str(), value));
             object(entries, |_, value, out| avro(value, form.element(), out), out);
         }
         Value::Uuid(value) => text(&value.to_string(), out),
-        // No record of Debezium or Connect has one.
+        // No record of Debezium or Connect has a BigDecimal or a Duration.
         Value::Null | Value::BigDecimal(_) | Value::Duration(_) => out.push_str("null"),
     }
 }
@@ -97,7 +97,8 @@ pub(super) fn connect(value: &RawValue, form: &Form, out: &mut String) {
     }
 }
 
-/// Appends JSON without its line breaks, which stand between values only.
+/// Appends JSON with a space in place of each line break. In JSON a string has no line break of its
+/// own, so no value changes.
 pub(super) fn line(json: &str, out: &mut String) {
     out.extend(json.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
 }
@@ -154,7 +155,7 @@ pub(super) fn instant(millis: i64, out: &mut String) {
 
 fn number(value: i64, form: &Form, out: &mut String) {
     match form {
-        // Beyond 32 bits it is no date of Debezium.
+        // A number beyond 32 bits is no date of Debezium or Connect.
         Form::Date if i32::try_from(value).is_ok() => {
             out.push('"');
             date(value, out);
@@ -188,8 +189,8 @@ fn date(days: i64, out: &mut String) {
     append(out, format_args!("{sign}{:04}-{month:02}-{day:02}", year.unsigned_abs()));
 }
 
-/// Appends a time of day with every digit of the fraction that the unit has. 24:00:00 is a time of
-/// Postgres.
+/// Appends a time of day with every digit of the fraction that the unit has. It may be 24:00:00,
+/// which is a time of Postgres.
 fn clock(value: i64, per_second: i64, out: &mut String) {
     let (seconds, fraction) = (value / per_second, value % per_second);
     let digits = per_second.to_string().len() - 1;
@@ -229,7 +230,8 @@ fn decimal(unscaled: &[u8], scale: u32, out: &mut String) {
     append(out, format_args!("\"{sign}{whole}{point}{fraction}\""));
 }
 
-/// Digits after the point of the longest `numeric`. A record of somebody else may claim more.
+/// The most digits after the point that a `numeric` of Postgres has. A record of another program
+/// may state a larger scale.
 const DIGITS_MAX: usize = 16_383;
 
 fn unscaled(json: &str) -> Option<Vec<u8>> {
@@ -242,7 +244,7 @@ fn variable(value: &RawValue) -> Option<(u32, Vec<u8>)> {
     Some((named("scale")?.parse().ok()?, unscaled(named("value")?)?))
 }
 
-/// The fields of an object in their order.
+/// The fields of a JSON object in their order; `None` if the value is no object.
 pub(super) fn entries(value: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     struct Entries;
     impl<'de> Visitor<'de> for Entries {

@@ -1,4 +1,5 @@
-//! What the encoder writes, read back as a person sees it: every kind of type, in each format.
+//! Tests that encode rows with every kind of type in each format, decode the records, and compare
+//! the lines that a person sees.
 
 use super::decode::Decoder;
 use crate::change::{Context, Marker, Position, Row};
@@ -14,7 +15,7 @@ use crate::table::{
 use expect_test::{Expect, expect};
 use std::collections::BTreeMap;
 
-/// Types that a catalog names, by the oids of these tests.
+/// The oids that these tests give to an enum and to types of extensions.
 const HSTORE: u32 = 20_001;
 const VECTOR: u32 = 20_002;
 const GEOMETRY: u32 = 20_003;
@@ -112,7 +113,7 @@ async fn lines(config: Config, raw: bool, cells: &[Cell], wire: &[u8]) -> Vec<St
     let mut decoder = Decoder::new(None, decoded, raw);
     let draft = Planner::new(config, "app", "run", 1).draft(&table).unwrap();
     for (id, schema) in [(1, &draft.key), (2, &draft.value)] {
-        // Connect's schemas stand in the records themselves.
+        // In the other formats a record contains its schema or has none.
         if let (Some(schema), Format::Avro) = (schema, decoded) {
             decoder.learn(id, &schema.text).unwrap();
         }
@@ -227,7 +228,8 @@ async fn every_type_is_shown_as_a_person_reads_it() {
 
 #[tokio::test]
 async fn avro_and_json_with_its_schema_look_the_same() {
-    // A map whose keys are no texts is a list of pairs in one and of structs in the other.
+    // `sparse` differs: a map whose keys are not strings is a list of records in Avro and a list
+    // of pairs in JSON.
     let cells: Vec<Cell> = CELLS.into_iter().filter(|(name, ..)| *name != "sparse").collect();
     let avro = row(config(Format::Avro), false, &cells).await;
     assert_eq!(row(config(Format::JsonSchema), false, &cells).await, avro);
