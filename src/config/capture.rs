@@ -26,10 +26,10 @@ const MASK_LENGTH_MAX: i32 = 10_000;
 /// Shortest interval at which the slot's `catalog_xmin` is read.
 const XMIN_MIN: Duration = Duration::from_secs(1);
 
-/// Shortest interval of heartbeats. More than ten a second are load and no sign of life.
+/// Shortest interval of heartbeats. More than ten a second would only add load.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
-/// The two words of a key that refuses or allows something.
+/// The two values of a key that refuses or allows something: `refuse`, and `word`.
 const fn allowing(word: &str) -> [(&str, Allowed); 2] {
     [("refuse", Allowed::No), (word, Allowed::Yes)]
 }
@@ -70,7 +70,7 @@ pub(super) fn selection(reader: &mut Reader<'_>) -> Option<Selection> {
 }
 
 /// Reads the rules over columns, keys, names and kinds of changes. `xmin` is true if events carry
-/// it.
+/// the `catalog_xmin` of the slot.
 pub(super) fn rules(reader: &mut Reader<'_>, xmin: bool) -> Option<Rules> {
     let include = names(reader, "columns.include", NameOf::Column);
     let exclude = names(reader, "columns.exclude", NameOf::Column);
@@ -161,8 +161,8 @@ pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>
     None
 }
 
-/// Reads the rule that names topics by a regular expression. The other keys have no effect without
-/// `topics.regex`.
+/// Reads the rule that names topics by a regular expression. Without `topics.regex` the other keys
+/// of the rule are faults, unless they repeat their default.
 fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
     let regex = reader.optional("topics.regex", value::text);
     let replacement = reader.optional("topics.replacement", value::text);
@@ -173,7 +173,7 @@ fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
     if !reader.is_given("topics.regex") {
         let mut others =
             vec!["topics.replacement", "topics.key_field_regex", "topics.key_field_replacement"];
-        // A key that repeats its default has no effect to complain about.
+        // A key that repeats its default changes nothing, so it is no fault.
         others.extend((unique == Some(false)).then_some("topics.unique_keys"));
         others.extend(
             key_field
@@ -393,7 +393,7 @@ fn salt(reader: &mut Reader<'_>, name: &str) -> Option<Option<Salt>> {
     }
 }
 
-/// Reads `[keys]`: another key for the tables that match a pattern.
+/// Reads `[keys]`: the columns that make the key of the tables that match a pattern.
 fn keys(reader: &mut Reader<'_>) -> Option<Vec<KeyRule>> {
     let lists = reader.lists("keys");
     let mut rules = Vec::new();

@@ -38,7 +38,8 @@ pub(super) fn content_router(at: &mut At<'_, '_>) -> Option<Transform> {
     Some(Transform::ContentRouter(Box::new(ContentRouter { topic, nulls, topics_max })))
 }
 
-/// Whether a transform is for all records of a row, because it names their topic.
+/// True if a transform has to apply to all records of a row alike: it names their topic, decodes a
+/// message for an outbox, or drops fields by a header.
 pub(super) fn is_of_rows(transform: &Transform) -> bool {
     match transform {
         Transform::Outbox(_)
@@ -50,7 +51,7 @@ pub(super) fn is_of_rows(transform: &Transform) -> bool {
     }
 }
 
-/// Refuses transforms that leave open which of them names a topic.
+/// Refuses a chain that leaves open which of its transforms names the topic of a record.
 pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
     let is_by_content = |link: &Link| matches!(link.transform, Transform::ContentRouter(_));
     let mut between = None;
@@ -64,7 +65,8 @@ pub(super) fn one_names_topics(links: &[Link], reader: &mut Reader<'_>) -> Optio
             Transform::Regex(_) | Transform::Logical(_) | Transform::Timed(_) => (false, true),
             _ => (false, false),
         };
-        // Whether two different lists have a table in common is known when the table is planned.
+        // Two different lists of patterns may match the same table. That is found when the table is
+        // planned, and not here.
         let shares = |other: &Link| {
             let (one, other) = (&link.tables, &other.tables);
             one.is_empty() || other.is_empty() || one == other
@@ -118,7 +120,7 @@ fn names_topic(link: &Link) -> bool {
     }
 }
 
-/// Whether the effect of a transform depends on the topic.
+/// True if the effect of a transform depends on the topic of the record.
 fn sees_topic(link: &Link) -> bool {
     matches!(link.when, Some((Condition::Topic(_), _))) || names_topic(link)
 }

@@ -64,7 +64,8 @@ fn times(at: &mut At<'_, '_>) -> Option<Edit> {
     Some(Edit::Times(field, Times { to, pattern, unit: unit? }))
 }
 
-/// Reads a pattern that may be missing. The outer option is `None` for a faulty pattern.
+/// Reads a pattern of dates and times. The outer option is `None` for a faulty pattern, the inner
+/// one if none is given.
 pub(super) fn pattern(at: &mut At<'_, '_>, key: &str) -> Option<Option<Pattern>> {
     let Some(text) = at.maybe(key)?.filter(|text| !text.trim().is_empty()) else {
         return Some(None);

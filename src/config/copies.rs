@@ -7,7 +7,8 @@ use crate::snapshot::{self, Mode};
 use crate::table::names::{NameOf, NamePattern};
 use crate::table::{Selection, TableName};
 
-/// Highest accepted limit. A higher one would not limit anything.
+/// Highest accepted `snapshot.rows_per_second`. No copy is faster, so a higher one would not limit
+/// it.
 const ROWS_PER_SECOND_MAX: i32 = 100_000_000;
 
 const MODES: [(&str, Mode); 6] = [
@@ -19,7 +20,7 @@ const MODES: [(&str, Mode); 6] = [
     ("windows", Mode::Windows),
 ];
 
-/// Reads every key of the section.
+/// Reads every key of `[snapshot]`.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<snapshot::Config> {
     let mode = reader.or("snapshot.mode", value::one_of(&MODES), "initial");
     let defaults = snapshot::Config::new(mode.unwrap_or_default());

@@ -9,15 +9,16 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Names and values of the environment. A name that is not UTF-8 is never one of ours.
+/// Names and values of environment variables. A variable whose name or value is not UTF-8 is left
+/// out.
 pub type Environment = BTreeMap<String, String>;
 
 /// Prefix of our environment variables.
 const VARIABLE_PREFIX: &str = "WELLSPRING_";
 
-/// The keys outside of any section. A variable without `__` counts only if it names one of these,
-/// because Kubernetes puts `WELLSPRING_SERVICE_HOST` and the like into every container beside a
-/// service called wellspring.
+/// The keys outside of any section. A variable without `__` counts only if it names one of these.
+/// Kubernetes sets others, such as `WELLSPRING_SERVICE_HOST`, in every container of a namespace
+/// that has a service called wellspring.
 const TOP_LEVEL: [&str; 2] = ["sink", "state_file"];
 
 /// The key whose value is an array of tables.
@@ -114,7 +115,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads `[[transform]]`: the tables are called by their place, which counts from 1.
+    /// Reads `[[transform]]`. The path of each table ends in its place, which counts from 1.
     fn array<'t, 'd: 't>(
         &mut self,
         path: &str,

@@ -18,7 +18,7 @@ pub(super) struct Names<'a> {
     pub document: &'a Document,
     /// The keys that were read.
     pub known: &'a BTreeSet<String>,
-    /// Sections whose names are free.
+    /// Sections in which the operator chooses the names of the keys.
     pub maps: &'a [&'static str],
     /// Keys without a default that are not given.
     pub missing: &'a BTreeSet<String>,
@@ -65,8 +65,9 @@ impl Names<'_> {
         of_keys.chain(of_maps).collect()
     }
 
-    /// The fault of an unknown key, and the known key that was most likely meant: a missing key of
-    /// this name, a similar name in the same section, or the same name in another section.
+    /// The fault of an unknown key, and the known key that was most likely meant. In this order: a
+    /// missing key of this name, a similar name in the same section, the same name in another
+    /// section, a similar path.
     fn unknown_key(&self, key: &str) -> (String, Option<String>) {
         let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
         let named = |keys: &BTreeSet<String>| {

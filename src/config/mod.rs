@@ -75,9 +75,9 @@ pub struct Checked {
     pub publication: String,
     /// Origins whose changes are published.
     pub origins: postgres::Origins,
-    /// True if the slot is to survive a failover.
+    /// True if the slot is created or altered so that standbys can keep a copy of it.
     pub failover: bool,
-    /// Interval at which the slot's xmin is read; `None` where it is never read.
+    /// Interval at which the slot's `catalog_xmin` is read; `None` if it is never read.
     pub xmin_interval: Option<Duration>,
     /// Replica identities that the agent sets at the start.
     pub identities: Vec<postgres::identity::Rule>,
@@ -89,11 +89,11 @@ pub struct Checked {
     pub selection: Selection,
     /// Form of the records.
     pub encode: encode::Config,
-    /// The schema registry; `None` where the format needs none.
+    /// The schema registry; `None` if the format needs none.
     pub registry: Option<registry::Config>,
-    /// Heartbeat records to send; `None` where none are sent.
+    /// Heartbeat records to send; `None` if none are sent.
     pub heartbeat: Option<agent::Heartbeat>,
-    /// What happens if one table is refused.
+    /// What happens if one table is refused: the stream stops, or the table is detached.
     pub on_refusal: OnRefusal,
     /// Where the records go: Kafka or stdout.
     pub sink: SinkConfig,
@@ -151,7 +151,7 @@ pub struct Limits {
     pub memory: ByteSize,
     /// Length of a confirm hold after an unclean stop.
     pub confirm_hold: Duration,
-    /// Longest wait of a stop for Kafka.
+    /// Longest time for which a stop waits for Kafka.
     pub shutdown: Duration,
     /// The lag above which `/readyz` reports not ready.
     pub ready_lag: Duration,
@@ -415,8 +415,8 @@ fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
 }
 
 fn limits(reader: &mut Reader<'_>) -> Option<Limits> {
-    // Below 4 MiB the read buffer and one record of 1 MiB leave no room for a queue. Above 64 GiB
-    // it is a typing error.
+    // Below 4 MiB the read buffer and one record of 1 MiB leave no room for a queue. A value above
+    // 64 GiB is a typing error.
     let memory =
         reader.or("limits.memory", value::size(ByteSize(4 << 20), ByteSize(64 << 30)), "32MiB");
     let confirm_hold = reader.or("limits.quarantine", value::duration(Duration::ZERO, DAY), "60s");
@@ -448,7 +448,8 @@ fn log(reader: &mut Reader<'_>) -> Option<Log> {
     Some(Log { format: format?, level: level?, notifications: notifications? })
 }
 
-/// `postgres` reports its own weakness at each connect, so it is not repeated here.
+/// The guarantees that this configuration makes weaker, as sentences. A weak connection to Postgres
+/// is not among them, because the agent adds that sentence itself.
 fn warnings(checked: &Checked) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(registry) = &checked.registry

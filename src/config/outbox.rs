@@ -81,7 +81,8 @@ pub(super) fn outbox(at: &mut At<'_, '_>) -> Option<Transform> {
     })))
 }
 
-/// Reads how the content of logical messages is decoded. Debezium leaves empty lists out.
+/// Reads `decode-message`, which decodes the content of logical messages. Empty lists in it are
+/// left out, as by Debezium.
 pub(super) fn decode_message(at: &mut At<'_, '_>) -> Option<Transform> {
     let nulls = at.flag("null_fields", false)?;
     Some(Transform::DecodeMessage(Expand { nulls, empty_lists: false }))
@@ -104,8 +105,8 @@ pub(super) fn decoded_for_an_outbox(links: &[Link], reader: &mut Reader<'_>) -> 
     None
 }
 
-/// Refuses topics by time for logical messages that are events. Such a message is routed before the
-/// time of its commit is known.
+/// Refuses topics by time for logical messages that an outbox makes into events. Such a message is
+/// routed before the time of its commit is known.
 pub(super) fn timed_by_rows_alone(links: &[Link], reader: &mut Reader<'_>) -> Option<()> {
     if !links.iter().any(|link| matches!(link.transform, Transform::DecodeMessage(_))) {
         return Some(());

@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         self.missing.insert(key.to_owned());
     }
 
-    /// Reads a text that may hold a password, which is the URL of a connection, or a list of URLs.
+    /// Reads a URL or a list of URLs. A URL may hold a password, so it is printed with that masked.
     pub fn url<T>(
         &mut self,
         key: &str,
@@ -301,13 +301,13 @@ impl<'a> Reader<'a> {
         self.described.entry(key.to_owned()).insert_entry(described).into_mut()
     }
 
-    /// What each key accepts that was read, and the names of the maps.
+    /// For each key that was read, what it accepts. Also the names of the maps.
     pub fn described(&self) -> (BTreeMap<String, Described>, Vec<&'static str>) {
         (self.described.clone(), self.maps.clone())
     }
 
-    /// The faults, including those of unknown keys, and every line of `config show`. A key that is
-    /// misspelled is not missing as well.
+    /// The faults, including those of unknown keys, and every line of `config show`. If a required
+    /// key is given under a misspelled name, only the misspelling is a fault.
     pub fn finish(mut self) -> (Vec<Fault>, Vec<Line>) {
         let names = Names {
             document: &self.document,
@@ -374,8 +374,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Resolves the references in texts and in lists of texts. A text with references can become any
-/// type.
+/// Resolves the references in texts and in lists of texts. A text with references becomes
+/// `Loose`: its key decides the type.
 fn resolved(value: &Value, environment: &Environment, is_url: bool) -> Result<Value, String> {
     let resolve = if is_url { reference::resolve_url } else { reference::resolve };
     Ok(match value {

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hash::{Hash, Hasher};
 
-/// Recognises a changed value when the file is read again. It is computed from the value itself,
-/// also for a secret, so it is never printed.
+/// A digest of a value, by which a reload notices a changed value. It is computed from the value
+/// itself, also for a secret, so it is never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Digest(u64);
 
@@ -90,7 +90,8 @@ impl std::fmt::Display for Shown {
             }
         }
         let mut text = String::new();
-        // Arrays of tables keep their order, which is the order of their numbers.
+        // The `[[transform]]` come last, in the order of their numbers, which is their order in the
+        // file.
         sections.sort_by_key(|section| number_of(section));
         for section in sections {
             let lines =
@@ -132,8 +133,8 @@ const DECIDING: [&str; 7] = [
 ];
 
 impl Shown {
-    /// A digest of the deciding keys as they are printed. Secrets are masked, and the order of the
-    /// file does not matter.
+    /// A digest of the keys under [`DECIDING`] with their values as they are printed. Secrets are
+    /// masked, and the order of the file does not matter.
     pub(super) fn fingerprint(&self) -> String {
         let decides = |line: &&Line| DECIDING.iter().any(|part| line.key.starts_with(part));
         let mut lines: Vec<String> = self
@@ -189,9 +190,10 @@ fn split(path: &str) -> (&str, &str) {
     path.split_once('.').unwrap_or(("", path))
 }
 
-/// A URL as typed, with a possible password masked: the text after the first colon before the last
-/// `@`, and the values of all parameters but those of Postgres that are no secret. All of the text
-/// is masked if no scheme tells its parts apart, or if an escape of TOML can hide them.
+/// A URL as typed, with every place of a password masked. One place is between the first colon
+/// after the scheme and the last `@`. The others are the values of parameters, except those of
+/// Postgres that hold no secret. The whole text is masked if it has an `@` and no scheme, or an
+/// escape of TOML.
 pub(super) fn mask_url(typed: &str) -> String {
     if typed.contains('\\') {
         return "\"***\"".to_owned();

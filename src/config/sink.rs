@@ -154,8 +154,8 @@ pub(super) fn sink(
 const LOGIN_KEYS: [&str; 4] =
     ["kafka.password_file", "kafka.password_command", "kafka.token_file", "kafka.token_command"];
 
-/// Reads the password or token that is not a plain property. A file is read for each new client,
-/// also where a property is a reference to the file and nothing else.
+/// Reads the login that comes from a file or a command. `kafka.client.sasl.password` counts as a
+/// file if it is a reference to one and nothing else. The file is read for each new client.
 fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Login {
     const PROPERTY: &str = "kafka.client.sasl.password";
     let source = reader.one_secret(&LOGIN_KEYS);
@@ -182,7 +182,7 @@ fn login(reader: &mut Reader<'_>, client: &mut BTreeMap<String, String>) -> Logi
     }
 }
 
-/// Refuses a login that librdkafka would not use, and a mechanism that lacks its login.
+/// Refuses a password or token that librdkafka would not use, and OAUTHBEARER without a token.
 fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>, login: &Login) {
     let property = |name: &str| client.get(name).map(|value| value.to_ascii_uppercase());
     let mechanism = property("sasl.mechanism").or_else(|| property("sasl.mechanisms"));
@@ -222,8 +222,8 @@ fn refuse_idle_login(reader: &mut Reader<'_>, client: &BTreeMap<String, String>,
     }
 }
 
-/// Reads the keys without checking them. With stdout the section may stay in the file, so that one
-/// line switches between the two sinks.
+/// Reads the keys of `[kafka]` and uses none of them. With stdout the section may stay in the file,
+/// so that one line switches between the two sinks.
 fn ignore_kafka(reader: &mut Reader<'_>) {
     let _ = reader.optional("kafka.brokers", value::texts);
     let _ = reader.optional("kafka.insecure", value::flag);
@@ -250,7 +250,8 @@ fn are_brokers(reader: &mut Reader<'_>, brokers: &[String]) -> bool {
     bad == 0 && !brokers.is_empty()
 }
 
-/// Refuses settings that send a password unencrypted or to an unverified broker.
+/// Refuses settings that send a password unencrypted or to an unverified broker, and properties of
+/// SASL that have no effect.
 fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
     let has = |property: &str, wanted: &str| {
         client.get(property).is_some_and(|v| v.eq_ignore_ascii_case(wanted))
@@ -283,8 +284,8 @@ fn refuse_insecure(reader: &mut Reader<'_>, client: &BTreeMap<String, String>) {
     }
 }
 
-/// Reads `[registry]`. The inner option is `None` where the format needs no registry; the section
-/// may stay in the file.
+/// Reads `[registry]`. The inner option is `None` if the format needs no registry. The section may
+/// stay in the file then.
 pub(super) fn registry(
     reader: &mut Reader<'_>,
     format: Option<Format>,

@@ -19,7 +19,7 @@ pub(super) struct Database {
     pub failover: bool,
 }
 
-/// Reads every key of the section.
+/// Reads every key of `[postgres]`.
 pub(super) fn read(reader: &mut Reader<'_>, prefix: Option<&str>) -> Option<Database> {
     if !reader.is_given("postgres.url") {
         reader.missing("postgres.url", "url = \"postgresql://user@host:5432/database\"");
@@ -161,8 +161,8 @@ impl Keys {
     }
 }
 
-/// `wellspring_` and the prefix, with other characters than a slot may have replaced by `_`. It is
-/// cut at the longest name.
+/// The default name of the slot: `wellspring_` and the prefix in lower case. A character that a
+/// slot's name cannot have becomes `_`, and a name that is too long is cut.
 fn default_slot(prefix: &str) -> String {
     let plain = prefix
         .chars()

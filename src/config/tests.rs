@@ -154,7 +154,7 @@ fn names_the_key_that_was_meant() {
         &[],
         expect!["w.toml:6:2: topcis: unknown section; did you mean `topics`?"],
     );
-    // The section is misspelled, and the key is missing in it as well.
+    // The misspelled section does not give `topics.prefix`, so that key is reported as missing too.
     check(
         &[("[topics]\nprefix", "[topcis]\npartitions = 1\n[admin]\nready_lag")],
         &[],
@@ -163,7 +163,7 @@ fn names_the_key_that_was_meant() {
             w.toml:9:1: admin.ready_lag: unknown key; did you mean `limits.ready_lag`?
             w.toml: topics.prefix: is missing; write prefix = "shop": topics are then shop.public.orders"#]],
     );
-    // A key of this name is missing elsewhere, which says more than a name that is alike.
+    // `kafka.brokers` is missing, so it is suggested before the similar `snapshot.workers`.
     check(
         &[
             ("[kafka]\nbrokers = [\"kafka:9092\"]\n", ""),

@@ -1,6 +1,6 @@
 //! `[[transform]]`: what is done to records before they are encoded, in the order of the file.
 //!
-//! Only what the file itself can tell is checked here. Whether a table has the fields that a
+//! Only faults that the file alone can show are found here. Whether a table has the fields that a
 //! transform names is checked when the table is known, before its first record.
 
 use super::reader::Reader;

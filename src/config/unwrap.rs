@@ -1,4 +1,4 @@
-//! `unwrap` among `[[transform]]`.
+//! Reads the keys of the transform `unwrap` in `[[transform]]`.
 
 use super::transforms::At;
 use super::value;
@@ -28,7 +28,8 @@ pub(super) fn unwrap(at: &mut At<'_, '_>) -> Option<Transform> {
     Some(Transform::Unwrap(Unwrap { deletes, fields, headers, route, dropped, defaults }))
 }
 
-/// Reads which column names the topic. The outer option is `None` for a faulty setting.
+/// Reads the key `route`, the column that names the topic, with its options. The outer option is
+/// `None` for a faulty setting, the inner one if `route` is not given.
 fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
     let field = at.maybe("route");
     let key = at.key("route_missing");
@@ -49,7 +50,8 @@ fn route_by(at: &mut At<'_, '_>) -> Option<Option<RouteBy>> {
     Some(Some(RouteBy { field, missing, topics_max }))
 }
 
-/// Reads which fields are dropped. The outer option is `None` for a faulty setting.
+/// Reads `drop_fields_header`, the header that names the fields to drop, with its options. The
+/// outer option is `None` for a faulty setting, the inner one if no header is given.
 fn dropped(at: &mut At<'_, '_>) -> Option<Option<Dropped>> {
     let header = at.maybe("drop_fields_header");
     let from_key = at.flag("drop_fields_from_key", false);

@@ -1,11 +1,12 @@
-//! Imports what is captured and in which form: Debezium's lists, masks, keys, names and modes.
+//! Imports which changes are captured and in which form: Debezium's lists of tables and columns,
+//! keys, operations, names and modes.
 
 use super::Input;
 use super::source::Given;
 use super::target::Target;
 use crate::table::names::REGEX;
 
-/// Sets Debezium's defaults where ours differ, and refuses a missing `topic.prefix`.
+/// Sets the defaults of Debezium that differ from ours, and refuses a missing `topic.prefix`.
 pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
     if input.value("topic.prefix").is_none_or(|prefix| prefix.trim().is_empty()) {
         target.refuse("topic.prefix", "is missing; every pipeline has one");

@@ -7,7 +7,8 @@ use super::target::Target;
 
 const REGISTRY_PASSWORD: &str = "WELLSPRING_REGISTRY_PASSWORD";
 
-/// Refuses a configuration without brokers or format, and credentials without a password.
+/// Refuses a configuration without brokers or format, and credentials without a password. Sets
+/// `registry.insecure` if Debezium has sent credentials to the registry over http.
 pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
     if !target.has("kafka", "brokers") {
         let what =

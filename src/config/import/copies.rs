@@ -34,7 +34,8 @@ pub(super) fn snapshot_mode(input: Input<'_>, given: &Given, target: &mut Target
     target.text("snapshot", "mode", ours, "");
 }
 
-/// Tables that the list does not name are not copied.
+/// Imports the list of tables to copy: `snapshot.skip` gets a pattern that matches every table that
+/// the list does not name.
 pub(super) fn copied(_: Input<'_>, given: &Given, target: &mut Target) {
     let copied = expressions(&given.value).join("|");
     target.list(

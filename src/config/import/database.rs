@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 const PASSWORD: &str = "WELLSPRING_POSTGRES_PASSWORD";
 const KEY_PASSWORD: &str = "WELLSPRING_POSTGRES_KEY_PASSWORD";
 
-/// Sets Debezium's defaults where ours differ, and refuses an address that is missing.
+/// Sets the defaults of Debezium that differ from ours, and refuses a missing address.
 pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
     if !target.has("postgres", "url") {
         target.refuse("database.hostname", "is missing; so are the other parts of the address");
@@ -71,7 +71,7 @@ pub(super) fn url(input: Input<'_>, given: &Given, target: &mut Target) {
         input.or("database.port", "5432").trim(),
         encoded(database)
     ));
-    // The URL contains a reference to the password on purpose, so it is not escaped.
+    // The URL may contain a reference to the password, so its `${` is not escaped.
     target.raw("postgres", "url", super::super::document::toml_text(&url), "");
 }
 

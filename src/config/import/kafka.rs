@@ -127,7 +127,8 @@ fn ranked(name: &str) -> (usize, &str) {
     name.strip_prefix("producer.").map_or((2, name), |property| (1, property))
 }
 
-/// The value in lower case where librdkafka requires that.
+/// The value of `security.protocol` in lower case, as librdkafka requires; other values as they
+/// are.
 fn lowered(property: &str, value: &str) -> String {
     if property == "security.protocol" { value.to_ascii_lowercase() } else { value.to_owned() }
 }

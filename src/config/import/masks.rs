@@ -25,7 +25,7 @@ fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, Strin
     true
 }
 
-/// The number within a property's name.
+/// The number that stands in a property's name between `before` and `after`.
 fn number<'g>(given: &'g Given, before: &str, after: &str, target: &mut Target) -> Option<&'g str> {
     let number = given.name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
     let number = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));

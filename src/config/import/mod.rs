@@ -4,9 +4,9 @@
 //! Debezium Server. Each row says whether the property is translated, not needed, or refused, and
 //! why. A property without a row is refused with the nearest name. All properties without a
 //! counterpart are reported at once and stop the import, unless the operator accepts the loss.
-//! Where our default is better than Debezium's, the option that keeps Debezium's behaviour is
-//! written, so that an imported pipeline behaves as before. The result is checked like any file
-//! before it is returned.
+//! If our default differs from Debezium's, the option that keeps Debezium's behaviour is written,
+//! so that an imported pipeline behaves as before. The result is checked like any configuration
+//! file before it is returned.
 
 mod capture;
 mod connect;
@@ -100,7 +100,7 @@ pub fn import(files: &[(String, String)], loss: Loss) -> Result<Imported, Import
         .collect();
     super::check("the imported configuration", &toml, &environment)
         .map_err(|faults| {
-            // A variable of the operator's own need not be set during the import.
+            // A variable to which the imported files refer need not be set during the import.
             let told = |fault: &super::Fault| !fault.what.contains("is not set");
             Faults { file: faults.file, faults: faults.faults.into_iter().filter(told).collect() }
         })
@@ -130,7 +130,7 @@ impl<'a> Input<'a> {
         self.value(name).is_some_and(|given| given.eq_ignore_ascii_case(value))
     }
 
-    /// The value of a property, or `default` where it is missing or blank.
+    /// The value of a property, or `default` if it is missing or blank.
     fn or(self, name: &str, default: &'a str) -> &'a str {
         self.value(name).filter(|value| !value.trim().is_empty()).unwrap_or(default)
     }

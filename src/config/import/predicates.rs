@@ -4,7 +4,8 @@ use super::Input;
 use super::source::Given;
 use super::target::Target;
 
-/// The options of a predicate by its Java class: our key, and the option that holds its value.
+/// The predicates: the short name of the Java class, our key, and the option that holds the value
+/// of our key. The option is empty for a predicate without a value.
 const PREDICATES: &[(&str, &str, &str)] = &[
     ("TopicNameMatches", "when_topic", "pattern"),
     ("HasHeaderKey", "when_header", "name"),
@@ -15,7 +16,8 @@ const PREDICATE_PACKAGE: &str = "org.apache.kafka.connect.transforms.predicates.
 /// Does nothing, because the transform that names a predicate reads it.
 pub(super) fn predicates(_: Input<'_>, _: &Given, _: &mut Target) {}
 
-/// The predicate of a transform, if it names one. `has_regex` says whether its own option limits it.
+/// Imports the predicate of a transform, if it names one. `has_regex` is true if the transform also
+/// has `topic.regex`. Then the predicate is refused.
 pub(super) fn of_transform(
     input: Input<'_>,
     transform: &str,

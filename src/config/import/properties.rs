@@ -5,7 +5,7 @@
 //! blank that is not escaped ends a key. A backslash before any character other than `t n r f u`
 //! and a line's end is dropped. The last of two equal keys counts.
 
-/// An escape in the file is not valid.
+/// The fault of a `\u` escape that gives no character.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "line {line}: \\u is followed by four hexadecimal digits that make a character, or by another \
@@ -34,7 +34,8 @@ pub fn read(text: &str) -> Result<Vec<(String, String)>, BadEscape> {
 
 const BLANKS: [char; 3] = [' ', '\t', '\u{c}'];
 
-/// Lines with content, with continuations joined. Each has its number, counted from 1.
+/// Lines with content, with continuations joined. Each has the number of its first line in the
+/// file, counted from 1.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut open: Option<(usize, String)> = None;

@@ -95,7 +95,7 @@ fn channels_that_do_not_exist_are_refused_with_the_way_out() {
             signal.enabled.channels: there is no channel `in-process`: signals are read from a table (source) and from a topic (kafka); `wellspring snapshot` asks the running agent for a copy
             notification.enabled.channels: there is no channel `mail`: notifications go to a topic (sink) and to the log; /status and /metrics say the same to who asks"#]],
     );
-    // The name of the file alone has no effect.
+    // `signal.file` has no effect if the channel `file` is not enabled.
     imported("signal.file=signals.txt\nnotification.enabled.channels=jmx", Loss::Refused).unwrap();
 }
 

@@ -1,8 +1,10 @@
 //! Translates the conditions that people write in Groovy or JavaScript for Debezium's `Filter` and
 //! `ContentBasedRouter` into CEL.
 //!
-//! Comparisons, `&&`, `||`, `!`, `?:` and a few methods of texts mean the same there. All else is
-//! refused with what to write instead. The names and types are checked when the tables are known.
+//! Comparisons, `&&`, `||`, `!`, `?:`, simple arithmetic and a few methods of texts are translated.
+//! A test for null is added if the script and CEL treat a null differently. All else is refused,
+//! and the refusal lists what can be written in CEL. The names of fields and their types are
+//! checked when the tables are known.
 
 #[cfg(test)]
 mod tests;
@@ -11,10 +13,10 @@ mod tokens;
 use crate::transform::expression::Expression;
 use tokens::{Token, tokens};
 
-/// The names that a script has in Debezium and that are here too.
+/// The names at which a value of the record begins, in a script of Debezium and in our CEL.
 const ROOTS: [&str; 4] = ["value", "key", "topic", "headers"];
 
-/// Methods of a struct that take the field whose name follows.
+/// Methods of a Connect struct that return the field whose name is their argument.
 const GETTERS: [&str; 10] = [
     "get",
     "getString",
@@ -28,16 +30,17 @@ const GETTERS: [&str; 10] = [
     "getStruct",
 ];
 
-/// The language in which a null is less than every value. In the others it is the number 0.
+/// The language in which a null counts as less than every value in a comparison by order. In the
+/// other languages it counts as the number 0.
 const GROOVY: &str = "jsr223.groovy";
 
-/// The languages whose simple expressions are the same.
+/// The languages of scripts that are translated. Their simple expressions are written alike.
 const LANGUAGES: [&str; 3] = [GROOVY, "jsr223.graal.js", "jsr223.graaljs"];
 
-/// The deepest brackets of a script that is translated.
+/// How deep brackets, choices and leading signs may be nested in a script that is translated.
 const DEPTH_MAX: usize = 32;
 
-/// The longest part that stands twice in a translation.
+/// The most bytes of CEL that a translation writes twice. Nested parts would double each time.
 const TWICE_MAX: usize = 1024;
 
 /// Whether scripts of a language are translated.
@@ -45,7 +48,7 @@ pub(super) fn is_translated(language: &str) -> bool {
     LANGUAGES.contains(&language)
 }
 
-/// The same expression in CEL, or why there is none.
+/// Translates a script into CEL. The error says why it cannot be translated.
 pub(super) fn translated(language: &str, script: &str) -> Result<String, String> {
     let tokens = tokens(script.trim().trim_end_matches(';').trim_end())?;
     let is_groovy = language == GROOVY;
@@ -54,7 +57,7 @@ pub(super) fn translated(language: &str, script: &str) -> Result<String, String>
     if let Some(token) = reader.peek() {
         return Err(refused(&format!("`{}`", token.written())));
     }
-    // What a script has room for can be too large or too deep here.
+    // The translation of a valid script can still be too large or too deep for our CEL.
     match Expression::read(&part.cel) {
         Ok(_) => Ok(part.cel),
         Err(fault) => Err(format!("would be `{}` in CEL, which {fault}", part.cel)),
@@ -73,33 +76,33 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\n', "\\n").replace('\t', "\\t"))
 }
 
-/// A part of a script in CEL.
+/// A part of a script, translated into CEL.
 struct Part {
     cel: String,
     of: Of,
     form: Form,
 }
 
-/// What a part is worth.
+/// The kind of value that a translated part has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Of {
-    /// A number or text that stands in the script.
+    /// A number or text that is written in the script itself.
     Literal,
-    /// A value that is null where the script's is.
+    /// A value that is null for the same records as the part of the script.
     Value,
     /// A bool that is never null.
     Bool,
-    /// A bool that is null for some records for which the script's is false.
+    /// A bool that is null in CEL for some records for which the part of the script is false.
     NullForFalse,
 }
 
-/// How a part is written.
+/// How the text of a part ends, which decides if it needs brackets beside an operator.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// So that no sign beside it takes a piece of it.
+    /// A single operand. An operator beside it applies to the whole part.
     Single,
     Joined,
-    /// With `? :`, which takes all that stands behind it.
+    /// A choice with `? :`. Its last operand would also take an operator that follows.
     Choice,
 }
 
@@ -119,7 +122,8 @@ impl Part {
         }
     }
 
-    /// Where a condition is turned around or decides: a null is false in a script.
+    /// The text for use under `!` or before `?`. A null counts as false there in a script, so the
+    /// text is compared with true if it can be null.
     fn asked(self) -> String {
         match self.of {
             Of::Bool => self.cel,
@@ -127,7 +131,7 @@ impl Part {
         }
     }
 
-    /// Where it is compared with another value.
+    /// The text for use as an operand, for example in a comparison with another value.
     fn value(self) -> String {
         match self.of {
             Of::NullForFalse => format!("({})", self.asked()),
@@ -248,7 +252,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A comparison by order. CEL has no answer for a null, and a script has one.
+    /// Translates a comparison by `<`, `<=`, `>` or `>=`. For a null our CEL gives null, and a
+    /// script gives true or false.
     fn ordered(&self, sign: &str, left: &Part, right: &Part) -> Read {
         if left.is_condition() || right.is_condition() {
             return Err(refused("an order of conditions"));
@@ -267,7 +272,8 @@ impl Reader<'_> {
         })
     }
 
-    /// A division is none here: Groovy's gives a fraction, and CEL's of whole numbers does not.
+    /// Translates `+`, `-`, `*` and `%`. A division is not translated: of two whole numbers Groovy
+    /// gives a fraction, and CEL gives a whole number.
     fn sum(&mut self) -> Read {
         let mut read = self.unary()?;
         while let Some(sign) = self.takes_one(&["+", "-", "*", "%"]) {
@@ -278,7 +284,8 @@ impl Reader<'_> {
         Ok(read)
     }
 
-    /// Groovy computes with no null, and JavaScript takes it as 0.
+    /// Refuses arithmetic on fields in JavaScript, which takes a null as 0. Groovy does not compute
+    /// with a null, and our CEL gives null.
     fn fails_for_null<const N: usize>(&self, parts: [&Part; N]) -> Result<(), String> {
         match self.is_groovy || parts.iter().all(|part| part.of == Of::Literal) {
             true => Ok(()),
@@ -336,7 +343,7 @@ impl Reader<'_> {
                 break;
             }
         }
-        // A struct that may be null gives null for its fields.
+        // `a?.b` is null if `a` is null.
         for null in nulls.iter().rev() {
             let cel = format!("({null} != null ? {} : null)", read.cel);
             read = Part::new(cel, Of::Value);
@@ -376,7 +383,8 @@ impl Reader<'_> {
             ("matches", Some((_, Some(pattern)))) if is_possessive(&pattern) => {
                 Err(refused("a regular expression with a possessive `+`"))
             }
-            // Java's fits the whole text, and CEL's is found anywhere.
+            // Java's `matches` compares the whole text, and CEL's `matches` searches within the
+            // text. So the pattern gets anchors.
             ("matches", Some((_, Some(pattern)))) => {
                 let cel = format!("{of}.matches({})", quoted(&format!("^(?:{pattern})$")));
                 Ok(Part::new(cel, Of::NullForFalse))
@@ -399,7 +407,7 @@ impl Reader<'_> {
             Token::Number(number) => {
                 let digits = number.strip_suffix(['L', 'l']).unwrap_or(&number);
                 let is_plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
-                // Digits after a zero are of another base.
+                // A number that begins with a zero and another digit is octal in Groovy.
                 let is_of_ten = digits
                     .strip_prefix('0')
                     .is_none_or(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
@@ -422,7 +430,8 @@ impl Reader<'_> {
     }
 }
 
-/// Two conditions with `&&` or `||` between them. Where one is null for false, so is the answer.
+/// Joins two conditions by `&&` or `||`. If one of them can be null in place of false, the result
+/// can be as well.
 fn either_of(sign: &str, left: Part, right: Part) -> Part {
     let of = match (left.of, right.of) {
         (Of::Bool, Of::Bool) => Of::Bool,
@@ -431,7 +440,8 @@ fn either_of(sign: &str, left: Part, right: Part) -> Part {
     Part::joined(format!("{}{sign}{}", left.cel, right.cel), of)
 }
 
-/// The condition for which an order holds because of a null, where null is less than every value.
+/// The condition under which a comparison by order holds because of a null, in a language in which
+/// null is less than every value. `None` if a null cannot make the comparison hold.
 fn null_is_least(sign: &str, left: &Part, right: &Part) -> Option<String> {
     let (less, more) = match sign {
         "<" | "<=" => (left, right),
@@ -446,7 +456,8 @@ fn null_is_least(sign: &str, left: &Part, right: &Part) -> Option<String> {
     })
 }
 
-/// The same where a null is the number 0.
+/// The condition under which a comparison by order holds because of a null, in a language in which
+/// a null is the number 0. `None` if a null cannot make the comparison hold.
 fn null_is_zero(sign: &str, left: &Part, right: &Part) -> Result<Option<String>, String> {
     let number = |part: &Part| part.cel.parse::<f64>().ok();
     let (field, sides) = match (left.of == Of::Literal, right.of == Of::Literal) {
@@ -455,7 +466,7 @@ fn null_is_zero(sign: &str, left: &Part, right: &Part) -> Result<Option<String>,
         (true, false) => (right, (number(left), Some(0.0))),
         (false, false) => return Err(refused("an order of two fields, of which one can be null")),
     };
-    // A text is no number, and has no order beside one.
+    // A literal that is a text has no order with the number 0.
     let (Some(one), Some(other)) = sides else { return Ok(None) };
     let holds = match sign {
         "<" => one < other,
@@ -466,7 +477,8 @@ fn null_is_zero(sign: &str, left: &Part, right: &Part) -> Result<Option<String>,
     Ok(holds.then(|| format!("{} == null", field.cel)))
 }
 
-/// Whether a repetition takes what it has and gives nothing back. RE2 repeats it instead.
+/// True if a pattern has a possessive repetition of Java, such as `a*+`, which never gives back
+/// what it has matched. The crate `regex` would take the `+` as one more repetition.
 fn is_possessive(pattern: &str) -> bool {
     ["*+", "++", "?+", "}+"].into_iter().any(|sign| pattern.contains(sign))
 }

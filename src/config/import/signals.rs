@@ -28,7 +28,7 @@ pub(super) fn table(input: Input<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Imports the list of channels. The topic of the channel `kafka` has a default name.
+/// Imports the list of signal channels. The topic of the channel `kafka` has a default name.
 pub(super) fn channels_of_signals(input: Input<'_>, given: &Given, target: &mut Target) {
     let mut is_idle = true;
     for channel in channels(&given.value) {
@@ -58,7 +58,8 @@ pub(super) fn channels_of_signals(input: Input<'_>, given: &Given, target: &mut 
     }
 }
 
-/// The file of the channel `file`. The list of channels refuses that channel itself.
+/// Reports `signal.file` as not needed. If the channel `file` is enabled, `channels_of_signals`
+/// refuses it.
 pub(super) fn file(_: Input<'_>, given: &Given, target: &mut Target) {
     target.idle(
         &given.written,

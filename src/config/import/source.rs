@@ -66,7 +66,8 @@ pub enum SourceError {
 const SERVER_SOURCE: &str = "debezium.source.";
 const SERVER_PRODUCER: &str = "debezium.sink.kafka.producer.";
 
-/// Properties that only a worker has. A file with one of them is a worker's file.
+/// Properties that only a worker has. A file with one of them and without `connector.class` is a
+/// worker's file.
 const WORKER_MARKS: [&str; 4] =
     ["group.id", "config.storage.topic", "offset.storage.file.filename", "plugin.path"];
 

@@ -117,7 +117,7 @@ fn is_within(path: &[(usize, String)], names: &[&str]) -> bool {
     path.len() >= names.len() && path.iter().zip(names).all(|((_, name), wanted)| name == wanted)
 }
 
-/// Keeps what matters of the resource.
+/// Stores a value of the resource under its path, if the import uses a value of this path.
 fn set(whole: &mut Map<String, Value>, path: &[(usize, String)], value: String) {
     let names: Vec<&str> = path.iter().map(|(_, name)| name.as_str()).collect();
     let place = match names.as_slice() {
@@ -202,8 +202,8 @@ fn scalar(text: &str) -> Option<String> {
     }
 }
 
-/// A block scalar: its lines joined by breaks (`|`) or by blanks (`>`). Breaks at the end do not
-/// matter to a property.
+/// The text of a block scalar: its lines joined by breaks (`|`) or by blanks (`>`). Breaks at the
+/// end are dropped, because no property needs them.
 fn folded(head: &str, block: &[&str]) -> String {
     let join = if head.starts_with('|') { "\n" } else { " " };
     let lines: Vec<&str> = block.iter().map(|line| line.trim()).collect();

@@ -11,7 +11,8 @@ use super::{
 };
 use Fate::{By, Idle, Refused};
 
-/// A translation. It is called with all properties, the one to translate, and the result so far.
+/// A function that translates a property. It is called with all properties, the one to translate,
+/// and the result so far.
 pub(super) type Translate = fn(Input<'_>, &Given, &mut Target);
 
 /// The fate of a property.

@@ -58,7 +58,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Adds a setting with its TOML. It replaces an earlier setting of the same key.
+    /// Adds a setting. Its value is given as TOML. It replaces an earlier setting of the same key.
     pub fn raw(&mut self, section: &str, key: &str, value: String, remark: &str) {
         self.settings.retain(|setting| setting.section != section || setting.key != key);
         let (section, key, remark) = (section.to_owned(), key.to_owned(), remark.to_owned());
@@ -82,7 +82,8 @@ impl Target {
         self.settings.iter().any(|setting| setting.section == section && setting.key == key)
     }
 
-    /// Stores a secret and returns the reference to put into a value. `from` names the property.
+    /// Stores a secret and returns the reference that takes its place in the file. `variable` names
+    /// the environment variable, and `from` the property that held the secret.
     pub fn hide(&mut self, variable: &str, from: &str, value: &str) -> String {
         if let Some(rest) = value.strip_prefix("${env:").and_then(|rest| rest.strip_suffix('}')) {
             // Connect's reference to a variable has the same form here.
@@ -122,7 +123,7 @@ impl Target {
         let mut text = String::new();
         let mut comment = |line: &str| {
             for line in line.lines() {
-                let _ = writeln!(text, "# {line}"); // writing to memory does not fail
+                let _ = writeln!(text, "# {line}"); // a String takes it
             }
         };
         comment(&format!("Made by `wellspring config import` from {}.", files.join(", ")));

@@ -41,8 +41,8 @@ pub(super) fn naming(input: Input<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Debezium's strategy that names topics by a regular expression. With it, as with ours, a table
-/// without a key stays without one.
+/// Debezium's strategy that names topics by a regular expression. With it, as with `topics.regex`,
+/// the records of a table without a key have no key.
 const REGEX_NAMING: &str = "io.debezium.schema.SchemaRegexTopicNamingStrategy";
 
 pub(super) fn regex_naming(input: Input<'_>, given: &Given, target: &mut Target) {

@@ -8,7 +8,7 @@ use super::source::Given;
 use super::target::Target;
 use super::{Input, predicates, scripts};
 
-/// How the value of an option is written here.
+/// How the value of an option of a transform is translated.
 #[derive(Clone, Copy)]
 enum As {
     Text,
@@ -25,7 +25,8 @@ enum As {
     Script,
     /// A number, which stands without quotes.
     Number,
-    /// The fields of a partition. A column that an old row lacks counts as it does for Debezium.
+    /// The fields that choose the partition. `missing = "ignore"` is added, which treats a column
+    /// that an old row lacks as Debezium does.
     Fields,
     /// The rules of a time zone. A rule without a prefix gets the prefix of the rule before it.
     Rules,
@@ -95,10 +96,12 @@ const POSTGRES: &str = "io.debezium.connector.postgresql.transforms.";
 const DEBEZIUM: &str = "io.debezium.transforms.";
 const DEFAULTS: (&str, As) = ("replace.null.with.default", As::Flag);
 
-/// What happens to an update of an outbox row. In the first two cases the log has a warning.
+/// Debezium's words for what an update of an outbox row causes, each with ours. `warn` and `error`
+/// both lead to a warning in the log.
 const UPDATES: &[(&str, &str)] = &[("warn", "warn"), ("error", "warn"), ("fatal", "halt")];
 
-/// Debezium takes any other word as `java`, without a message.
+/// The hash functions. Debezium takes any other word as `java` without a message, and the import
+/// refuses it.
 const HASHES: &[(&str, &str)] = &[("java", "java"), ("murmur", "murmur")];
 
 const GEOMETRIES: &[(&str, &str)] = &[("wkb", "wkb"), ("ewkb", "ewkb")];
@@ -331,7 +334,8 @@ const CLASSES: &[Class] = &[
 ];
 
 impl Class {
-    /// The class of a name, with the part of the record that it works on.
+    /// The class with this Java name, and the part of the record that its suffix names: `key`,
+    /// `value` or none.
     fn of(java: &str) -> Option<(&'static Class, Option<&'static str>)> {
         let (name, side) = match java.rsplit_once('$') {
             Some((name, "Key")) => (name, Some("key")),
@@ -367,7 +371,8 @@ pub(super) fn transforms(input: Input<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// An option belongs to a transform or predicate of the list, which translates it.
+/// Refuses an option whose transform or predicate is not in the list. An option of a listed one is
+/// translated together with its transform.
 pub(super) fn option(input: Input<'_>, given: &Given, target: &mut Target) {
     let Some((list, rest)) = given.name.split_once('.') else { return };
     let aliases = expressions(input.or(list, ""));
@@ -649,7 +654,8 @@ mod tests {
         .assert_eq(chain);
     }
 
-    /// As Debezium 3.7.0.Final took these lists, or did not.
+    /// Each list has the rules that Debezium 3.7.0.Final reads from it, or `None` if it refuses the
+    /// list.
     #[test]
     fn the_rules_of_a_zone_are_those_that_debezium_reads() {
         for (list, read) in [

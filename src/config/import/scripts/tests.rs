@@ -1,4 +1,4 @@
-//! Laws of translated scripts.
+//! Tests of the translation of scripts into CEL.
 
 use super::super::{ImportError, Loss, import};
 use super::*;
@@ -135,7 +135,7 @@ fn a_null_gives_what_it_gives_in_groovy() {
     }
 }
 
-/// JavaScript takes a null for the number 0 where it compares by `<` or `>`.
+/// JavaScript takes a null as the number 0 in a comparison by `<`, `<=`, `>` or `>=`.
 #[test]
 fn a_null_gives_what_it_gives_in_javascript() {
     const JAVASCRIPT: &str = "jsr223.graal.js";
