@@ -1,4 +1,5 @@
-//! The documents and what is packaged stay in step with the code: what they name exists, and what exists is named.
+//! Tests that the documents and the packaged files fit the code: what they name exists, and what
+//! they have to name is named.
 //!
 //! `WELLSPRING_WRITE=1 cargo test --test docs` writes the pages that are generated.
 #![expect(clippy::unwrap_used, reason = "a test ends where a file cannot be read")]
@@ -19,7 +20,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
 }
 
-/// A generated file is what the code says.
+/// Checks that a file is equal to `text`, which the code generates. With `WELLSPRING_WRITE` the
+/// text is written into the file first.
 #[track_caller]
 fn same(path: &str, text: &str) {
     if std::env::var_os("WELLSPRING_WRITE").is_some() {
@@ -31,7 +33,7 @@ fn same(path: &str, text: &str) {
     );
 }
 
-/// Every metric there is, with its help.
+/// Every metric: its name, its type and its help text.
 fn metrics() -> Vec<(String, String, String)> {
     let metrics = Metrics::new("0.0.0");
     let _ = metrics.table(&"public.t");
@@ -213,7 +215,8 @@ fn the_internals_name_only_files_and_names_that_exist() {
     for path in found {
         let page = fs::read_to_string(&path).unwrap();
         let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
-        // A name in brackets behind a file stands in that file: `src/ledger.rs` (`settle`).
+        // A page writes a file and names in it as `src/ledger.rs` (`settle`). The file must have
+        // each of the names.
         for (file, after) in page.split("`src/").skip(1).filter_map(|rest| rest.split_once('`')) {
             named += 1;
             let file = format!("src/{file}");
@@ -234,7 +237,8 @@ fn the_internals_name_only_files_and_names_that_exist() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Everything that a row of the acceptance cases may name, each as its row has it.
+/// Everything that a row of `docs/acceptance.md` may name, as `kind:name`, which is how the row
+/// writes it.
 fn holders() -> BTreeSet<String> {
     let mut found = Vec::new();
     files(&top().join("src"), &mut found);
@@ -266,7 +270,8 @@ fn holders() -> BTreeSet<String> {
                 }
                 _ => {}
             }
-            // A test is a function behind its attribute, or an arm of the macro that makes one of each recording.
+            // A test is a function after its attribute, or a line of the macro `cases!`, which
+            // makes a test of each recording.
             let attribute =
                 |line: &&str| line.starts_with("#[test]") || line.starts_with("#[tokio::test");
             let is_test = lines[at.saturating_sub(4)..at].iter().any(attribute);
@@ -287,7 +292,8 @@ fn holders() -> BTreeSet<String> {
     names
 }
 
-/// Whether the attribute of a test stands before a function that has its documentation in between.
+/// True if `#[test]` stands before the function in line `at`, with nothing but its documentation
+/// in between.
 fn in_proptest(lines: &[&str], at: usize) -> bool {
     let before = lines[..at]
         .iter()

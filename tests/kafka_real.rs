@@ -1,5 +1,6 @@
-//! What only a real broker and a real registry can show. `make test` leaves it out (`test = false` in Cargo.toml);
-//! `KAFKA=127.0.0.1:9092 REGISTRY=http://127.0.0.1:8081 cargo test --test kafka_real` runs it.
+//! Tests that need a real broker and a real registry. `make test` leaves them out (`test = false`
+//! in Cargo.toml). They are run by
+//! `KAFKA=127.0.0.1:9092 REGISTRY=http://127.0.0.1:8081 cargo test --test kafka_real`.
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says where it stopped")]
 
@@ -19,7 +20,7 @@ use wellspring::ledger::{Generation, Ticket};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Names of this run: the broker may have seen others.
+/// A name of this run alone, because the broker may have topics of other runs.
 fn fresh(name: &str) -> String {
     let nanos =
         SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos();

@@ -1,9 +1,9 @@
-//! Tidy: the rules of the house that a machine can check, read from the sources themselves.
+//! Tests of the rules about the sources that a program can check: it reads the sources themselves.
 //!
 //! It knows no Rust beyond comments, strings and words, runs in milliseconds and needs nothing but
-//! the working tree. What it holds is explained in ARCHITECTURE.md (rooms, laws) and
-//! CONTRIBUTING.md (habits); a failure names file and line and says what to do instead. A rule that
-//! has to be bent is bent here, by name and with its reason.
+//! the working tree. ARCHITECTURE.md (rooms, laws) and CONTRIBUTING.md (habits) explain the rules.
+//! A failure names file and line, and says what to do instead. An exception to a rule is a constant
+//! in this file, with its reason.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where a file cannot be read")]
 
@@ -14,8 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Lines a source file may have before its tests begin: what a reader keeps in mind in one sitting.
-/// A file of tests is read one story at a time and may be longer.
+/// The most lines of a source file before its tests begin. A reader reads a file of tests one test
+/// at a time, so such a file may be longer.
 const LINES_MAX: usize = 500;
 const TEST_LINES_MAX: usize = 800;
 
@@ -29,7 +29,7 @@ const LONGER: &[(&str, usize, &str)] = &[
     ),
 ];
 
-/// Rooms that hold the rules by which data is lost or kept: no IO, no clock, no randomness.
+/// The pure rooms. They hold every rule that can lose data, and have no IO, clock or randomness.
 const PURE: &[&str] = &[
     "lsn",
     "secret",
@@ -55,13 +55,14 @@ const IMPURE_PLACES: [&str; 5] = [
     "src/watch/query.rs",
 ];
 
-/// The pure room that also waits for nothing.
+/// The pure room that must also not be `async`.
 const CORE: &str = "core";
 
-/// What a pure room does not name.
+/// Words that the code of a pure room must not have, with a blank between them.
 const PURE_BANS: &str = "tokio rdkafka tracing reqwest std::net std::fs std::env std::thread std::time::Instant SystemTime rand";
 
-/// Imports that the order of rooms would permit and the drawing does not.
+/// Pairs of rooms of which the first must not import the second, although the order of rooms would
+/// permit it.
 const STRANGERS: &[(&str, &str)] = &[
     ("encode", "postgres"),
     ("kafka", "postgres"),
@@ -76,17 +77,18 @@ const STRANGERS: &[(&str, &str)] = &[
     ("status", "kafka"),
 ];
 
-/// Rooms that import no other: what the agent is checked against shares no code with the agent.
+/// Rooms that import no other room. The servers with which the agent is tested share no code with
+/// it.
 const ALONE: &[&str] = &["peers"];
 
 /// Files that may share state behind a lock.
 const SHARED: &[(&str, &str)] =
     &[("src/peers/registry.rs", "a throw-away server's connections write into one store")];
 
-/// Characters in the name of a test: a law that is read at a glance, in a list of a thousand.
+/// The most characters in the name of a test. A name is read at a glance, in a list of a thousand.
 const TEST_NAME_MAX: usize = 60;
 
-/// Tests below `src` that had longer names when the rule came. The number only falls.
+/// Number of tests below `src` that had longer names when the rule was made. It only falls.
 const LONG_TEST_NAMES_MAX: usize = 50;
 
 /// The folders a reader finds at the top; hidden ones and `target` belong to tools.
@@ -148,7 +150,8 @@ impl Source {
             .collect()
     }
 
-    /// The names of the file's tests with their offsets; a macro that makes tests has none.
+    /// The names of the file's tests with their offsets. Tests that a macro makes are not among
+    /// them.
     fn laws(&self) -> Vec<(usize, String)> {
         let attributes =
             self.code.match_indices("#[test]").chain(self.code.match_indices("#[tokio::test"));

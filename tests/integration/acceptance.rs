@@ -1,5 +1,6 @@
-//! Acceptance cases of Debezium's connector that no other test holds (`docs/acceptance.md` says who holds the others): the
-//! whole agent, a real Postgres, a mock cluster.
+//! Acceptance cases of Debezium's connector that no other test covers. `docs/acceptance.md` names
+//! the tests of all cases. These tests run the whole agent between a real Postgres and a mock
+//! cluster.
 
 mod copies;
 mod crashes;

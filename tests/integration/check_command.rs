@@ -21,7 +21,8 @@ fn wellspring(folder: &Path, arguments: &[&str]) -> Output {
     command.args(arguments).current_dir(folder).env_clear().output().unwrap()
 }
 
-/// The exit status, and what is not ok as `level: what`, with the fixes below.
+/// Runs `check`. Returns its exit status, and each finding that is not ok as `level: what` with
+/// its fix below.
 fn check(folder: &Path) -> (Option<i32>, String) {
     let output = wellspring(folder, &["check", "--json"]);
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
@@ -40,7 +41,7 @@ fn check(folder: &Path) -> (Option<i32>, String) {
     (output.status.code(), lines.join("\n"))
 }
 
-/// What a check could have left behind.
+/// The numbers of slots and publications, which a check must not change.
 fn traces(server: &Server) -> String {
     server.sql(
         "postgres",
@@ -245,14 +246,15 @@ fn a_slot_is_created_shown_dropped_and_accepted_by_command_only() {
     let range = |end: &str| look["range"][end].as_str().unwrap().to_owned();
     let (code, out, err) = slot(&["accept", "--from", &range("from")]);
     assert_eq!(code, Some(2), "half a range is a fault of the command line: {out}{err}");
-    // A busy server: its end lies beyond the one that was seen, and within the bound.
+    // The server writes on after the status was read, so the gap ends later than the shown range.
+    // It is accepted only if `--to` is beyond that end.
     server.sql("postgres", "INSERT INTO orders SELECT generate_series(1, 1000)");
     let (code, _, err) = slot(&["accept", "--from", &range("from"), "--to", &range("to")]);
     assert!(code == Some(3) && err.contains("not within the range"), "{err}");
     let (code, out, err) = slot(&["accept", "--from", &range("from"), "--to", "FFFFFFFF/0"]);
     assert!(code == Some(0) && out.contains("epoch 2 goes on"), "{out}{err}");
     assert!(out.contains("`wellspring snapshot public.orders` copies its tables again"), "{out}");
-    // What is accepted reaches up to where the new slot begins.
+    // The accepted range ends where the new slot begins.
     let (_, out, _) = slot(&["status", "--json"]);
     let look: Value = serde_json::from_str(&out).unwrap();
     let accepted = look["record"]["accepted"].as_array().unwrap().last().unwrap();
@@ -260,7 +262,8 @@ fn a_slot_is_created_shown_dropped_and_accepted_by_command_only() {
     assert_eq!(slot(&["status"]).0, Some(0));
 }
 
-/// A registry whose root is a page, as Apicurio's. The API of Confluent's registry is below it.
+/// Starts a registry like Apicurio's: its root URL serves a page, and the API of Confluent's
+/// registry is below it. Returns the root URL.
 fn apicurio() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

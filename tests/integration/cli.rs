@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 fn wellspring(arguments: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
-    // Nothing of the surrounding environment may configure it.
+    // No variable of the test's own environment may configure the program.
     command.args(arguments).current_dir(folder).env_clear().output().unwrap()
 }
 
@@ -104,7 +104,7 @@ fn the_example_is_a_configuration_that_works() {
     ));
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(out.contains("slot = \"wellspring_shop\""), "{out}");
-    // What is shown is a configuration again, and shows the same.
+    // The output is a configuration file, and from it `config show` prints the same values.
     std::fs::write(folder.path().join("wellspring.toml"), &out).unwrap();
     let (code, again, err) = texts(&wellspring(&["config", "show"], folder.path()));
     assert_eq!((code, err.as_str()), (Some(0), ""));
@@ -154,7 +154,7 @@ fn check_names_the_side_that_cannot_be_reached() {
 const AWAY: &str = "sink = \"stdout\"\n[postgres]\nurl = \"postgresql://u@127.0.0.1:1/d\"\n[tables]\n\
                     include = [\"a.b\"]\n[topics]\nprefix = \"p\"\n";
 
-/// A running agent whose log is read line by line. Killed when the test gives up.
+/// A running agent whose log is read line by line. It is killed when the test ends.
 struct Running {
     child: Child,
     log: BufReader<ChildStderr>,
@@ -272,13 +272,14 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
     let (code, _, err) = ask(&["snapshot", "public.t"]);
     assert!(code == Some(1) && err.contains("has not reached the stream yet"), "{err}");
 
-    // SIGHUP and the command do the same, and no table can be looked at here.
+    // SIGHUP and `wellspring reload` do the same. Both are refused, because the agent has not
+    // reached Postgres.
     agent.signal("-HUP");
     agent.says("the configuration stays as it was: not available: the agent has not reached the");
     let (code, _, err) = ask(&["reload"]);
     assert!(code == Some(1) && err.contains("has not reached the stream yet"), "{err}");
 
-    // A rotated token counts at once, for both sides.
+    // A rotated token counts at once for the agent and for the command.
     std::fs::write(&token, "fedcba9876543210fedcba9876543210").unwrap();
     assert_eq!(ask(&["resume"]).0, Some(0));
     std::fs::write(&token, "short").unwrap();
@@ -289,7 +290,8 @@ fn an_agent_takes_requests_with_the_token_and_reloads_its_file() {
     );
     std::fs::write(&token, "fedcba9876543210fedcba9876543210").unwrap();
 
-    // What a running agent cannot take is named, with and without a secret in it; a broken file changes nothing.
+    // A reload that needs a restart is refused with the names of the keys, and prints no secret. A
+    // faulty file changes nothing.
     let file = folder.path().join("wellspring.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let other = text

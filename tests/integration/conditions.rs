@@ -12,7 +12,7 @@ use wellspring::encode::{EncodeError, Encoder, Ids, Plan, Planner, Route};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{ReplicaIdentity, Table};
 
-/// What `docs/transforms.md` shows of them, as the examples beside those are.
+/// The examples of `docs/transforms.md` for these transforms: title, text and TOML.
 pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "filter by an expression",
@@ -33,7 +33,7 @@ pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What the page says of expressions.
+/// The section of `docs/transforms.md` about expressions.
 pub(super) const EXPRESSIONS: &str = "
 ## Expressions
 
@@ -80,7 +80,8 @@ one step for a record at most.
   becomes of its delete.
 ";
 
-/// How many records an order's insert, update, delete and tombstone leave, by the letter of `op`.
+/// The records of an order's insert, update and delete that a filter keeps, each as the letter of
+/// its `op`, or `-` for a tombstone.
 fn left(condition: &str) -> String {
     let settings = settings(condition);
     let lines = records(&settings, &orders(ReplicaIdentity::Full)).unwrap();
@@ -207,7 +208,7 @@ fn a_value_that_the_server_did_not_send_halts_a_condition() {
 
 const ROUTER: &str = "type = \"content-router\"\ntopics_max = 2\n";
 
-/// The topic of an order's change by an expression.
+/// The topic that an expression names for a change of an order.
 fn named(topic: &str, change: Letters<'_>) -> Result<String, String> {
     let toml = format!("{ROUTER}topic = \"{topic}\"");
     topic_of(&toml, &orders(ReplicaIdentity::Full), change).map(|(topic, _)| topic)

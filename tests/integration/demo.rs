@@ -1,6 +1,8 @@
-//! The demo as a person starts it: it ends with equal tables, by the clock and by Ctrl-C, and leaves nothing behind.
+//! Tests of the demo as a person starts it. It ends after its time or by Ctrl-C, with equal tables,
+//! and leaves no files behind.
 //!
-//! That a lost or altered event makes the comparison fail is told in `src/cli/demo/tables.rs`.
+//! The tests in `src/cli/demo/tables.rs` show that a lost or altered event makes the comparison
+//! fail.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -8,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// What a demo of seconds takes on a busy machine, several times: every wait of its own ends before.
+/// Longest time for a demo of some seconds. It is several times what a busy machine needs, and
+/// every wait within the demo ends before it.
 const DEADLINE: Duration = Duration::from_secs(240);
 
 /// The demo with its temporary files in `folder`.
@@ -20,7 +23,8 @@ fn demo(folder: &Path) -> Command {
     demo
 }
 
-/// Ends a demo that does not end by itself; dropped when it has.
+/// Kills the demo if it has not ended at [`DEADLINE`]. The test drops the sender once the demo has
+/// ended.
 fn watchdog(demo: &Child) -> Sender<()> {
     let id = demo.id().to_string();
     let (ended, wait) = channel::<()>();
@@ -125,7 +129,7 @@ fn a_second_interrupt_ends_it_at_once_and_leaves_nothing_behind() {
     signal(&demo);
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
-    // It may have been quicker than the second signal.
+    // The demo may have ended before the second signal came.
     let code = demo.wait().unwrap().code();
     assert!(code == Some(1) || rest.contains("tables equal at the end"), "{code:?}\n{rest}");
     assert_eq!(left_in(folder.path()), Vec::<String>::new());

@@ -1,7 +1,7 @@
-//! The encoder against apache-avro: whatever it writes reads back by the schema text it promised.
+//! Tests that apache-avro reads back each record of the encoder by the text of the record's schema.
 //!
-//! Rows are made as wire bytes, go through the real decoder, and come back as values. Debezium's
-//! own records are `events.rs`'s business.
+//! Rows are made as bytes of pgoutput, go through the real decoder, and come back as values.
+//! `events.rs` compares records with Debezium's.
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
@@ -24,16 +24,17 @@ use wellspring::table::{
 /// A type as the catalog names it: its oid and modifier.
 type TypeId = (u32, i32);
 
-/// Enum and hstore of this test's catalog.
+/// Oids of an enum, its array and hstore in the catalog of these tests.
 const MOOD: u32 = 20_001;
 const MOODS: u32 = 20_002;
 const HSTORE: u32 = 20_003;
-/// Types of PostGIS and pgvector, and an array of each.
+/// Types of extensions. In the catalog of these tests they and their arrays have the oids from
+/// `EXTENSION_FIRST` on.
 const EXTENSION_TYPES: [&str; 6] =
     ["geometry", "geography", "vector", "halfvec", "sparsevec", "isbn"];
 const EXTENSION_FIRST: u32 = 20_100;
 
-/// Types whose values the tests make up; together they have every kind.
+/// The types of the columns in these tests. Together they have every kind of column.
 const TYPES: [TypeId; 64] = [
     (16, -1),
     (17, -1),
@@ -135,7 +136,7 @@ fn table(identity: ReplicaIdentity, columns: Vec<Column>) -> Table {
     Table { oid: Oid(1), name: TableName::new("public", "t"), identity, columns, key: vec![0] }
 }
 
-/// A cell as the wire has it.
+/// A cell of a row in a message of pgoutput.
 #[derive(Clone, Debug)]
 enum Cell {
     Null,
@@ -189,7 +190,7 @@ const CONTEXT: Context<'static> = Context {
     marker: Marker::Streamed,
 };
 
-/// Every mode of every type.
+/// Any combination of the modes of types.
 fn modes() -> impl Strategy<Value = Modes> {
     let times = [
         TimeMode::Adaptive,
@@ -217,7 +218,7 @@ fn modes() -> impl Strategy<Value = Modes> {
         })
 }
 
-/// A plan with the schemas its records are read back by.
+/// A plan, with the schemas by which its records are read back.
 struct Fixture {
     plan: Plan,
     key: Schema,
@@ -288,7 +289,7 @@ impl Fixture {
     }
 }
 
-/// Without the union around it, decimals as their bytes.
+/// A value without the unions around it and its parts. A decimal becomes its bytes.
 fn plain(value: Value) -> Value {
     match value {
         Value::Union(_, inner) => plain(*inner),
@@ -301,7 +302,7 @@ fn plain(value: Value) -> Value {
     }
 }
 
-/// The shortest two's complement of a number, the slow way.
+/// The shortest two's complement of a number. Each length is tried in turn.
 fn unscaled(number: i128) -> Vec<u8> {
     let bytes = number.to_be_bytes();
     let fits = |n: usize| number >= -(1_i128 << (8 * n - 1)) && number < 1_i128 << (8 * n - 1);
@@ -368,8 +369,8 @@ fn typed_value() -> impl Strategy<Value = (TypeId, String, Value)> {
 }
 
 proptest! {
-    /// Goal: values arrive exactly, with nulls where they are null. Method: text and value are made
-    /// side by side.
+    /// Goal: values arrive exactly, and a null arrives as a null. Method: the text that is sent and
+    /// the expected value are made independently.
     #[test]
     fn what_is_written_reads_back_as_it_was(cells in proptest::collection::vec((typed_value(), any::<bool>(), any::<bool>()), 1..12)) {
         let mut columns = vec![column(0, (20, -1), true, None)];
@@ -601,7 +602,7 @@ fn the_source_names_origin_sequence_and_times() {
         .assert_eq(&value.replace(version, "VERSION"));
 }
 
-/// What a copied row's record says beside the row.
+/// The value of a copied row's record as JSON. The version of the program is replaced by VERSION.
 fn copied(context: &Context<'_>) -> String {
     let config = Config { format: Format::Json, ..Config::new("shop") };
     let draft = Planner::new(config, "app", "run", 3)
@@ -672,8 +673,8 @@ fn a_row_of_a_later_copy_has_neither_lsn_nor_transaction() {
     expect![[r#"{"before":null,"after":{"c0":7},"source":{VERSION,"connector":"postgresql","name":"shop","ts_ms":1755850400123,"snapshot":"incremental","db":"app","sequence":"[\"34837776\",\"34837832\"]","ts_us":1755850400123456,"ts_ns":1755850400123456000,"schema":"public","table":"t","txId":null,"lsn":null,"xmin":null,"origin":null,"origin_lsn":null},"transaction":null,"op":"r","ts_ms":1755850000345,"ts_us":1755850000345678,"ts_ns":1755850000345678901}"#]].assert_eq(&value);
 }
 
-/// What Debezium's router of tables makes of two shards, which its regex topic naming makes as
-/// well.
+/// The schemas that Debezium's `ByLogicalTableRouter` makes of two shards. Debezium's naming of
+/// topics by a regular expression makes the same.
 const ROUTED: &str = include_str!("../corpus/cases/table-router-key-field/schemas.json");
 
 fn rerouted(format: Format, columns: Vec<Column>) -> (Planner, Table) {
@@ -710,7 +711,7 @@ fn tables_of_one_topic_have_debeziums_schemas_and_distinct_keys() {
     let Message::Insert { new, .. } = pgoutput::decode(&bytes).unwrap() else { panic!() };
     let mut encoder = Encoder::new();
     encoder.row(&plan, &CONTEXT, &Row::Insert { new }, 0).unwrap();
-    // The partition_key_hex of the case for shard 2 is 04 02 32.
+    // In the recorded case the key of shard 2 has the bytes 04 02 32.
     assert_eq!(encoder.records().next().unwrap().key.unwrap()[5..], [0x04, 0x02, 0x32]);
 }
 

@@ -1,9 +1,10 @@
-//! Debezium's events, from what a real Postgres sent.
+//! Compares our events with Debezium's. Both are made from what a real Postgres sent.
 //!
-//! `tests/data/events` holds recordings: the pgoutput messages and catalog facts of reference cases, and the records
-//! that Debezium 3.6.3 wrote for the same SQL (`record.py` there says how they are made). Here they are decoded,
-//! described, planned, encoded, read back by apache-avro and compared: keys, values, headers, schema texts. Snapshot
-//! records are left out. No server is needed.
+//! `tests/data/events` holds recordings: the pgoutput messages and catalog facts of reference
+//! cases, and the records that Debezium 3.6.3 wrote for the same SQL (`record.py` there says how
+//! they are made). Here the messages are decoded, described, planned and encoded. The records are
+//! read back by apache-avro and compared: keys, values, headers and texts of schemas. Records of
+//! snapshots are left out. No server is needed.
 
 mod ours;
 mod replay;
@@ -12,7 +13,8 @@ use replay::{Normal, Replay, all_shortened, decoded, hex_of};
 use serde_json::{Value as Json, json};
 use wellspring::encode::Format;
 
-/// Where two values differ first; numbers of `real` columns are compared as such.
+/// The first place at which two values differ. Numbers of `real` columns are compared in single
+/// precision.
 fn difference(path: &str, expected: &Json, ours: &Json) -> Option<String> {
     let show = || Some(format!("{path}: expected {expected}, ours {ours}"));
     match (expected, ours) {
@@ -36,7 +38,8 @@ fn difference(path: &str, expected: &Json, ours: &Json) -> Option<String> {
             .find_map(|(i, (l, r))| difference(&format!("{path}/{i}"), l, r)),
         (Json::Number(left), Json::Number(right)) if left.is_f64() && right.is_f64() => {
             let (l, r) = (left.as_f64()?, right.as_f64()?);
-            // JSON does not mark `real`, whose shortest digits Java does not always print.
+            // In JSON nothing marks a `real`, and Java does not always print its shortest digits.
+            // So numbers that are equal in single precision count as equal.
             let in_json = path.contains("plain_value") || path.contains("json_value");
             let as_real = in_json && (l as f32).to_bits() == (r as f32).to_bits();
             let same_sign = l.is_sign_negative() == r.is_sign_negative();
@@ -48,7 +51,7 @@ fn difference(path: &str, expected: &Json, ours: &Json) -> Option<String> {
     }
 }
 
-/// A recording; what another one has of it, too, is taken from there.
+/// Reads a recording. If it names another recording in `steps_of`, the steps of that one are used.
 fn recording(case: &str) -> Json {
     let read = |case: &str| -> Json {
         let path = format!("{}/tests/data/events/{case}.json", env!("CARGO_MANIFEST_DIR"));
@@ -120,7 +123,8 @@ fn check(case: &str) {
     }
 }
 
-/// As [`check`] for the forms of JSON; where the converter put a default in place of a null, ours is the null.
+/// Compares the records of a case in one of the JSON formats. If Debezium's converter has put a
+/// default in place of a null, our record must have the null.
 fn check_json(case: &str, recording: &Json, converted: &[Json], format: Format, names: [&str; 2]) {
     let ours = Replay::of(recording, format);
     let (mut left, mut right) = (Normal::default(), Normal::default());

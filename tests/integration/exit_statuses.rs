@@ -1,6 +1,8 @@
-//! How `wellspring run` ends in each case: exit status and last words, by the real binary against real peers.
+//! How `wellspring run` ends in each case: the exit status and the last log line of the real
+//! program, which runs against real peers.
 //!
-//! `WELLSPRING_WRITE=1 cargo test --test integration exit_statuses::` writes the table in `docs/exit-statuses.md`.
+//! `WELLSPRING_WRITE=1 cargo test --test integration exit_statuses::` writes the table of
+//! `docs/exit-statuses.md`.
 
 use crate::support::postgres::Server;
 use crate::support::run::Run;
@@ -29,7 +31,7 @@ fn terminated(run: Run) -> End {
     ends(run)
 }
 
-/// The message of the last log line; of a command that logs nothing, its error.
+/// The message of the last log line, or the line `error: ..` of a program that logs nothing.
 fn words(stderr: &str) -> Option<String> {
     let message = |line: &str| {
         Some(serde_json::from_str::<Value>(line).ok()?["message"].as_str()?.to_owned())
@@ -38,10 +40,10 @@ fn words(stderr: &str) -> Option<String> {
     logged.or_else(|| stderr.lines().find(|line| line.starts_with("error: ")).map(str::to_owned))
 }
 
-/// A stop has one second for Kafka.
+/// Settings under which a stop waits one second for Kafka.
 const HASTY: &str = "shutdown = \"1s\"";
 
-/// Rows that take longer than a hasty stop waits for a transaction's end.
+/// Number of rows of a transaction. It takes longer than a stop waits for its end under [`HASTY`].
 const MANY: u32 = 400_000;
 
 fn idle() -> End {
@@ -78,7 +80,7 @@ fn in_copy() -> End {
     terminated(run)
 }
 
-/// Kafka does not acknowledge the last row.
+/// Starts a run whose last row Kafka does not acknowledge.
 fn unacknowledged(more: &str) -> (World, Run) {
     let world = World::with_second_broker("create table t (id int primary key)", &["t"]);
     let run = Run::start(&world.text("postgres", more), &[], Stdio::null());
@@ -100,7 +102,7 @@ fn twice() -> End {
     let (_world, run) = unacknowledged("");
     run.signal();
     run.until("stopping", |status| status["phase"] == "stopping");
-    // Signals within half a second are one wish.
+    // Signals within half a second count as one, so more than two may be needed.
     let repeated = Instant::now();
     while run.status()["phase"] == "stopping" && repeated.elapsed() < PATIENCE {
         run.signal();
@@ -108,7 +110,7 @@ fn twice() -> End {
     ends(run)
 }
 
-/// A row that no topic takes.
+/// Starts a run that halts, because a record is larger than its limit.
 fn halting(arguments: &[&str]) -> (World, Run) {
     let world = World::new("create table t (id int primary key, v text)", &["t"]);
     let small = "[kafka.client]\n\"message.max.bytes\" = 20000";
@@ -183,7 +185,7 @@ fn faulty() -> End {
     ends(Run::start("sink = \"nowhere\"", &[], Stdio::null()))
 }
 
-/// What happens, and how to make it happen.
+/// A row of the table: what happens, and the function that makes it happen.
 type Case = (&'static str, fn() -> End);
 
 const CASES: [Case; 13] = [

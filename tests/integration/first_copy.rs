@@ -1,5 +1,5 @@
-//! The first copy by the whole agent, between a real Postgres and a mock cluster: what is copied, what it says of itself,
-//! what follows in the stream, and what happens when something is wrong.
+//! Tests of the first copy by the whole agent, between a real Postgres and a mock cluster: which
+//! rows are copied, what the status says, what follows in the stream, and what happens at faults.
 
 mod faults;
 mod modes;
@@ -67,7 +67,8 @@ fn rows_are_copied_with_their_places_and_the_stream_follows() {
     assert_eq!(world.records("a", 5).len(), 5);
 }
 
-/// Sessions with a replication origin are what logical replication writes with.
+/// SQL that inserts a row in a session with a replication origin, as logical replication does, and
+/// another row without one.
 const BROUGHT_IN: &str = "select pg_replication_origin_create('elsewhere');
     select pg_replication_origin_session_setup('elsewhere'); insert into a values (1, 'brought in');
     select pg_replication_origin_session_reset(); insert into a values (2, 'made here')";
@@ -124,7 +125,7 @@ fn replica_identities_are_set_only_where_asked_and_different() {
                  where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace";
     assert_eq!(world.sql(shown).trim(), "af bi cd keylessf partsf parts_1f");
     agent.stop();
-    // Without the option tables are left as they are.
+    // Without the option the agent leaves the replica identities as they are.
     world.sql("alter table a replica identity default");
     let agent = world.agent("[tables]\ninclude = [\"public.*\"]\n");
     agent.streams();

@@ -228,7 +228,8 @@ async fn nothing_is_written_past_a_record_that_failed() {
         "an ended producer takes nothing"
     );
     assert!(producer.ended());
-    // Whatever else was taken is reported as failed; the topic ends where the failure was.
+    // Every other record that the producer took is reported as failed. The topic ends before the
+    // first failed record.
     let settled = producer.settle(PATIENCE).await;
     assert_eq!(settled.unanswered, 0);
     while let Ok(delivery) = deliveries.try_recv() {
@@ -249,7 +250,7 @@ async fn nothing_is_written_past_a_record_that_failed() {
 async fn a_success_that_no_broker_has_told_is_a_failure() {
     let world = World::start(1);
     let (mut producer, mut deliveries) = world.begun().await;
-    // The second record is refused while the third one is under way, which is accepted.
+    // The broker refuses the second record while the third one is under way, and accepts the third.
     world.cluster.broker_round_trip_time(1, Duration::from_secs(1)).expect("slow");
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
     world.cluster.request_errors(RDKafkaApiKey::Produce, &[refusal]);
@@ -371,7 +372,7 @@ async fn a_record_too_large_for_librdkafka_is_not_taken() {
 #[tokio::test]
 async fn settling_purges_the_queue_and_doubts_only_what_is_under_way() {
     let world = World::start(1);
-    // Never connected: nothing can be on its way.
+    // This producer has never connected, so no record can be on its way.
     world.cluster.broker_down(1).expect("down");
     let (mut fresh, mut deliveries) = world.producer(1);
     for ticket in 1..=10 {
@@ -384,11 +385,11 @@ async fn settling_purges_the_queue_and_doubts_only_what_is_under_way() {
         reports += 1;
     }
     assert_eq!(reports, 10);
-    // A connection refused is a failure all the same: what was queued then is doubted, rather once
-    // too often.
+    // A refused connection is a failure too, after which librdkafka may count queued records as
+    // doubtful. So more records may be unanswered than were sent.
     assert!(settled.unanswered <= 10);
 
-    // Requests under way while the broker falls silent stay in doubt.
+    // A request that is under way when the broker falls silent stays in doubt.
     world.cluster.broker_up(1).expect("up");
     let (mut silent, mut deliveries) = world.producer(2);
     send(&mut silent, 0, 11).expect("taken");
@@ -407,7 +408,7 @@ async fn requests_cut_off_by_a_broken_connection_stay_in_doubt() {
     send(&mut producer, 0, 2).expect("taken");
     assert!(!producer.flush(Duration::from_millis(300)).await, "it is under way");
     world.cluster.broker_down(1).expect("cut");
-    // librdkafka takes the request back into its queue; the copy on the wire is out of our hands.
+    // librdkafka takes the request back into its queue. The copy that was sent may still arrive.
     assert!(!producer.flush(Duration::from_millis(700)).await);
     assert_eq!(producer.settle(Duration::from_millis(500)).await.unanswered, 1);
 }
@@ -644,7 +645,8 @@ async fn a_follower_that_brokers_refuse_logs_in_anew() {
     let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED;
     world.cluster.request_errors(RDKafkaApiKey::Fetch, &[refusal]);
     let is_read_anew = async || {
-        // A client that is slow to log in anew may be refused once more, and reads it once more.
+        // A client that is slow to log in anew may be refused once more. Then it reads the password
+        // once more.
         while !std::fs::read_to_string(&logins).expect("read").starts_with("x\nx\n") {
             tokio::task::yield_now().await;
         }

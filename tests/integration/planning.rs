@@ -1,4 +1,5 @@
-//! What planning asks for: the requests that the plans of many tables take together.
+//! Counts the requests that planning many tables sends to the catalog, the brokers and the
+//! registry.
 
 use crate::support::world::{Running, World};
 use wellspring::peers::registry::Registry;
@@ -25,7 +26,7 @@ fn agent(world: &World, registry: &Registry, mode: &str) -> Running {
     ))
 }
 
-/// Statements that read facts of tables, since the server began.
+/// Number of statements in the server's log that read facts of tables.
 fn catalog_reads(world: &World) -> usize {
     world.server.log().matches("unnest($1::oid[]) AS wanted(oid)").count()
 }
@@ -68,7 +69,7 @@ fn tables_that_the_stream_announces_are_planned_together() {
     insert(&world, 2);
     delivers(&agent, TABLES);
     assert_eq!(asked(&agent, "registry"), 2 * TABLES);
-    // A batch ends where a read ends: the transaction may come in several reads.
+    // Tables of one read are planned together, and the transaction may come in several reads.
     assert!(asked(&agent, "topic") <= 10, "{}", asked(&agent, "topic"));
     assert!(catalog_reads(&world) <= 5, "{}", catalog_reads(&world));
     agent.stop();

@@ -17,7 +17,7 @@ use wellspring::postgres::{
     Config, Frame, Origins, Replication, Sql, StartOptions, Stream, parse_url,
 };
 
-/// For anything that takes milliseconds where all is well.
+/// Longest wait for anything that takes milliseconds if all is well.
 const SOON: Duration = Duration::from_secs(30);
 
 fn config(url: &str) -> Config {
@@ -42,7 +42,7 @@ fn options() -> StartOptions {
     }
 }
 
-/// Reads until `seen` says so and gives what it made of the frames.
+/// Reads frames until `seen` returns a value for one, and returns this value.
 async fn read_until<T>(stream: &mut Stream, mut seen: impl FnMut(Frame<'_>) -> Option<T>) -> T {
     let reading = async {
         loop {
@@ -57,8 +57,8 @@ async fn read_until<T>(stream: &mut Stream, mut seen: impl FnMut(Frame<'_>) -> O
     tokio::time::timeout(SOON, reading).await.expect("the frames waited for did not come")
 }
 
-/// Reads one transaction that holds something: what, in words, and its end. (Version 14 tells of empty ones too, those of
-/// autovacuum among them.)
+/// Reads the next transaction that is not empty. Returns its messages as text, and its end.
+/// Postgres 14 also sends empty transactions, such as those of autovacuum.
 async fn transaction(stream: &mut Stream) -> (Vec<String>, Lsn) {
     let mut told = Vec::new();
     read_until(stream, |frame| {

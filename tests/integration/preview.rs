@@ -7,7 +7,8 @@ use std::io::BufRead;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Orders of all kinds of types, one of which is too small for the condition.
+/// A server with a table whose columns have many types. The condition of [`CHAIN`] drops one of its
+/// rows.
 fn server() -> Server {
     let server = Server::start();
     server.sql(
@@ -23,7 +24,7 @@ fn server() -> Server {
     server
 }
 
-/// Every type that an expression takes.
+/// Transforms whose condition reads every type that an expression takes.
 const CHAIN: &str = "[masks.hidden]\ncolumns = [\"public.a.secret\"]\nmethod = \"stars\"\nlength = 3\n\
     [[transform]]\ntype = \"filter\"\ncondition = \"\"\"op == 't' || op == 'd' || (after.price >= 10.5 && after.free > 1 \
     && after.ok && after.rate == 0.5 && after.secret == '***' && (after.day == null || after.day > 20000) \
@@ -44,7 +45,7 @@ fn preview(folder: &Path, arguments: &[&str]) -> Output {
     command.arg("preview").args(arguments).current_dir(folder).env_clear().output().unwrap()
 }
 
-/// What a preview shows.
+/// Runs a preview that has to succeed, and returns its output.
 #[track_caller]
 fn shown(folder: &Path, arguments: &[&str]) -> String {
     let output = preview(folder, arguments);
@@ -57,7 +58,7 @@ fn shown(folder: &Path, arguments: &[&str]) -> String {
 fn a_preview_shows_rows_before_and_after_and_sends_nothing() {
     let server = server();
     let folder = tempfile::tempdir().unwrap();
-    // Neither is there.
+    // Neither Kafka nor the registry can be reached.
     let away = "[kafka]\nbrokers = [\"127.0.0.1:1\"]\n[registry]\nurl = \"http://127.0.0.1:1\"\n";
     configured(&server, folder.path(), away);
     let all = shown(folder.path(), &["--table", "public.a", "--rows", "2"]);

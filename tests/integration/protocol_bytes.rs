@@ -1,5 +1,6 @@
-//! pgoutput by its bytes: against an encoder written apart from the decoder, against recorded streams of real servers
-//! and against those streams damaged. Single messages in hexadecimal stand in `src/pgoutput/tests.rs`.
+//! Tests of the decoder of pgoutput with three kinds of bytes: those of an encoder that shares no
+//! code with it, recorded streams of real servers, and damaged recordings. Tests of single messages
+//! are in `src/pgoutput/tests.rs`.
 
 mod model;
 mod damage;
@@ -11,12 +12,13 @@ use wellspring::change::Changes;
 use wellspring::lsn::{Lsn, PgMicros};
 use wellspring::pgoutput::{self, Message, Tuple};
 
-/// Where the recordings are.
+/// The folder of the recordings.
 fn folder() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "data", "pgoutput"].iter().collect()
 }
 
-/// Decodes and places one message and reads everything that it lends; false where either refuses it.
+/// Decodes a message, reads every value that it borrows, and gives it to `change`. False if the
+/// decoder or `change` refuses it.
 fn swallow(changes: &mut Changes, start: Lsn, bytes: &[u8]) -> bool {
     let Ok(message) = pgoutput::decode(bytes) else { return false };
     walk(&message);
@@ -27,7 +29,8 @@ fn swallow(changes: &mut Changes, start: Lsn, bytes: &[u8]) -> bool {
     placed
 }
 
-/// Reads whatever a message lends, and holds it against what the message says of itself.
+/// Reads every value that a message borrows, and checks rows against their number of columns and
+/// their size.
 fn walk(message: &Message<'_>) {
     match *message {
         Message::Relation(relation) => drop(relation.columns().collect::<Vec<_>>()),

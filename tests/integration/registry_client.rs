@@ -1,4 +1,5 @@
-//! The registry's client against a registry, and against one that misbehaves by script.
+//! Tests of the registry's client with the built-in registry, and with a server that gives scripted
+//! answers.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ enum Line {
 #[derive(Clone, Default)]
 struct Script {
     lines: Arc<Mutex<VecDeque<Line>>>,
-    /// Method, path and query, authorization, body: of each request, as it came.
+    /// Each request in its order: method, path and query, authorization, body.
     heard: Arc<Mutex<Vec<[String; 4]>>>,
 }
 
@@ -65,7 +66,7 @@ async fn answer(
     }
 }
 
-/// A registry that says these lines, one a request.
+/// Starts a server that answers each request with the next of these lines.
 async fn scripted(lines: &[Line]) -> (String, Script) {
     let script = Script {
         lines: Arc::new(Mutex::new(lines.iter().copied().collect())),

@@ -1,5 +1,5 @@
-//! Schema ids against a registry that is exchanged, emptied, away or closed: the whole agent, a real Postgres, a mock
-//! cluster, and the built-in registry behind a door that can be shut.
+//! Tests of schema ids while the registry is exchanged, emptied, away or refuses us. They run the
+//! whole agent, a real Postgres, a mock cluster, and the built-in registry behind a proxy.
 
 use crate::support::world::{Row, Running, World};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use wellspring::status::Phase;
 
 const TABLE: &str = "create table t (id int primary key, v text)";
 
-/// What stands behind the registry's URL.
+/// What answers at the URL of the registry.
 #[derive(Clone, Copy)]
 enum Behind {
     Registry(SocketAddr),
@@ -22,7 +22,7 @@ enum Behind {
     Status(u16),
 }
 
-/// A URL whose registry can be exchanged, sent away, or closed to us.
+/// A proxy with a fixed URL. A test decides what answers behind it.
 struct Door {
     url: String,
     behind: Arc<Mutex<Behind>>,
@@ -52,7 +52,8 @@ impl Door {
     }
 }
 
-/// Answers one request; the visitor connects anew for the next, and meets whoever is there then.
+/// Answers one request. The client connects anew for the next one, which is answered by what is
+/// behind the proxy at that time.
 fn visit(mut visitor: TcpStream, behind: &Mutex<Behind>) {
     let request = read_message(&mut visitor);
     let behind = *behind.lock().unwrap();
@@ -68,7 +69,7 @@ fn visit(mut visitor: TcpStream, behind: &Mutex<Behind>) {
     drop(visitor.shutdown(Shutdown::Both));
 }
 
-/// Sends a request and reads its answer, with the connection closed behind it.
+/// Sends a request to a registry and returns its answer. The connection is closed then.
 fn exchange(address: SocketAddr, request: &[u8]) -> Vec<u8> {
     let Ok(mut stream) = TcpStream::connect(address) else { return Vec::new() };
     let text = String::from_utf8_lossy(request).replacen("\r\n", "\r\nConnection: close\r\n", 1);
@@ -106,7 +107,7 @@ fn empty() -> Registry {
     Registry::start(([127, 0, 0, 1], 0).into(), "NONE").unwrap()
 }
 
-/// A registry whose first ids are other schemas'.
+/// A registry in which the first ids belong to schemas of other subjects.
 fn foreign() -> Registry {
     let registry = empty();
     for number in 1..=6 {
@@ -122,7 +123,7 @@ fn foreign() -> Registry {
     registry
 }
 
-/// The full name of the schema that a registry serves under an id; empty where it serves none.
+/// The full name of the schema that a registry serves under an id; empty if it serves none.
 fn name_of(registry: &Registry, id: u32) -> String {
     let request = format!("GET /schemas/ids/{id} HTTP/1.1\r\nHost: r\r\n\r\n");
     let answer = String::from_utf8(exchange(address(registry), request.as_bytes())).unwrap();
@@ -154,7 +155,7 @@ fn avro(url: &str) -> String {
     )
 }
 
-/// An agent has published one row with the ids of this registry, and stopped.
+/// Runs an agent that publishes one row with ids of the registry at this URL, and stops it.
 fn begun(world: &World, url: &str) {
     let agent = world.agent(&avro(url));
     agent.streams();

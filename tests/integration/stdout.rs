@@ -1,4 +1,5 @@
-//! `sink = "stdout"` as a person uses it: the real program and a real Postgres, with a pipe or a file as standard output.
+//! Tests of `sink = "stdout"` as a person uses it: the real program and a real Postgres, with a
+//! pipe or a file as standard output.
 
 use crate::support::postgres::Server;
 use std::io::{BufRead, BufReader};
@@ -6,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Whatever is waited for takes far less on an idle machine.
+/// Longest wait for anything in these tests. On an idle machine everything takes far less.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// A server with two tables of three rows each.
@@ -32,7 +33,7 @@ impl Program {
         Program::start_with(server, stdout, "")
     }
 
-    /// The same, with more of the configuration.
+    /// Starts the program with more configuration.
     pub(super) fn start_with(server: &Server, stdout: Stdio, more: &str) -> Program {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
@@ -52,14 +53,14 @@ impl Program {
         BufReader::new(self.child.stdout.take().unwrap())
     }
 
-    /// Its exit status and what it said on standard error, once it has ended.
+    /// Waits for the end of the program. Returns its exit status and its standard error.
     pub(super) fn ended(self) -> (Option<i32>, String) {
         let output = self.child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
 }
 
-/// Ends a program that does not end by itself; dropped when it has.
+/// Kills the program if it has not ended at [`DEADLINE`]. The sender is dropped with the program.
 fn watchdog(child: &Child) -> Sender<()> {
     let id = child.id().to_string();
     let (ended, wait) = channel::<()>();

@@ -48,7 +48,7 @@ impl Shop {
     }
 }
 
-/// A running command. It is killed when the test gives up.
+/// A running `wellspring tail`. It is killed when this value is dropped.
 struct Tail {
     child: Child,
     out: Option<BufReader<ChildStdout>>,
@@ -62,7 +62,7 @@ impl Tail {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
-    /// Exit status and standard error, once it has ended.
+    /// Waits for the end of the command. Returns its exit status and its standard error.
     #[track_caller]
     fn ended(mut self) -> (Option<i32>, String) {
         let mut ended = None;
@@ -137,7 +137,7 @@ fn tail_begins_where_it_is_told_and_follows() {
         let mut tail = shop.tail(&["p.public.t", "--from", from]);
         assert_eq!(tail.line()["offset"], first, "{from}");
     }
-    // Without a topic it reads all of the pipeline.
+    // Without a named topic the command reads all topics of the pipeline.
     let mut tail = shop.tail(&["--from", "-1"]);
     assert_eq!(tail.line()["key"]["id"], 20);
     shop.world.sql("insert into t values (21, 21)");

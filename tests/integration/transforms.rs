@@ -29,7 +29,7 @@ pub(super) const CONTEXT: Context<'static> = Context {
     marker: Marker::Streamed,
 };
 
-/// A title, what the transform is for, and how it is written.
+/// The examples of the page: a title, what the transform is for, and its TOML.
 const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "unwrap",
@@ -296,7 +296,7 @@ fn push(cells: &[Option<&str>], out: &mut Vec<u8>) {
     }
 }
 
-/// A message: its letter, and its tuples with the letter before each.
+/// The bytes of a message of pgoutput: its letter, then each tuple after its own letter.
 pub(super) fn message(letter: u8, tuples: &[(u8, &[Option<&str>])]) -> Vec<u8> {
     let mut out = vec![letter, 0, 0, 0, 1];
     for (tag, cells) in tuples {
@@ -337,7 +337,7 @@ fn the_page_shows_what_each_transform_makes() {
     );
 }
 
-/// The wire of an inserted row, which keeps the row alive.
+/// The bytes of an Insert message with these cells. A decoded row borrows from them.
 fn inserted(cells: &[Option<&str>]) -> Vec<u8> {
     message(b'I', &[(b'N', cells)])
 }
@@ -372,7 +372,7 @@ fn a_value_that_is_null_as_a_whole_is_none_in_avro() {
     }
 }
 
-/// What the only row of a table becomes, or why it does not.
+/// The record of an inserted row as text, or the error of planning or encoding.
 fn inserted_as(settings: &config::Checked, cells: &[Option<&str>]) -> Result<String, String> {
     let planner = Planner::new(settings.encode.clone(), "app", "run", 1);
     let draft = planner.draft(&orders(ReplicaIdentity::Full)).map_err(|it| it.to_string())?;
@@ -543,7 +543,7 @@ fn a_json_payload_is_written_as_its_struct() {
 
 type Placed = (Option<i64>, Option<i64>, Option<String>);
 
-/// The only record of a row that the outbox routes: time, partition and value.
+/// Time, partition and value of the only record that an outbox makes of a row.
 fn placed(more: &str, table: &Table, cells: &[Option<&str>]) -> Result<Placed, String> {
     let planner = Planner::new(settings(&format!("{OUTBOX}\n{more}")).encode, "app", "run", 1);
     let told = |error: PlanError| error.to_string();
@@ -644,7 +644,7 @@ fn a_logical_message_is_an_event_of_its_content() {
         let refused = record(content).unwrap_err();
         assert!(refused.contains(told) && !refused.contains("secret"), "{content}: {refused}");
     }
-    // Tables are not concerned, and without an outbox there is nothing to decode for.
+    // The outbox of logical messages changes nothing about a table, which has its usual topic.
     let table = planner.draft(&orders(ReplicaIdentity::Full)).unwrap();
     assert_eq!((table.topic.as_str(), table.router.is_none()), ("shop.public.orders", true));
 }

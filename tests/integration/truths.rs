@@ -1,4 +1,4 @@
-//! Operators are told the truth: what status, metrics, log and commands say, held against the servers.
+//! Tests that status, metrics, log and commands say what is true of the servers and of the stream.
 
 mod breaks;
 mod commands;

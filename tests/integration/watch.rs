@@ -1,4 +1,5 @@
-//! The watch against a real server: what a look sees, and what becomes of it while a whole agent streams.
+//! Tests of the watch with a real server: what looks find, and what a streaming agent does about
+//! their findings.
 
 mod agent;
 mod failover;

@@ -1,5 +1,6 @@
-//! Backfills, against a real server and a cluster in memory: windows from the first moment, a table read
-//! again by request, one that joins, one whose first copy was cut off, writers on hot keys meanwhile.
+//! Tests of backfills with a real server and a cluster in memory: from the first start on, by a
+//! request, for a table that joins, after a first copy that was cut off, and with writers on the
+//! same keys.
 
 mod bad_source;
 mod bad_tables;

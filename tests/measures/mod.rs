@@ -1,7 +1,9 @@
-//! The measures of the house: numbers that say how easy the tree is to live in, and that may only get better.
+//! The measures of the sources: numbers about how easy they are to read and change, which may only
+//! get better.
 //!
-//! Each measure has a bound, which is the best value so far, and a target. A value beyond its bound fails. Whoever
-//! betters a value lowers the bound. `cargo test --test tidy -- --nocapture measures` prints the table.
+//! Each measure has a bound, which is the best value so far, and a target. A value beyond its bound
+//! fails. Whoever makes a value better moves the bound to it.
+//! `cargo test --test tidy -- --nocapture measures` prints the table.
 
 mod walk;
 mod words;
@@ -10,17 +12,17 @@ use crate::{PURE, Source, sources};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// One number about the tree.
+/// One measure of the sources, with its present value.
 struct Measure {
     what: &'static str,
     value: f64,
     /// The worst value that passes.
     bound: f64,
-    /// Where the house wants to be.
+    /// The value that is to be reached.
     target: f64,
-    /// More is better, as with assertions.
+    /// True if a larger value is better, as with assertions.
     rises: bool,
-    /// Where the value comes from, for whoever wants to better it.
+    /// The file, room or struct that makes the value worst.
     worst: String,
 }
 
@@ -86,7 +88,8 @@ fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).unwrap())
 }
 
-/// Structs that are lists by their nature: file, name, and the reason.
+/// Structs that may have any number of fields, because they are lists of values: file, name, and
+/// the reason.
 const LISTS: [(&str, &str, &str); 7] = [
     ("src/metrics/mod.rs", "Metrics", "the handles of all metrics"),
     ("src/status/mod.rs", "Status", "the values of `/status`"),
@@ -97,7 +100,7 @@ const LISTS: [(&str, &str, &str); 7] = [
     ("src/agent/mod.rs", "Config", "the values of a checked configuration"),
 ];
 
-/// The most fields of one struct that is no list.
+/// The most fields of one struct that is not in [`LISTS`].
 fn most_fields() -> Measure {
     let mut most = (0, String::new());
     for source in product() {
@@ -150,7 +153,8 @@ fn in_code(source: &Source, what: &str) -> usize {
     source.code[..source.tests_at()].matches(what).count()
 }
 
-/// Documentation comments of one line that have three words or fewer: such a comment repeats the name below it.
+/// Number of documentation comments of one line with three words or fewer. Such a comment repeats
+/// the name below it.
 fn short_comments(source: &Source) -> usize {
     let texts: Vec<Option<&str>> =
         before_tests(source).lines().map(|line| line.trim_start().strip_prefix("/// ")).collect();
@@ -161,7 +165,8 @@ fn short_comments(source: &Source) -> usize {
     texts.windows(3).filter(|texts| is_short(texts)).count()
 }
 
-/// Assertions for each thousand lines of the pure rooms: places that stop where a law of ours is broken.
+/// Assertions in a thousand lines of the pure rooms: places that panic if a law of ARCHITECTURE.md
+/// is broken.
 fn assertions() -> Measure {
     const FORMS: [&str; 4] = ["assert!(", "assert_eq!(", "unreachable!(", ".expect("];
     let pure = || product().filter(|source| source.room().is_some_and(|room| PURE.contains(&room)));

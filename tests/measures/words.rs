@@ -1,15 +1,17 @@
-//! The words of the house: names and texts use the glossary of ARCHITECTURE.md, and no word that only we use.
+//! The words of the sources: names and texts use the glossary of ARCHITECTURE.md, and no word that
+//! only we use.
 
 use crate::{none, sources};
 
-/// Phrases that stood for a word of the glossary in ARCHITECTURE.md, and the word.
+/// Phrases that no text may have, each with the word of the glossary to write instead.
 const OLD_PHRASES: &[(&str, &str)] = &[
     ("beside the stream", "backfill, or while the stream runs"),
     ("set aside", "detached for a table, skipped or quarantined for a change"),
     ("sets aside", "detaches"),
 ];
 
-/// Names of types that say nothing of the thing: a participle, or a word that only we use.
+/// Names that no type should have, because they do not say what the type is: participles, and
+/// words that only we use.
 const OLD_TYPES: &str = "Told Asked Seen Got Look Looked Sent Desk Luck Strain Kindness";
 
 /// How many types still have such a name. The number only falls.

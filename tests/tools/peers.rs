@@ -1,10 +1,11 @@
-//! Kafka and a schema registry in one process, for benchmarks and the corpus: a mock cluster and the built-in
-//! registry on free loopback ports. Not part of the program.
+//! Kafka and a schema registry in one process, for benchmarks and the corpus: a mock cluster and
+//! the built-in registry, on free loopback ports. This program is no part of Wellspring.
 //!
-//! `peers [--partitions 6] [--brokers 1] [--compatibility NONE] [--topic NAME]..` prints one JSON line,
-//! `{"brokers":"127.0.0.1:..","registry":"http://127.0.0.1:.."}`, and lives until its input closes or SIGTERM.
-//! On its input it takes `topic NAME [PARTITIONS]`, a line each, answered by `ok` or `error REASON`: the mock gives a
-//! topic it makes on first use four partitions, so whoever wants another number asks before.
+//! `peers [--partitions 6] [--brokers 1] [--compatibility NONE] [--topic NAME]..` prints one line
+//! of JSON, `{"brokers":"127.0.0.1:..","registry":"http://127.0.0.1:.."}`. It runs until its input
+//! closes or SIGTERM comes. Each line of its input is `topic NAME [PARTITIONS]`, and is answered by
+//! `ok` or `error REASON`. A topic that the mock makes at its first use has four partitions, so
+//! whoever wants another number asks for the topic before.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::channel;
 use wellspring::peers::{broker::Broker, registry::Registry};
 
-/// Lines waiting for an answer. A caller that reads its answers never has more than one.
+/// The most lines that wait for an answer. A caller that reads each answer has one line at most.
 const LINES_MAX: usize = 64;
 
 #[derive(Parser)]

@@ -1,4 +1,5 @@
-//! What is copied: open writers, keys of every kind, signals, and a definition that changes between copies.
+//! Acceptance cases of copies: a transaction open at the start, keys of every kind, signals, and a
+//! table definition that changes between copies.
 
 use crate::support::world::{Running, World};
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use std::collections::BTreeSet;
 const SIGNALS: &str =
     "create table signals (id varchar(64) primary key, type varchar(32), data varchar(2048));";
 
-/// The ways in which the copies of these tests begin.
+/// Settings without a first copy, so that only signals begin copies.
 const NO_DATA: &str = "mode = \"no_data\"\nsignal_table = \"public.signals\"";
 
 fn signal(world: &World, id: &str, kind: &str, data: &Value) {
@@ -20,7 +21,7 @@ fn is_done(agent: &Running, table: &str) {
     });
 }
 
-/// The values of a column in rows that were read.
+/// The values of a column in the copied rows of a table. There must be `count` such rows.
 fn read(world: &World, table: &str, column: &str, count: usize) -> BTreeSet<String> {
     let rows = world
         .until(table, |rows| rows.iter().filter(|row| row.value["op"] == "r").count() >= count);
@@ -29,7 +30,7 @@ fn read(world: &World, table: &str, column: &str, count: usize) -> BTreeSet<Stri
     read.iter().map(|row| row.value["after"][column].to_string()).collect()
 }
 
-/// S14, S15, L05.
+/// Cases S14, S15 and L05 of `docs/acceptance.md`.
 #[test]
 fn a_writer_open_at_the_start_is_awaited_and_its_row_comes_once() {
     let world = World::new("create table a (id int primary key); insert into a values (1)", &["a"]);
@@ -49,7 +50,7 @@ fn a_writer_open_at_the_start_is_awaited_and_its_row_comes_once() {
     agent.stop();
 }
 
-/// I02, I10, I11, I12, I13, I17, I18, I25, I35.
+/// Cases I02, I10, I11, I12, I13, I17, I18, I25 and I35 of `docs/acceptance.md`.
 #[test]
 fn chunks_take_keys_of_every_kind_and_computed_columns() {
     let world = World::new(
@@ -99,7 +100,7 @@ fn chunks_take_keys_of_every_kind_and_computed_columns() {
     agent.stop();
 }
 
-/// I16, B02.
+/// Cases I16 and B02 of `docs/acceptance.md`.
 #[test]
 fn copies_have_the_columns_of_the_definition_at_their_time() {
     let world = World::new(
@@ -134,7 +135,7 @@ fn copies_have_the_columns_of_the_definition_at_their_time() {
     agent.stop();
 }
 
-/// B07, N03.
+/// Cases B07 and N03 of `docs/acceptance.md`.
 #[test]
 fn signals_and_their_tables_may_have_names_that_need_quotes() {
     let world = World::new(
@@ -157,14 +158,15 @@ fn signals_and_their_tables_may_have_names_that_need_quotes() {
     agent.stop();
 }
 
-/// S27.
+/// Case S27 of `docs/acceptance.md`.
 #[test]
 fn a_table_dropped_while_the_copy_is_prepared_stops_nothing() {
     let world = World::new(
         "create table a (id int primary key); create table b (id int primary key); insert into a values (1); insert into b values (1)",
         &["a", "b"],
     );
-    // The tables are listed and published before the slot, and this keeps the slot waiting.
+    // The agent lists and publishes the tables before it creates the slot. The creation waits for
+    // this prepared transaction.
     world.sql("begin; insert into a values (2); prepare transaction 'open'");
     let agent = world.agent("");
     agent.until("the writer is named", |status| status.detail.contains("open"));
@@ -175,7 +177,7 @@ fn a_table_dropped_while_the_copy_is_prepared_stops_nothing() {
     agent.stop();
 }
 
-/// I28.
+/// Case I28 of `docs/acceptance.md`.
 #[test]
 fn a_copy_of_an_empty_table_is_told_as_empty() {
     let world =
@@ -194,7 +196,7 @@ fn a_copy_of_an_empty_table_is_told_as_empty() {
     agent.stop();
 }
 
-/// I22.
+/// Case I22 of `docs/acceptance.md`.
 #[test]
 fn a_condition_holds_after_a_restart() {
     let world = World::new(
@@ -205,7 +207,7 @@ fn a_condition_holds_after_a_restart() {
     );
     let agent = world.agent(&format!("[snapshot]\n{NO_DATA}"));
     agent.streams();
-    // One transaction: the copy is held before it can read anything.
+    // Both signals are in one transaction, so the copy is paused before it can read anything.
     world.sql(
         r#"insert into signals values ('1', 'execute-snapshot', '{"data-collections": ["public.t"],
              "additional-conditions": [{"data-collection": "public.t", "filter": "id % 10 = 7"}]}'),
@@ -222,7 +224,7 @@ fn a_condition_holds_after_a_restart() {
     agent.stop();
 }
 
-/// L19.
+/// Case L19 of `docs/acceptance.md`.
 #[test]
 fn a_slot_whose_log_is_gone_is_begun_anew_where_asked_for() {
     let settings =
@@ -248,7 +250,7 @@ fn a_slot_whose_log_is_gone_is_begun_anew_where_asked_for() {
     agent.stop();
 }
 
-/// I09.
+/// Case I09 of `docs/acceptance.md`.
 #[test]
 fn chunks_go_by_the_key_that_the_rules_give() {
     let world = World::new(

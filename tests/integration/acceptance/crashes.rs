@@ -1,10 +1,11 @@
-//! What is sent again after the server crashed and its slot stands further back.
+//! Tests what the agent sends again after a crash of the server, which moves the slot back.
 
 use crate::support::world::{World, wait_until};
 use std::time::{Duration, Instant};
 use wellspring::status::Phase;
 
-/// A crash leaves the slot where the server had last stored it, which may be minutes back.
+/// A crash moves the slot back to the position that the server has last stored. That may be
+/// minutes old.
 #[test]
 fn a_crashed_servers_slot_repeats_nothing_delivered() {
     let world = World::new("create table a (id int primary key, v text)", &["a"]);

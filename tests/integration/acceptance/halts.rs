@@ -1,4 +1,5 @@
-//! Halts that outlive their process: two agents on one slot, one record of the halt, and the step that ends it.
+//! Halts that outlive their process: two agents on one slot, the state record of the halt, and the
+//! command that ends it.
 
 use crate::support::world::{PATIENCE, Running, World, wait_until};
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ fn recorded(world: &World) -> Option<Halted> {
     state(world).get("halt/wellspring_p").map(|text| serde_json::from_str(text).unwrap())
 }
 
-/// The terms that the state holds confirm records of.
+/// The keys of the confirm records in the state. There is one for each term.
 fn terms(world: &World) -> Vec<String> {
     state(world).into_keys().filter(|key| key.starts_with("confirm/")).collect()
 }
@@ -36,7 +37,7 @@ fn pair(world: &World, more: &str) -> (Running, Running) {
     (first, second)
 }
 
-/// Both are halted for this reason, and tell the same record of it.
+/// Waits until both agents are halted for this reason. Both must report the same recorded halt.
 #[track_caller]
 fn both_halt(agents: [&Running; 2], reason: &str) {
     let is_recorded =
@@ -47,7 +48,7 @@ fn both_halt(agents: [&Running; 2], reason: &str) {
     assert_eq!(told[1].term, 0, "the second agent has written no confirm record");
 }
 
-/// One of them streams again.
+/// Waits until one of the two agents streams again.
 #[track_caller]
 fn one_streams(agents: [&Running; 2]) {
     let streams = |agent: &Running| agent.status().phase == Phase::Streaming;
@@ -74,7 +75,7 @@ fn a_record_too_large_halts_two_replicas_until_the_limit_rises() {
     assert!(bytes > 30_000 && limit == 20_000, "{bytes} {limit}");
     a.stop();
     b.stop();
-    // A restart lifts nothing: no term is begun, and nothing is sent.
+    // A restart does not end the halt: no term begins, and nothing is sent.
     let a = world.agent(SMALL);
     assert!(a.halts("record_too_large").detail.contains("recorded at"));
     a.stop();
@@ -98,7 +99,7 @@ fn a_limit_still_too_small_is_tried_once_and_recorded_anew() {
     world.sql("insert into t values (1, 'x'); insert into t values (2, repeat('x', 30000))");
     agent.halts("record_too_large");
     agent.stop();
-    // Another configuration allows one try, and the record is still too large for it.
+    // Another limit allows one try of the record, which is still too large.
     let agent = world.agent("[kafka.client]\n\"message.max.bytes\" = 25000");
     agent.halts("record_too_large");
     wait_until(Instant::now() + PATIENCE, || {
@@ -119,7 +120,8 @@ fn a_refused_record_halts_two_replicas_once_until_a_retry() {
     world.refuse_twice();
     world.sql("insert into t values (2)");
     a.halts("undeliverable");
-    // It joins late: a replica that takes the slot between the two refusals counts anew.
+    // The second agent starts only now, because a replica that took the slot between the two
+    // refusals would count them anew.
     let b = world.agent("");
     both_halt([&a, &b], "undeliverable");
     assert_eq!(world.end("p.public.t"), 0);
@@ -136,7 +138,7 @@ fn a_refused_record_halts_two_replicas_once_until_a_retry() {
     world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
     wait_until(Instant::now() + PATIENCE, || recorded(&world).is_none());
     assert_eq!(recorded(&world), None, "the position is passed");
-    // The stream needs no command any more, and one that is given leaves the streaming agent alone.
+    // The stream needs no command any more. A command that is given now changes nothing.
     for (command, words) in [
         (&["retry"][..], "there is nothing to try again"),
         (&["slot", "accept"], "there is nothing to accept"),
@@ -153,7 +155,8 @@ fn a_table_published_anew_halts_two_replicas_until_accepted() {
     a.streams();
     world.sql("insert into t values (1)");
     world.records("t", 1);
-    // At once, so that the next connect sees it, and not the next look of the running stream.
+    // The connection is ended in the same command, so that the check at the next connect finds the
+    // change, and not a look of the running stream.
     world.sql(
         "alter publication wellspring_p drop table t; alter publication wellspring_p add table t;
          select pg_terminate_backend(active_pid) from pg_replication_slots where active",
@@ -175,7 +178,8 @@ fn a_table_published_anew_halts_two_replicas_until_accepted() {
     assert_eq!(recorded(&world), None);
 }
 
-/// The slot is ours by the note of our first start only until there is a checkpoint.
+/// The state record `intent/..` of the first start proves that the slot is ours. It counts only
+/// until there is a checkpoint.
 #[test]
 fn a_lost_checkpoint_halts_although_the_slot_is_ours() {
     let world = World::new("create table t (id int primary key)", &["t"]);
@@ -195,7 +199,7 @@ fn a_lost_checkpoint_halts_although_the_slot_is_ours() {
     world.until("t", |rows| rows.iter().any(|row| row.value["after"]["id"] == 2));
 }
 
-/// Removes state records.
+/// Removes these records from the state topic.
 fn forget(world: &World, keys: &[String]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -245,7 +249,7 @@ fn a_foreign_slot_is_foreign_while_its_owner_reads_it() {
     owner.wait().unwrap();
 }
 
-/// The captured tables are not known to an agent that halted at its first connect.
+/// An agent that halts at its first connect does not know the captured tables.
 #[test]
 fn a_halted_agent_tells_each_request_what_ends_the_halt() {
     let world = World::new("create table t (id int primary key)", &["t"]);

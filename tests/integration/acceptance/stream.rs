@@ -1,4 +1,5 @@
-//! What streams: names, restarts in the middle, identities that change, heartbeats, slots.
+//! Acceptance cases of the stream: names, restarts within a transaction, replica identities that
+//! change, heartbeats, messages and slots.
 
 use crate::support::world::{PATIENCE, Row, World, wait_until};
 use serde_json::json;
@@ -11,7 +12,7 @@ fn places(rows: &[Row]) -> Vec<String> {
     rows.iter().map(Row::place).collect()
 }
 
-/// S26, S41, R28, R29, D14, D15.
+/// Cases S26, S41, R28, R29, D14 and D15 of `docs/acceptance.md`.
 #[test]
 fn any_name_and_a_table_without_columns_are_copied_and_streamed() {
     let world = World::new(
@@ -49,13 +50,13 @@ fn any_name_and_a_table_without_columns_are_copied_and_streamed() {
     agent.stop();
 }
 
-/// R09, R10, C02, C20.
+/// Cases R09, R10, C02 and C20 of `docs/acceptance.md`.
 #[test]
 fn transactions_over_a_restart_arrive_whole_in_commit_order() {
     let world = World::new("create table a (id int primary key, v text)", &["a"]);
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
     agent.streams();
-    // A transaction that is prepared is as open to the log as one that is not, and outlives its session.
+    // A prepared transaction is open in the log like any other, and it outlives its session.
     world.sql("begin; insert into a values (1, 'begun first'), (2, 'begun first'); prepare transaction 'first'");
     world.sql("begin; insert into a values (3, 'committed first'); commit");
     world.records("a", 1);
@@ -75,7 +76,8 @@ fn transactions_over_a_restart_arrive_whole_in_commit_order() {
     agent.stop();
 }
 
-/// X17: what old rows hold follows the identity of the moment.
+/// Case X17 of `docs/acceptance.md`: an old row has the columns of the replica identity at the time
+/// of its change.
 #[test]
 fn an_identity_changed_between_statements_counts_from_there_on() {
     let world = World::new(
@@ -97,7 +99,8 @@ fn an_identity_changed_between_statements_counts_from_there_on() {
     agent.stop();
 }
 
-/// R31: its rows are in the log, and their shape with them.
+/// Case R31 of `docs/acceptance.md`: the log still has the rows of the dropped table, and the
+/// Relation message that describes them.
 #[test]
 fn rows_of_a_table_dropped_before_they_are_read_are_told_of() {
     let world = World::new(
@@ -114,7 +117,7 @@ fn rows_of_a_table_dropped_before_they_are_read_are_told_of() {
     agent.stop();
 }
 
-/// H04, H05, H06.
+/// Cases H04, H05 and H06 of `docs/acceptance.md`.
 #[test]
 fn heartbeats_come_without_writes_and_their_query_runs() {
     let world = World::new(
@@ -133,7 +136,7 @@ fn heartbeats_come_without_writes_and_their_query_runs() {
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 90), "{times:?}");
     agent.until("the query ran", |_| world.sql("select count(*) > 1 from beat").trim() == "t");
     agent.stop();
-    // One that fails is tried again, and the stream goes on.
+    // A heartbeat query that fails is tried again, and the stream goes on.
     world.sql("drop table beat");
     world.topic("__debezium-heartbeat.p");
     let agent = world.agent("[tables]\ninclude = [\"public.a\"]\n[heartbeat]\ninterval = \"100ms\"\nquery = \"insert into beat values (now())\"");
@@ -145,7 +148,7 @@ fn heartbeats_come_without_writes_and_their_query_runs() {
     agent.stop();
 }
 
-/// L01.
+/// Case L01 of `docs/acceptance.md`.
 #[test]
 fn a_slot_may_have_a_name_of_digits() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -157,7 +160,7 @@ fn a_slot_may_have_a_name_of_digits() {
     agent.stop();
 }
 
-/// L23, L25, L29: the publication is made for a slot that is there, and one that is there is left as it is.
+/// Cases L23, L25 and L29 of `docs/acceptance.md`: an existing publication is left as it is.
 #[test]
 fn a_publication_that_is_there_is_used_as_it_is() {
     let world = World::new(
@@ -176,7 +179,7 @@ fn a_publication_that_is_there_is_used_as_it_is() {
     agent.stop();
 }
 
-/// F13, F18, S28, L27.
+/// Cases F13, F18, S28 and L27 of `docs/acceptance.md`.
 #[test]
 fn lists_that_match_nothing_and_system_tables_publish_nothing() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -189,7 +192,7 @@ fn lists_that_match_nothing_and_system_tables_publish_nothing() {
     agent.stop();
 }
 
-/// R20, R21, L28.
+/// Cases R20, R21 and L28 of `docs/acceptance.md`.
 #[test]
 fn messages_are_left_out_by_their_prefix() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -217,7 +220,8 @@ fn messages_are_left_out_by_their_prefix() {
     agent.stop();
 }
 
-/// R34, C01: at least once, and every time the same.
+/// Cases R34 and C01 of `docs/acceptance.md`: a record may come more than once, and has the same
+/// numbers each time.
 #[test]
 fn a_transaction_cut_off_is_told_again_with_the_same_numbers() {
     const ROWS: i64 = 20_000;
@@ -258,7 +262,7 @@ fn a_transaction_cut_off_is_told_again_with_the_same_numbers() {
     agent.stop();
 }
 
-/// T48.
+/// Case T48 of `docs/acceptance.md`.
 #[test]
 fn types_of_one_name_in_two_namespaces_are_not_confused() {
     let world = World::new(
@@ -287,7 +291,7 @@ fn types_of_one_name_in_two_namespaces_are_not_confused() {
     agent.stop();
 }
 
-/// X13, X14.
+/// Cases X13 and X14 of `docs/acceptance.md`.
 #[test]
 fn identities_that_cannot_be_set_are_told_with_the_next_step() {
     let world = World::new(
@@ -302,7 +306,7 @@ fn identities_that_cannot_be_set_are_told_with_the_next_step() {
         status.next.contains("ALTER TABLE") && status.next.contains("REPLICA IDENTITY FULL"),
         "{status:#?}"
     );
-    // Its owner does it, and it goes on by itself.
+    // The owner of the table sets the identity, and the agent goes on by itself.
     world.sql("alter table a replica identity full");
     agent.streams();
     agent.stop();
@@ -321,7 +325,7 @@ fn identities_that_cannot_be_set_are_told_with_the_next_step() {
     agent.stop();
 }
 
-/// F11, F14.
+/// Cases F11 and F14 of `docs/acceptance.md`.
 #[test]
 fn a_mask_holds_for_the_columns_that_a_list_takes() {
     let world = World::new(
@@ -346,7 +350,7 @@ fn a_mask_holds_for_the_columns_that_a_list_takes() {
     agent.stop();
 }
 
-/// C23.
+/// Case C23 of `docs/acceptance.md`.
 #[test]
 fn a_registry_that_is_away_holds_the_stream_and_loses_nothing() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -372,7 +376,8 @@ fn a_registry_that_is_away_holds_the_stream_and_loses_nothing() {
     agent.stop();
 }
 
-/// A route that is new needs a topic and ids of schemas. The connection breaks while it waits.
+/// A new route needs a topic and schema ids. The connection to Postgres breaks while the route
+/// waits for the registry.
 #[test]
 fn new_routes_wait_for_the_registry_across_a_reconnect() {
     let world = World::new(
@@ -406,7 +411,7 @@ fn new_routes_wait_for_the_registry_across_a_reconnect() {
     assert_eq!(ends(), (2, 1));
 }
 
-/// R23 to R26.
+/// Cases R23 to R26 of `docs/acceptance.md`.
 #[test]
 fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -449,7 +454,7 @@ fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
     agent.stop();
 }
 
-/// C25.
+/// Case C25 of `docs/acceptance.md`.
 #[test]
 fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
     let settings =
@@ -461,7 +466,7 @@ fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
     );
     let agent = world.agent("[tables]\ninclude = [\"public.a\"]\n[snapshot]\nmode = \"no_data\"");
     agent.streams();
-    // It reads nothing, so the slot stays where it is.
+    // The paused agent reads nothing, so the slot stays where it is.
     agent.ask(Request::Pause).unwrap();
     world.sql("insert into a values (1)");
     for _ in 0..4 {
@@ -475,7 +480,8 @@ fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
     agent.stop();
 }
 
-/// As for a waiting replica, whose look at the state is older than what the active one confirms.
+/// A waiting replica has this view too: it has read the state before the active agent confirmed
+/// more.
 #[test]
 fn a_slot_that_another_holds_is_not_judged_before_it_is_free() {
     let world = World::new("create table a (id int primary key)", &["a"]);

@@ -1,4 +1,4 @@
-//! What a condition drops is counted for its table, in the metrics and in the status.
+//! Rows that a condition drops are counted for their table, in the metrics and in the status.
 
 use crate::support::world::World;
 use wellspring::agent::request::Request;
@@ -11,7 +11,8 @@ const ODD: &str =
 const LARGE: &str = "[[transform]]\ntype = \"content-router\"\n\
                      topic = \"op == 't' || op == 'd' || after.id < 100 ? null : 'large'\"";
 
-/// Copied, streamed and copied again, half of the rows each time.
+/// Copies, streams and copies rows again. The transforms drop half of them each time, and the
+/// counts show that.
 fn half_is_dropped(transforms: &str) {
     let world = World::new(TABLE, &["t"]);
     let truncates = "[events]\nformat = \"json\"\ntruncates = false";

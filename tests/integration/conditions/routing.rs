@@ -1,4 +1,5 @@
-//! Conditions before transforms that name topics, values that have no form, and kinds of records.
+//! Tests of conditions before transforms that name topics, of values that a condition cannot take,
+//! and of kinds of records.
 
 use super::super::transforms::{CONTEXT, FIRST, Letters, SECOND, message, orders, settings};
 use super::{ROUTER, left, named, planned};
@@ -8,7 +9,7 @@ use wellspring::encode::{Encoder, Ids, Planner, Route};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{ColumnKind, ReplicaIdentity};
 
-/// What planning says of a chain for the orders.
+/// The error of planning the table of orders with a chain of transforms, if there is one.
 fn refusal(chain: &[&str], identity: ReplicaIdentity) -> Option<String> {
     let toml = chain.join("\n\n[[transform]]\n");
     let planner = Planner::new(settings(&toml).encode, "app", "run", 1);

@@ -1,5 +1,5 @@
-//! What detaches a table besides a row: a registry that refuses its schema, a record that no topic takes. And what does
-//! not: nothing, without the operator's consent.
+//! Causes other than a row that detach a table: a registry that refuses its schema, and a record
+//! that no topic accepts. Without the operator's consent nothing detaches a table.
 
 use super::repair::{BRISK, DETACH, TOPIC, is_confirmed, ops, snapshot, state};
 use crate::support::world::World;
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use wellspring::peers::registry::Registry;
 
-/// Sets a subject's level at the built-in registry.
+/// Sets the compatibility level of a subject at the built-in registry.
 fn level(registry: &Registry, subject: &str, level: &str) {
     let address = registry.url().trim_start_matches("http://").to_owned();
     let body = format!("{{\"compatibility\":\"{level}\"}}");
@@ -76,7 +76,7 @@ fn a_record_that_no_topic_takes_is_quarantined_without_values() {
     agent.streams();
     world.sql("insert into t values (1, 'a')");
     world.records("t", 1);
-    // A changed key is a delete, a tombstone and a create, of which only the last is too large.
+    // A changed key is a delete, a tombstone and a create. Only the create is too large.
     world.sql("update t set id = 2, v = repeat('x', 30000); insert into u values (1)");
     let status = state(&agent, "public.t", "detached");
     assert!(

@@ -1,4 +1,4 @@
-//! From the change that is refused to the copy that repairs its table.
+//! Detached tables, from the refused change to the copy that repairs the table.
 
 use crate::support::world::{Row, Running, World};
 use std::collections::BTreeMap;
@@ -9,7 +9,8 @@ use wellspring::status::TableStatus;
 const TABLES: &str =
     "create table t (id int primary key, n numeric not null); create table u (id int primary key)";
 pub const DETACH: &str = "[events]\nformat = \"json\"\non_refusal = \"detach\"";
-/// A third of it is the interval of confirmations.
+/// A short timeout of the walsender. The agent confirms every third of this time, so the tests wait
+/// less.
 pub const BRISK: &[(&str, &str)] = &[("wal_sender_timeout", "3s")];
 pub const TOPIC: &str = "p.wellspring-quarantine";
 
@@ -42,7 +43,7 @@ pub fn ops(rows: &[Row]) -> Vec<String> {
     rows.iter().map(|row| format!("{} {}", text(&row.value["op"]), id(row))).collect()
 }
 
-/// The newest value of each key of a topic, without those deleted.
+/// The newest value of each key of a topic, without deleted keys.
 fn newest(rows: &[Row]) -> BTreeMap<i64, serde_json::Value> {
     let mut newest = BTreeMap::new();
     for row in rows {
@@ -65,7 +66,7 @@ fn an_unwritable_row_detaches_its_table_until_a_copy_repairs() {
     world.sql("begin; insert into u values (2); insert into t values (2, 'NaN'); insert into u values (3); commit");
     world.sql("insert into t values (3, 3); delete from t where id = 1; insert into u values (4)");
 
-    // The others go on and are confirmed, and so are the quarantined changes.
+    // The other tables go on. Their changes and the quarantined ones are confirmed.
     let status = state(&agent, "public.t", "detached");
     assert_eq!(status.reason, "row_unencodable");
     assert!(status.detail.contains("column `n`"), "{}", status.detail);
@@ -85,7 +86,7 @@ fn an_unwritable_row_detaches_its_table_until_a_copy_repairs() {
     );
     agent.stop();
 
-    // A restart keeps it, whatever the configuration says by then.
+    // A restart keeps the table detached, also under a configuration that detaches no table.
     let agent = world.agent("");
     agent.streams();
     world.sql(
@@ -117,7 +118,8 @@ fn an_unwritable_row_detaches_its_table_until_a_copy_repairs() {
     assert_eq!(status.gap.unwrap().commit_lsn, gap.commit_lsn);
     agent.stop();
 
-    // Nor does a restart: the copy is taken up again, the table's changes flow, its gap stays on record.
+    // A restart repairs nothing either: the copy goes on, the table's changes flow, and its gap
+    // stays recorded.
     let agent = world.agent("");
     agent.until("the copy failed", |status| {
         status.windows.iter().any(|copy| copy.reason == "window_row_refused")
@@ -132,7 +134,7 @@ fn an_unwritable_row_detaches_its_table_until_a_copy_repairs() {
     assert!(status.gap.is_none() && status.reason.is_empty(), "{status:?}");
     agent.stop();
 
-    // It is over: no copy, and changes flow.
+    // After the repair a restart begins no copy, and changes flow.
     let agent = world.agent("");
     let status = agent.streams();
     assert!(status.windows.is_empty() && status.tables["public.t"].gap.is_none(), "{status:?}");
@@ -140,7 +142,8 @@ fn an_unwritable_row_detaches_its_table_until_a_copy_repairs() {
     let rows =
         world.until("t", |rows| rows.last().is_some_and(|row| row.value["after"]["id"] == 6));
     let mut kept = newest(&rows);
-    // What was deleted meanwhile stays; the quarantine topic has its delete.
+    // A row that was deleted while the table was detached stays in the topic. Its delete is in the
+    // quarantine topic.
     assert!(kept.remove(&1).is_some());
     let table = world.sql("select id from t order by id");
     let ids: Vec<String> = kept.keys().map(i64::to_string).collect();
@@ -176,7 +179,8 @@ fn a_table_without_a_key_is_repaired_by_a_copy_of_it_whole() {
     agent.stop();
 }
 
-/// An outbox has no rows that a copy could bring: its changes flow again, and nothing is sent twice.
+/// A copy cannot bring the rows of an outbox, so `wellspring snapshot` only lets its changes flow
+/// again. Nothing is sent twice.
 #[test]
 fn a_repaired_outbox_flows_again_without_a_copy() {
     let tables =
@@ -202,7 +206,7 @@ fn a_repaired_outbox_flows_again_without_a_copy() {
     is_confirmed(&world, &agent);
     agent.stop();
 
-    // The record of the detached table is gone, so a restart sends events too.
+    // The state record of the detached table is gone, so an agent sends events after a restart too.
     let agent = world.agent(&settings);
     agent.streams();
     world.sql("insert into t values (5, 'ann', 'k', 'v')");

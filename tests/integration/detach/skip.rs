@@ -1,4 +1,5 @@
-//! One change left out by consent: the very one, recorded with who and why, and quarantined.
+//! A change that is skipped by consent: only this change is, the state has who consented and why,
+//! and the quarantine topic has the change.
 
 use super::repair::{TOPIC, ops};
 use crate::support::world::{Running, World};
@@ -14,7 +15,7 @@ fn state(world: &World) -> BTreeMap<String, String> {
         .block_on(async { world.config("").open_state().await.unwrap().read_all().await.unwrap() })
 }
 
-/// Consents to skip a change, once what came before is delivered.
+/// Asks to skip a change, again and again until the changes before it are delivered.
 fn skip(agent: &Running, table: &str, at: Position, why: &str) -> Answer {
     loop {
         let (by, why) = ("ada".to_owned(), why.to_owned());
@@ -61,7 +62,7 @@ fn only_the_change_of_the_halt_is_skipped_by_recorded_consent() {
         (record.by.as_str(), record.why.as_str(), record.at()),
         ("ada", "ticket 7", Position { commit, ordinal: 1 })
     );
-    // The next one halts as this one did.
+    // The next such change halts the stream again.
     world.sql("insert into t values (4, 'NaN')");
     agent.halts("row_unencodable");
     agent.stop();

@@ -1,7 +1,7 @@
-//! Where ours is not Debezium's, and why.
+//! Cases in which our events differ from Debezium's, and why.
 //!
-//! In each of these recordings Debezium loses, invents or refuses a value; what is pinned here is what ours writes
-//! instead, with its notes (`column:loss`).
+//! In each of these recordings Debezium loses, invents or refuses a value. The tests pin what
+//! Wellspring writes instead, with its notes (`column:loss`).
 
 use super::recording;
 use super::replay::{Replay, decoded};
@@ -9,7 +9,7 @@ use expect_test::{Expect, expect};
 use serde_json::{Value as Json, json};
 use wellspring::encode::Format;
 
-/// Replays a case where ours is not Debezium's and shows keys, rows and what was noted.
+/// Replays a recording, and compares the keys, rows and notes of our records with a text.
 #[track_caller]
 fn check_ours(case: &str, expect: Expect) {
     let mut shown = String::new();
@@ -29,7 +29,8 @@ fn check_ours(case: &str, expect: Expect) {
     expect.assert_eq(&shown);
 }
 
-/// As [`check_ours`], for the first update alone: it comes after the values that are too long to show.
+/// Replays a recording, and compares our first update with a text. The records before it have
+/// values that are too long to show.
 #[track_caller]
 fn check_update(case: &str, expect: Expect) {
     let written = Replay::of(&recording(case), Format::Avro);
@@ -40,7 +41,7 @@ fn check_update(case: &str, expect: Expect) {
     expect.assert_eq(&update.unwrap());
 }
 
-/// Long lines say as much by their ends.
+/// Cuts off a long line after 1500 characters.
 fn shorten_lists(line: &str) -> String {
     match line.char_indices().nth(1500) {
         Some((at, _)) => format!("{}…\n", &line[..at]),
@@ -48,8 +49,9 @@ fn shorten_lists(line: &str) -> String {
     }
 }
 
-/// Debezium writes null for the whole list where an element is null (enum) or NaN, lists of nulls for two dimensions, and
-/// null for `bit(3)[]`. Ours keeps what the schema can hold, in row-major order, and notes the rest.
+/// Debezium writes null for the whole list if an element is null (enum) or NaN, lists of nulls for
+/// two dimensions, and null for `bit(3)[]`. Wellspring keeps what the schema can hold, in row-major
+/// order, and notes the rest.
 #[test]
 fn lists_keep_their_nulls_and_say_when_they_lose_their_shape() {
     check_ours(
@@ -60,7 +62,8 @@ fn lists_keep_their_nulls_and_say_when_they_lose_their_shape() {
     );
 }
 
-/// Debezium's elements of `time[]` keep milliseconds and those of `timetz[]` seconds; 24:00:00 becomes 0.
+/// Debezium's elements of `time[]` keep only milliseconds, and those of `timetz[]` only seconds.
+/// Debezium turns 24:00:00 into 0.
 #[test]
 fn lists_of_times_are_exact() {
     check_ours(
@@ -71,7 +74,8 @@ fn lists_of_times_are_exact() {
     );
 }
 
-/// A boolean has no third value: null as Debezium has it, and noted.
+/// An empty bit string is neither true nor false. In a boolean field it is null, as with Debezium,
+/// and Wellspring notes that.
 #[test]
 fn an_empty_bit_string_is_empty_bytes_and_no_boolean() {
     check_ours(
@@ -83,7 +87,7 @@ fn an_empty_bit_string_is_empty_bytes_and_no_boolean() {
     );
 }
 
-/// Debezium has the value in the snapshot and null in the stream.
+/// Debezium has the value of a `name` column in the snapshot, and null in the stream.
 #[test]
 fn names_are_in_the_stream() {
     check_ours(
@@ -94,7 +98,8 @@ fn names_are_in_the_stream() {
     );
 }
 
-/// Debezium reads the scale as 2046 and pads the value with as many zeros.
+/// Debezium reads a negative scale of a numeric column as 2046, and pads the value with as many
+/// zeros.
 #[test]
 fn a_negative_scale_is_folded_into_the_precision() {
     check_ours(
@@ -105,7 +110,7 @@ fn a_negative_scale_is_folded_into_the_precision() {
     );
 }
 
-/// Debezium takes fractions through a double and cuts them off.
+/// Debezium converts the fraction of a second in an interval to a double, and cuts digits off.
 #[test]
 fn fractions_of_intervals_are_exact() {
     check_ours(
@@ -117,7 +122,8 @@ fn fractions_of_intervals_are_exact() {
     );
 }
 
-/// Debezium invents the key `{"id":0}` for deletes; ours is the index's columns, which every old row has.
+/// Debezium invents the key `{"id":0}` for deletes. The key of our records has the columns of the
+/// identity index, which every old row has.
 #[test]
 fn an_identity_index_without_the_primary_key_is_the_key() {
     check_ours(
@@ -134,7 +140,7 @@ fn an_identity_index_without_the_primary_key_is_the_key() {
     );
 }
 
-/// Debezium's numbers differ between snapshot and stream, and lie in the past.
+/// For infinite dates Debezium writes days in the past, which differ between snapshot and stream.
 #[test]
 fn infinite_dates_are_beyond_every_date() {
     check_ours(
@@ -146,7 +152,8 @@ fn infinite_dates_are_beyond_every_date() {
     );
 }
 
-/// Debezium writes null, as if the column had been cleared.
+/// For an unchanged TOAST value of these types Debezium writes null, as if the column had been
+/// cleared. Wellspring writes the placeholder, if the type can hold it.
 #[test]
 fn unchanged_toast_is_a_sign_where_debezium_has_null() {
     check_ours(
@@ -158,7 +165,7 @@ fn unchanged_toast_is_a_sign_where_debezium_has_null() {
     );
 }
 
-/// Debezium leaves the columns out.
+/// Debezium leaves out columns of types that it does not map. Wellspring writes their text.
 #[test]
 fn types_without_mapping_are_text() {
     check_ours(
@@ -169,8 +176,8 @@ fn types_without_mapping_are_text() {
     );
 }
 
-/// Debezium's infinite dates are days in the past, dates in lists lose their era, times in lists their microseconds, a
-/// timestamp beyond 64 bits becomes another one.
+/// Debezium's infinite dates are days in the past. Dates in lists lose their era, and times in
+/// lists their microseconds. A timestamp beyond 64 bits becomes another one.
 #[test]
 fn the_ends_of_time_are_exact_in_lists_too() {
     check_ours(
@@ -184,7 +191,8 @@ fn the_ends_of_time_are_exact_in_lists_too() {
     );
 }
 
-/// As above; microseconds that Connect's types have no room for are noted.
+/// The least and the largest dates and times with `time.precision.mode=connect`. Microseconds, for
+/// which Connect's types have no room, are noted.
 #[test]
 fn the_ends_of_time_are_exact_in_milliseconds_or_noted() {
     check_ours(
@@ -198,7 +206,8 @@ fn the_ends_of_time_are_exact_in_milliseconds_or_noted() {
     );
 }
 
-/// As above; Debezium's infinite dates are texts of its sentinels, which differ between scalars and lists.
+/// The least and the largest dates and times with `time.precision.mode=isostring`. Debezium's
+/// infinite dates are texts of its sentinels, which differ between scalars and lists.
 #[test]
 fn the_ends_of_time_are_exact_in_iso_texts() {
     check_ours(
@@ -212,7 +221,8 @@ fn the_ends_of_time_are_exact_in_iso_texts() {
     );
 }
 
-/// As above; beyond 64 bits of nanoseconds both write null, and ours notes it.
+/// The least and the largest dates and times with `time.precision.mode=nanoseconds`. For a time
+/// beyond 64 bits of nanoseconds both programs write null, and Wellspring notes it.
 #[test]
 fn the_ends_of_time_are_null_in_nanoseconds() {
     check_ours(
@@ -226,7 +236,8 @@ fn the_ends_of_time_are_null_in_nanoseconds() {
     );
 }
 
-/// Debezium writes empty lists for `int2vector` and `oidvector`, and null for `name` and `bit(3)[]`.
+/// Debezium writes empty lists for `int2vector` and `oidvector`, and null for `name` and
+/// `bit(3)[]`.
 #[test]
 fn vectors_names_and_lists_of_bits_have_their_values() {
     check_ours(
@@ -238,7 +249,8 @@ fn vectors_names_and_lists_of_bits_have_their_values() {
     );
 }
 
-/// Debezium writes null for lists of decimals and of timestamps.
+/// For unchanged TOAST lists of decimals and of timestamps Debezium writes null. Wellspring writes
+/// the placeholder.
 #[test]
 fn unchanged_toast_is_a_sign_in_plain_text() {
     check_update(
@@ -249,7 +261,9 @@ fn unchanged_toast_is_a_sign_in_plain_text() {
     );
 }
 
-/// Debezium writes null. A single floating point number can hold no sign, so that stays null and is noted.
+/// For unchanged TOAST values of these types Debezium writes null. Wellspring writes a list of
+/// numbers as the characters of the placeholder. A single number cannot hold it, so that is null
+/// and noted.
 #[test]
 fn unchanged_toast_is_a_sign_in_floating_point_lists() {
     check_update(
@@ -260,7 +274,8 @@ fn unchanged_toast_is_a_sign_in_floating_point_lists() {
     );
 }
 
-/// Debezium writes null for bytes in base64 (and stops where the column is NOT NULL) and for dates of Connect's type.
+/// For unchanged TOAST bytes in base64 Debezium writes null, or stops if the column is NOT NULL. It
+/// also writes null for lists of dates of Connect's type. Wellspring writes the placeholder.
 #[test]
 fn unchanged_toast_is_a_sign_in_base64_and_in_lists_of_dates() {
     check_update(
@@ -271,7 +286,8 @@ fn unchanged_toast_is_a_sign_in_base64_and_in_lists_of_dates() {
     );
 }
 
-/// Debezium writes null for lists of bytes in hex.
+/// For unchanged TOAST lists of bytes in hex Debezium writes null. Wellspring writes the
+/// placeholder.
 #[test]
 fn unchanged_toast_is_a_sign_in_lists_of_bytes_as_hex() {
     check_update(
@@ -282,7 +298,8 @@ fn unchanged_toast_is_a_sign_in_lists_of_bytes_as_hex() {
     );
 }
 
-/// Debezium writes null. A sparse vector can hold no sign, so that stays null and is noted.
+/// For unchanged TOAST values of these types Debezium writes null. A sparse vector cannot hold the
+/// placeholder, so Wellspring writes null too, and notes it.
 #[test]
 fn unchanged_toast_is_a_sign_in_geometries_and_vectors() {
     check_update(
@@ -293,7 +310,8 @@ fn unchanged_toast_is_a_sign_in_geometries_and_vectors() {
     );
 }
 
-/// Debezium writes null for lists of them.
+/// For unchanged TOAST lists of unknown types Debezium writes null. Wellspring writes the
+/// placeholder as bytes.
 #[test]
 fn unchanged_toast_is_a_sign_in_unknown_types_as_bytes() {
     check_update(
@@ -304,7 +322,7 @@ fn unchanged_toast_is_a_sign_in_unknown_types_as_bytes() {
     );
 }
 
-/// Debezium leaves the column out of the key as well, down to an empty key for every row.
+/// Debezium leaves the column out of the key as well. Then every row may have the same empty key.
 #[test]
 fn a_key_column_that_is_left_out_is_refused() {
     let mut recording = recording("unknown-key");

@@ -13,10 +13,10 @@ use wellspring::lsn::{Lsn, Oid, PgMicros, Xid};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{ColumnFacts, TableFacts, TypeClass, TypeFacts};
 
-/// Clock of the runs: 2026-01-01, in nanoseconds.
+/// The time at which a replay encodes its records: 2026-01-01, in nanoseconds.
 const NOW: i64 = 1_767_225_600_000_000_000;
 
-/// One record of ours, with the schemas it was written by.
+/// A record that our encoder wrote, with the schemas that it used.
 pub struct Written {
     pub topic: String,
     pub key: Option<Vec<u8>>,
@@ -27,7 +27,7 @@ pub struct Written {
     pub notes: Vec<String>,
 }
 
-/// Replays a recording.
+/// The state of a replay: plans, facts of tables and the open transaction.
 pub struct Replay {
     planner: Planner,
     format: Format,
@@ -77,7 +77,7 @@ impl Replay {
         replay.written
     }
 
-    /// Why the first table of a recording has no plan.
+    /// The error of planning the first table of a recording.
     pub fn refusal_of(recording: &Json) -> String {
         let config =
             Config { modes: modes_of(&recording["options"]["modes"]), ..Config::new("shop") };
@@ -151,7 +151,7 @@ impl Replay {
     }
 }
 
-/// The modes of a recording, by the connector's options.
+/// Our modes of types for the options with which Debezium made a recording.
 fn modes_of(options: &Json) -> Modes {
     let option = |name: &str| options[name].as_str();
     let mut modes = Modes { unknown_types: UnknownMode::Text, ..Modes::default() };
@@ -306,7 +306,8 @@ pub fn hex_of(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A decoded value in the corpus's notation: bytes in hex, special numbers by name, `real` marked.
+/// A decoded value in the notation of the recordings: bytes in hex, special numbers by name, and
+/// `real` marked.
 fn shown(value: Avro) -> Json {
     match value {
         Avro::Null => Json::Null,
@@ -350,7 +351,7 @@ pub fn all_shortened(value: Json) -> Json {
     }
 }
 
-/// Texts over 4096 characters are in the corpus as length and hash.
+/// A text of more than 4096 characters as its length and hash, as the recordings have it.
 fn shortened(text: String) -> Json {
     if text.chars().count() <= 4096 {
         return json!(text);
@@ -368,7 +369,8 @@ pub fn decoded(schema: &str, framed: &[u8]) -> Json {
     shown(value)
 }
 
-/// Replaces what differs from run to run, on both sides alike.
+/// Replaces the parts of records that differ from run to run: times, LSNs, transaction ids and the
+/// version. A test uses one of these for Debezium's records and one for ours.
 #[derive(Default)]
 pub struct Normal {
     transactions: Vec<Json>,

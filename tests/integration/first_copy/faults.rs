@@ -1,4 +1,5 @@
-//! What is wrong with one table is told of that table, and the others are copied. What breaks is gone on with, or told.
+//! Faults during the first copy. A fault of one table is reported for that table, and the other
+//! tables are copied. After a break the copy goes on, or the status says what is missing.
 
 use crate::support::world::{Row, World};
 use std::collections::BTreeSet;
@@ -49,7 +50,7 @@ fn an_unreadable_table_is_left_out_and_told_and_others_go_on() {
         ("copied", 50_000)
     );
     assert_eq!(keys(&world.records("plain", 50_000)).len(), 50_000);
-    // They stream all the same, and what is missing is not forgotten.
+    // The tables that were not copied stream all the same, and a restart reports them again.
     world.sql("insert into barred values (2)");
     assert_eq!(world.records("barred", 1)[0].place(), "c false {\"id\":2}");
     agent.stop();
@@ -87,7 +88,7 @@ fn a_table_left_out_needs_a_person_until_it_is_copied() {
         assert_eq!(agent.metric("wellspring_copy_tables_left"), 1.0);
         agent.stop();
     }
-    // Who consents to the gap says so in the configuration.
+    // With `snapshot.skip` the operator consents to the missing rows.
     let agent = world.agent("[snapshot]\nskip = [\"public.inf\"]");
     agent.streams();
     world.sql("insert into plain values (2)");
@@ -144,7 +145,8 @@ fn a_deadlock_leaves_a_table_to_a_backfill() {
     agent.stop();
 }
 
-/// A table of 20,000 rows that takes some seconds to copy, begun.
+/// Starts an agent that takes some seconds to copy a table of 20,000 rows, and waits until that has
+/// begun.
 fn slow(more: &str) -> (World, crate::support::world::Running) {
     let world = World::new(
         "create table t (id int primary key, v text); create table done (id int primary key);
@@ -216,7 +218,8 @@ fn a_copy_cut_off_goes_on_beside_the_stream() {
 
 #[test]
 fn a_waiting_alter_table_does_not_stop_the_copy() {
-    // Of a table whose turn comes later: its reader must not queue behind the one that waits for the copy's end.
+    // The ALTER TABLE is for a table that is copied later, and it waits for the end of the copy.
+    // The reader of that table must not queue behind it.
     let (world, agent) = slow("[snapshot]\nrows_per_second = 5000\norder = [\"public.t\"]");
     let mut alter = world
         .server
@@ -258,7 +261,8 @@ fn a_table_is_journalled_once_its_last_record_is_acknowledged() {
     });
     world.second_broker(false); // what is sent of t from here on is not acknowledged
     let sent = agent.until("every row is sent", |status| state(status, "public.t") == "delivering");
-    // The loop has turned many times since, and nothing claims that the table is copied.
+    // In this second the loop has turned many times, and the status must not say that the table
+    // is copied.
     let later = agent.until("a later look", |status| status.now_ms > sent.now_ms + 1000);
     assert_eq!(state(&later, "public.t"), "delivering");
     assert!(world.state("copied/wellspring_p/1/public.done").is_some());

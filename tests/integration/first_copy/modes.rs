@@ -1,4 +1,4 @@
-//! When rows are copied, and which.
+//! Tests of `[snapshot]`: when rows are copied, and which rows.
 
 use crate::support::world::{Row, World};
 use wellspring::agent::Exit;
@@ -23,7 +23,7 @@ fn initial_only_copies_stops_and_keeps_the_slot() {
     assert_eq!(world.agent(mode).ends(), Exit::Stopped);
     assert_eq!(places(&world.records("a", 1)), ["r last {\"id\":1}"]);
     assert_eq!(world.sql("select active from pg_replication_slots"), "f");
-    // The stream goes on from there with another mode.
+    // An agent with another mode streams on from the end of the copy.
     let agent = world.agent("");
     assert_eq!(places(&world.records("a", 2)), ["r last {\"id\":1}", "c false {\"id\":2}"]);
     agent.stop();
@@ -56,7 +56,7 @@ fn always_copies_at_every_start_and_records_what_it_left_out() {
         places(&world.records("a", 6))[2..],
         ["r first {\"id\":1}", "r true {\"id\":2}", "r last {\"id\":3}", "c false {\"id\":4}"]
     );
-    // A lost connection is no start.
+    // A reconnect is no start, so nothing is copied again.
     world.sql("select pg_terminate_backend(active_pid) from pg_replication_slots");
     agent.until("a new connection", |status| status.reconnects > 0);
     world.sql("insert into a values (5, 'five')");
@@ -82,7 +82,7 @@ fn when_needed_copies_anew_where_the_slot_is_gone_and_not_else() {
     assert_eq!(agent.streams().epoch, 2);
     assert_eq!(places(&world.records("a", 3))[1..], ["r first {\"id\":1}", "r last {\"id\":2}"]);
     agent.stop();
-    // Without that consent it halts.
+    // With another mode the agent halts at the missing slot.
     world.sql("select pg_drop_replication_slot(slot_name) from pg_replication_slots");
     let agent = world.agent("");
     agent.halts("slot_missing");

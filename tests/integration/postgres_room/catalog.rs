@@ -1,4 +1,4 @@
-//! What the catalog says of tables, publications, settings and rights.
+//! Tests of the queries that read tables, publications, settings and rights from the catalog.
 
 use super::{SOON, config, sql};
 use crate::support::postgres::Server;
@@ -115,7 +115,8 @@ async fn facts_of_many_relations_are_those_of_each() {
     assert!(catalog::facts_of(&sql, &[]).await.unwrap().is_empty());
 }
 
-/// From 17 on the server locks what it prints an expression of; frames are not read while facts are asked for.
+/// From 17 on the server locks a table to print an expression of its columns. The query must not
+/// wait for such a lock, because the agent reads no frames while it asks for facts.
 #[tokio::test]
 async fn the_catalogs_facts_wait_for_nobodys_lock() {
     let server = Server::start();
@@ -189,7 +190,8 @@ async fn our_publication_has_exactly_its_tables_and_memberships() {
         .collect();
     assert_eq!((moved, before.oid == after.oid), (vec![false, true, false], true));
 
-    // A lock in the way is an error after its limit, and the session is usable then.
+    // If another session holds a lock, the call fails after the time limit, and the session stays
+    // usable.
     let busy = Sql::connect(&config(&server.url("postgres"))).await.unwrap();
     busy.execute("begin").await.unwrap();
     busy.execute("lock table public.a in share mode").await.unwrap();
@@ -294,7 +296,8 @@ async fn a_table_whose_update_would_fail_comes_with_the_sql_it_needs() {
         public.without_key Ordinary Default [] ALTER TABLE public.without_key REPLICA IDENTITY FULL;"#]]
     .assert_eq(&told.join("\n"));
 
-    // What we say fails, fails; what we say is well, is; and what we advise helps.
+    // UPDATE and DELETE fail for exactly the tables for which `update_fails` says so, and the
+    // advised SQL helps.
     server.sql("postgres", "create publication every for all tables");
     for candidate in candidates.iter().filter(|c| c.logged) {
         let table = publication::quoted(&candidate.name);

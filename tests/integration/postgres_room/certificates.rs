@@ -1,4 +1,4 @@
-//! Who we are to the server by certificate, and how TLS begins.
+//! Tests of logins by a client certificate, and of the way in which TLS begins.
 
 use super::login::{Certificates, rsa};
 use super::{SOON, config, options};
@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use wellspring::postgres::{Config, PgError, Replication, Sql};
 use wellspring::secret::{Command, Secret, Source};
 
-/// A server that takes TLS, with the authority it takes clients' certificates from, and files of ours.
+/// A server with TLS, the authority whose client certificates it accepts, and a folder for the
+/// client's files.
 struct Secure {
     server: Server,
     ours: Certificates,
@@ -52,7 +53,8 @@ impl Secure {
     }
 }
 
-/// Enters by both connections, which must agree; who the server says we are, or the error.
+/// Connects for SQL and for replication, which must have the same result. Returns the role and the
+/// certificate's name that the server sees, or the error.
 async fn enter(config: &Config) -> Result<String, PgError> {
     let sql = Sql::connect(config).await;
     let control = Replication::connect(config).await;
@@ -100,7 +102,7 @@ async fn a_certificate_is_the_login_of_both_connections() {
             "agent /CN=agent"
         );
     }
-    // The passphrase's file, read at each connect.
+    // The file of the passphrase is read at each connect.
     let mut locked = secure.config("agent", "sslcert=./agent.crt&sslkey=./locked.key");
     let error = enter(&locked).await.unwrap_err();
     assert!(
@@ -124,16 +126,16 @@ async fn a_certificate_is_the_login_of_both_connections() {
         ("sslcert=./foreign.crt&sslkey=./agent.key", "the server refuses the session"),
     ] {
         let text = format!("{:?}", enter(&secure.config("agent", parameters)).await.unwrap_err());
-        // A server that hangs up on us while we write may have its last words lost on the way.
+        // If the server closes the connection while we write, its error message may be lost.
         let is_reset = parameters.contains("foreign.crt") && text.contains("ConnectionReset");
         assert!(text.contains(told) && text.contains("Tls") || is_reset, "{parameters}: {text}");
     }
-    // Without one, and for a role that it does not name, it is the server that says no.
+    // Without a certificate, or with one that names another role, the server refuses the login.
     for (user, parameters) in [("agent", ""), ("other", "sslcert=./agent.crt&sslkey=./agent.key")] {
         let error = enter(&secure.config(user, parameters)).await.unwrap_err();
         assert!(matches!(error, PgError::Auth { .. }), "{user}: {error:?}");
     }
-    // A renewed one counts at the next connect.
+    // A renewed certificate counts at the next connect.
     let (renewed, entering) =
         (rsa(), secure.config("other", "sslcert=./agent.crt&sslkey=./agent.key"));
     secure.file("agent.crt", &secure.ours.of_role("other", &renewed), 0o644);
@@ -163,7 +165,7 @@ async fn a_direct_handshake_needs_a_server_that_expects_it() {
         return;
     }
     assert_eq!(enter(&direct).await.unwrap(), "other -");
-    // What is proven is proven here, too.
+    // The server's certificate is verified also if the connection begins with TLS.
     let mut stranger = direct.clone();
     stranger.tls.sslrootcert =
         Some(secure.file("stranger.pem", &Certificates::new().authority, 0o644));

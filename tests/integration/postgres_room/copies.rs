@@ -1,4 +1,4 @@
-//! Copies: the snapshot a slot exports, its holder, and rows in bulk.
+//! Tests of what copies need: the snapshot that a slot exports, its holder, and rows by COPY.
 
 use super::{SOON, config, replication};
 use crate::support::postgres::Server;
@@ -6,7 +6,8 @@ use wellspring::postgres::copies::CopySession;
 use wellspring::postgres::holder::{self, Holder, Unlocked, Which, tables};
 use wellspring::postgres::{PgError, Replication};
 
-/// A slot's snapshot with its holder; the exporting connection is then free.
+/// Creates a slot, and a holder that keeps the slot's snapshot. The connection that exported the
+/// snapshot is free then.
 async fn held(server: &Server) -> (Replication, Holder) {
     let mut control = replication(server).await;
     let slot = control.create_slot("s", SOON).await.unwrap();
@@ -23,7 +24,7 @@ async fn reader(server: &Server, snapshot: &str) -> CopySession {
     session
 }
 
-/// All lines of a COPY, and its end.
+/// Reads all lines of a COPY, up to its end.
 async fn lines(session: &mut CopySession, sql: &str) -> Result<Vec<String>, PgError> {
     session.begin("public.t", sql).await?;
     let mut found = Vec::new();
@@ -53,7 +54,8 @@ async fn readers_see_what_was_there_when_the_slot_was_made() {
             .await
             .unwrap();
     assert_eq!((found.len(), found.first().map(String::as_str)), (5000, Some("1\tx\n")));
-    // A failure half-way ends that statement and not the session, but for its transaction.
+    // An error in the middle of a COPY ends the statement and the transaction. The session stays
+    // usable.
     let failed =
         lines(&mut session, "COPY (SELECT 1 / (id - 4000) FROM t) TO STDOUT").await.unwrap_err();
     assert_eq!(failed.sqlstate(), Some("22012"));
@@ -94,7 +96,8 @@ async fn a_holder_keeps_rewrites_away_and_tells_earlier_ones() {
             locked.map_err(|unlocked| matches!(unlocked, Unlocked::Rewritten)),
         ));
     }
-    // A dropped table has left the publication for good; the catalog of the snapshot still lists it.
+    // The storage of `rewritten` is not the one that the snapshot knows. `dropped` is not checked,
+    // because a dropped table leaves the publication.
     let name = |name: &str| name.to_owned();
     assert!(outcomes.contains(&(name("kept"), Ok(()))), "{outcomes:?}");
     assert!(outcomes.contains(&(name("rewritten"), Err(true))), "{outcomes:?}");
@@ -158,7 +161,7 @@ async fn a_published_table_is_described_as_in_the_stream() {
     let names: Vec<_> = leaves.iter().map(|table| table.name.to_string()).collect();
     assert_eq!(names, ["public.parted_1", "public.parted_2"]);
     assert_eq!(holder.tables("none").await.unwrap(), []);
-    // One table alone is described as among the others.
+    // A table is described alone in the same way as among the others.
     let all = holder.tables("p").await.unwrap();
     let mut session = holder.into_session();
     for table in &all {

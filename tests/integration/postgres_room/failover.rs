@@ -1,4 +1,5 @@
-//! A slot that survives a failover: made so, altered, and what `check` says of the standbys.
+//! Tests of slots that survive a failover: such a slot is created, an old one is altered, and
+//! `check` says what the standbys lack.
 
 use super::nineteen::wait_for;
 use crate::support::postgres::{Server, installed_major};
@@ -10,7 +11,7 @@ use wellspring::agent::Exit;
 const TABLES: &str = "create table a (id int primary key)";
 const WANTED: &str = "failover = true";
 
-/// What the program prints.
+/// Runs the program, and returns everything that it prints.
 fn wellspring(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wellspring"));
     let output = command.args(arguments).current_dir(folder).env_clear().output().unwrap();

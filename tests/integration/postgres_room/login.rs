@@ -1,4 +1,5 @@
-//! Reaching a server and being let in, with what it must prove and with our settings.
+//! Tests of connecting and logging in: what the server must prove, and the settings of our
+//! sessions.
 
 use super::{SOON, config, options, transaction};
 use crate::support::postgres::Server;
@@ -55,7 +56,7 @@ async fn every_way_of_logging_in_works_or_says_why_not() {
         "no clear password in the clear: {error:?}"
     );
 
-    // Read again on each connect: a rotated file is picked up.
+    // The password's file is read at each connect, so a rotated password counts at the next one.
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut rotated = as_role("scram", "x");
     rotated.password = Some(Source::File(file.path().to_owned()));
@@ -148,7 +149,7 @@ async fn settings_are_ours_whatever_role_and_database_say() {
     assert_eq!(sql.query("show statement_timeout").await.unwrap(), [[Some("30s".to_owned())]]);
 }
 
-/// A certificate authority, and a certificate of its for the host `localhost`.
+/// A certificate authority, and a certificate for the host `localhost` that it has signed.
 pub(crate) struct Certificates {
     authority_key: PKey<Private>,
     pub(crate) authority: Vec<u8>,
@@ -179,7 +180,7 @@ impl Certificates {
         }
     }
 
-    /// A certificate for a role, which its authority signs.
+    /// A certificate for a role, signed by this authority.
     pub(crate) fn of_role(&self, role: &str, key: &PKey<Private>) -> Vec<u8> {
         issue(&self.authority_key, role, key, &|_| {})
     }
@@ -282,7 +283,7 @@ async fn tls_proves_what_sslmode_asks_and_binds_the_password_exchange() {
         Some("28000")
     );
 
-    // A stream under TLS, with rows larger than any record.
+    // A stream under TLS has rows that are larger than any record of TLS.
     server.sql("postgres", "create table t (x text); create publication p for table t");
     let url =
         format!("postgresql://scram:secret@localhost:{}/postgres?sslrootcert={ca}", server.port());
@@ -310,8 +311,8 @@ async fn tls_proves_what_sslmode_asks_and_binds_the_password_exchange() {
     );
 }
 
-/// A server that takes one connection, reads until it has `expects` bytes, says `answer` and closes its side. Gives
-/// all it was sent.
+/// A false server, which accepts one connection, reads `expects` bytes, sends `answer` and closes
+/// its side. The thread returns all bytes that it has received.
 fn impostor(expects: usize, answer: Vec<u8>) -> (u16, std::thread::JoinHandle<Vec<u8>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -319,7 +320,7 @@ fn impostor(expects: usize, answer: Vec<u8>) -> (u16, std::thread::JoinHandle<Ve
         let (mut socket, _) = listener.accept().unwrap();
         let mut sent = vec![0; expects];
         socket.read_exact(&mut sent).unwrap();
-        // The other side may have gone already; what it sent is all that counts.
+        // The client may have closed the connection already. Only the bytes that it sent matter.
         let _ = socket.write_all(&answer).and_then(|()| socket.shutdown(std::net::Shutdown::Write));
         let _ = socket.read_to_end(&mut sent);
         sent
@@ -367,7 +368,7 @@ async fn a_server_that_breaks_the_protocol_is_an_error() {
         b"E\0\0\0\x05\0".to_vec(),
         b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0".to_vec(),
     ];
-    // A greeting cut or changed anywhere.
+    // Each answer is the server's greeting, cut off at one place or with one changed byte.
     let mut greeting =
         b"R\0\0\0\x08\0\0\0\0S\0\0\0\x18server_version\0fifteen\0K\0\0\0\x0c\0\0\0\x01\0\0\0\x02Z\0\0\0\x05I".to_vec();
     greeting[13] = 4 + 15 + 8;

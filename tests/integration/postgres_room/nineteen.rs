@@ -1,5 +1,5 @@
-//! What Postgres 19 brought, against a server of 19. Without one, these tests have nothing to try:
-//! `make test-majors` runs them.
+//! Tests of what is new in Postgres 19. With an older server they do nothing. `make test-majors`
+//! runs them with a server of 19.
 
 use super::{config, sql};
 use crate::support::postgres::{Server, installed_major};
@@ -16,7 +16,7 @@ const TABLES: &str = "create table a (id int primary key); create table b (id in
 /// Without a first copy, so that each record is of the stream.
 const NO_DATA: &str = "[snapshot]\nmode = \"no_data\"";
 
-/// The statement that follows a finding in what `check` prints.
+/// The line that begins with `start` in the output of `check`. It is a statement of SQL.
 fn statement<'a>(check: &'a str, start: &str) -> &'a str {
     check
         .lines()
@@ -25,7 +25,7 @@ fn statement<'a>(check: &'a str, start: &str) -> &'a str {
         .unwrap_or_else(|| panic!("{start}\n{check}"))
 }
 
-/// A session of `psql` that has these statements to run, and stays open.
+/// Starts a session of `psql` that runs these statements and stays open.
 fn session(server: &Server, statements: &str) -> Child {
     let mut psql =
         server.psql("postgres").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -148,7 +148,7 @@ async fn partitions_of_an_excepted_root_are_excepted_and_no_members() {
             && table.tables[0].membership.0 != 0
     );
 
-    // The server takes what we print.
+    // The server accepts the SQL that the agent prints.
     let leaf = row.excepted()[0].name.clone();
     let except = publication::except_sql("p", &row, &row.tables[0].name);
     assert!(
@@ -219,7 +219,7 @@ async fn a_standby_decodes_while_its_primary_does() {
     });
     assert_eq!(preflight::facts(&there).await.unwrap().decoding(), Decoding::On);
 
-    // A slot waits for the primary to log what transactions run.
+    // On a standby the creation of a slot waits until the primary logs its running transactions.
     let made =
         session(&standby, "select pg_create_logical_replication_slot('ours', 'pgoutput');\n\\q\n");
     wait_for("the slot", || {
@@ -240,13 +240,13 @@ fn repack_of_a_captured_table_leaves_stream_and_findings_alone() {
     if installed_major() < 19 {
         return;
     }
-    // Our slot takes the only place, and REPACK has places of its own.
+    // Our slot takes the only place of `max_replication_slots`, and REPACK has places of its own.
     let world = World::with(&[("max_replication_slots", "1")], TABLES, &["a", "b"]);
     world.sql("insert into a select generate_series(1, 5000)");
     let agent = world.agent(NO_DATA);
     agent.streams();
 
-    // REPACK swaps the files when nobody has the table: until then its slot is there.
+    // REPACK swaps the files once no transaction has locked the table. Its slot exists until then.
     let holder = session(&world.server, "begin; select count(*) from a;\n");
     wait_for("the lock", || {
         world.sql("select count(*) from pg_locks where relation = 'a'::regclass") != "0"

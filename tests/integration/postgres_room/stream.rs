@@ -1,4 +1,4 @@
-//! Slots and the stream, up to their ends.
+//! Tests of slots and of the stream, from the beginning to the end.
 
 use super::{SOON, config, options, read_until, replication, sql, transaction};
 use crate::support::postgres::Server;

@@ -1,7 +1,7 @@
-//! Every type at null, its least, its largest and its special values: a copied row has the bytes of a streamed one, and
-//! both are the same on every version of Postgres.
+//! Tests of every type with null and its least, largest and special values. A copied row has the
+//! same bytes as a streamed one, and both are the same on every version of Postgres.
 //!
-//! The golden file is what a reader of JSON events gets, with the modes under which that differs.
+//! The golden file has the JSON of each value, and the modes under which it is another one.
 
 use super::{SOON, config, options, read_until, replication, sql};
 use crate::support::postgres::Server;
@@ -19,11 +19,12 @@ use wellspring::postgres::copies::CopySession;
 use wellspring::postgres::{Frame, catalog};
 use wellspring::table::Table;
 
-/// Types that PostGIS and pgvector define, here of `text`: the values are the texts that those print.
+/// Types of PostGIS and pgvector. The tests define them over `text`, with values as the real types
+/// print them.
 const EXTENSION_TYPES: [(&str, char); 5] =
     [("geometry", ':'), ("geography", ':'), ("vector", ','), ("halfvec", ','), ("sparsevec", ',')];
 
-/// Types of our own.
+/// SQL that installs extensions and creates an enum, a composite type, a range and domains.
 const SETUP: &str = "
 create extension citext; create extension ltree; create extension hstore; create extension isn;
 create type mood as enum ('sad', 'ok'); create type pair as (a int, b text); create type span as range (subtype = text);
@@ -31,14 +32,15 @@ create domain amount as numeric(8,3); create domain tone as mood; create domain 
 create domain stamp as timestamp(3); create domain price as money;
 ";
 
-/// The least, the largest and the highest bit alone of 64.
+/// Strings of 64 bits: no bit set, all bits set, and only the highest bit set.
 const B64: [&str; 3] = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "1111111111111111111111111111111111111111111111111111111111111111",
     "1000000000000000000000000000000000000000000000000000000000000000",
 ];
 
-/// A type, the first version of Postgres that has it or its values, and those, as SQL has them in quotes.
+/// The types: name, first version of Postgres that has the type and its values, and the values as
+/// texts of SQL.
 const TYPES: &[(&str, u32, &[&str])] = &[
     ("boolean", 14, &["f", "t"]),
     ("smallint", 14, &["-32768", "0", "32767"]),
@@ -227,7 +229,7 @@ const TYPES: &[(&str, u32, &[&str])] = &[
     ("vector[]", 14, &["{\"[1,2]\"}"]),
 ];
 
-/// The modes that are tried, each a name for the golden file.
+/// The modes under which values are written, each with its name in the golden file.
 fn modes() -> [(&'static str, Modes); 6] {
     let default = Modes::default();
     [
@@ -271,7 +273,7 @@ fn modes() -> [(&'static str, Modes); 6] {
     ]
 }
 
-/// What a server sent of one type's rows, streamed and copied.
+/// The rows of one type as the server sent them, once streamed and once copied.
 struct Sent {
     table: Table,
     streamed: Vec<Vec<u8>>,
@@ -317,7 +319,8 @@ fn compare(sections: &[(u32, String)], major: u32) {
     );
 }
 
-/// A type with its values, and what they are as JSON under the modes that differ.
+/// The section of a type in the golden file: each value with its JSON, and with its JSON under each
+/// mode that has another one.
 fn section(name: &str, values: &[&str], written: &[(&str, Vec<String>)]) -> String {
     let mut text = format!("{name}\n");
     for (row, value) in [None].into_iter().chain(values.iter().map(Some)).enumerate() {
@@ -351,7 +354,8 @@ fn extension_types() -> String {
     EXTENSION_TYPES.iter().map(one).collect()
 }
 
-/// A table of the type, with a row for null and one for each value.
+/// SQL that creates a table with a column of the type, one row with null, and one row for each
+/// value.
 fn rows_of(number: usize, name: &str, values: &[&str]) -> String {
     let literal = |value: &&str| format!("'{}'", value.replace('\'', "''"));
     let all = ["NULL".to_owned()].into_iter().chain(values.iter().map(literal));
@@ -380,7 +384,7 @@ async fn sent(server: &Server, statements: &[String]) -> Vec<Sent> {
             Message::Insert { relation, .. } => {
                 streamed.entry(relation).or_default().push(payload.to_vec())
             }
-            // Version 14 tells of empty transactions too, those of autovacuum among them.
+            // Postgres 14 also sends empty transactions, such as those of autovacuum.
             Message::Commit { .. } if !streamed.is_empty() => return Some(()),
             _ => {}
         }
@@ -415,7 +419,8 @@ async fn sent(server: &Server, statements: &[String]) -> Vec<Sent> {
     all
 }
 
-/// The rows' `v` as JSON. Whether a row was copied or streamed shows in nothing but `op`, in every format.
+/// The column `v` of each row as JSON. In every format the records of a copied and a streamed row
+/// must differ in nothing but `op`.
 fn written(sent: &Sent, modes: Modes) -> Vec<String> {
     let mut texts = Vec::new();
     for format in [Format::Avro, Format::Json] {
@@ -457,7 +462,7 @@ fn written(sent: &Sent, modes: Modes) -> Vec<String> {
     texts
 }
 
-/// Key and value of a row's one record.
+/// Key and value of the only record of a row.
 fn record(plan: &Plan, row: &Row<'_>) -> (Vec<u8>, Vec<u8>) {
     let position = Position { commit: Lsn::new(2), ordinal: 0 };
     let context = Context {

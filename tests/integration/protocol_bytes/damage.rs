@@ -1,7 +1,9 @@
-//! Recorded streams, damaged: never a panic, always a message that can be read whole or a typed error.
+//! Tests with damaged recordings. The decoder never panics: it returns a message that can be read
+//! whole, or a typed error.
 //!
-//! The damage comes from fixed seeds, so a failure comes again; it prints its seed and the bytes. Put such bytes as
-//! hexadecimal into a file of `tests/data/pgoutput/kept`, with a `#` line that says what they are.
+//! The damage comes from fixed seeds, so a failure can be repeated. It prints its seed and the
+//! bytes. Put such bytes as hexadecimal into a file of `tests/data/pgoutput/kept`, with a `#` line
+//! that says what they are.
 
 use super::model::Said;
 use super::recorded::{Sent, streams};
@@ -11,13 +13,14 @@ use wellspring::change::Changes;
 use wellspring::lsn::Lsn;
 use wellspring::pgoutput::decode;
 
-/// Damaged messages a seed: together a few seconds in the dev profile.
+/// Damaged messages for each seed. All seeds together take a few seconds in the dev profile.
 const MUTANTS_PER_SEED: usize = 50_000;
 
-/// Lengths and counts that have been misread by someone.
+/// False lengths and counts of a kind that decoders have misread.
 const LIES: [u32; 8] = [0, 1, 0x7fff, 0x8000, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 
-/// SplitMix64: small, even and the same everywhere.
+/// A generator of pseudorandom numbers, SplitMix64. It is small, and gives the same numbers
+/// everywhere.
 struct Dice(u64);
 
 impl Dice {
@@ -28,7 +31,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// Below `end`, which is above 0.
+    /// A number below `end`, which must not be 0.
     fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.roll() % u64::try_from(end).unwrap()).unwrap()
     }
@@ -38,7 +41,8 @@ impl Dice {
     }
 }
 
-/// One wound; `other` is another message of the recordings.
+/// Damages a message at one place, in one of seven ways. `other` is another message of the
+/// recordings.
 fn damage(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
     let at = dice.below(bytes.len() + 1);
     match dice.below(7) {
@@ -60,7 +64,7 @@ fn damage(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
     }
 }
 
-/// Prints what was being read if it led to a panic.
+/// Prints seed and bytes of the message that was being read if reading it panics.
 struct Evidence<'a> {
     seed: u64,
     bytes: &'a [u8],
@@ -78,7 +82,8 @@ impl Drop for Evidence<'_> {
 fn try_bytes(changes: &mut Changes, seed: u64, start: Lsn, bytes: &[u8]) -> bool {
     let _evidence = Evidence { seed, bytes };
     if let Ok(message) = decode(bytes) {
-        // Flags that are not defined are read past, and nothing else is: the length tells.
+        // The decoder ignores undefined flags and nothing else, so the message encodes to the same
+        // length.
         let said = Said::of(&message);
         let again = said.encode();
         assert_eq!(again.len(), bytes.len());
@@ -87,7 +92,8 @@ fn try_bytes(changes: &mut Changes, seed: u64, start: Lsn, bytes: &[u8]) -> bool
     swallow(changes, start, bytes)
 }
 
-/// Walks the recordings with every second message damaged, in a context that the damage before has touched.
+/// Reads the recordings with about every second message damaged. `change` keeps what it has taken
+/// from damaged messages.
 #[track_caller]
 fn survives(seed: u64) {
     let streams = streams();
@@ -109,7 +115,8 @@ fn survives(seed: u64) {
             }
         }
     }
-    // Were nothing or everything understood, the damage would prove nothing.
+    // If none or nearly all of the damaged messages were understood, the damage would prove
+    // nothing.
     assert!(
         understood > mutants / 50 && understood < mutants * 9 / 10,
         "{understood} of {mutants} were understood"
@@ -140,7 +147,8 @@ fn survives_the_damage_of_seed_4() {
 fn refuses_every_recorded_message_cut_short() {
     for (name, frames) in streams() {
         for (number, frame) in frames.iter().enumerate() {
-            // Values may be long; where a long message is cut says nothing new after its first and last bytes.
+            // A long message is cut only within its first and its last 400 bytes, because cuts
+            // within a long value show nothing new.
             let length = frame.message.len();
             for end in (0..length).filter(|end| *end < 400 || length - *end < 400) {
                 assert!(

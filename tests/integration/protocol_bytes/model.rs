@@ -1,4 +1,5 @@
-//! What pgoutput can say, owned and plain, and how Postgres writes it. Knows nothing of the decoder but its answers.
+//! The messages of pgoutput as owned values, and an encoder that writes them as Postgres does. It
+//! knows the decoder only by the messages that it returns.
 
 use wellspring::pgoutput::{Cell, Message, OldTuple, Tuple};
 
@@ -14,7 +15,7 @@ pub enum Value {
 /// The tag of the old row, `K` or `O`, and the row.
 pub type Old = (u8, Vec<Value>);
 
-/// Flags, name, type, typmod.
+/// A column of a relation: whether it is in the key, name, type, and type modifier.
 pub type Column = (bool, String, u32, i32);
 
 /// One message.
@@ -79,7 +80,7 @@ impl Said {
         .0
     }
 
-    /// What the decoder understood.
+    /// A message that the decoder has returned, as an owned value.
     pub fn of(message: &Message<'_>) -> Said {
         match *message {
             Message::Begin { final_lsn, committed_at, xid } => {
@@ -142,7 +143,7 @@ fn old(tuple: OldTuple<'_>) -> Old {
     (if tuple.is_key_only() { b'K' } else { b'O' }, row(tuple.tuple()))
 }
 
-/// Anything with a fixed width on the wire.
+/// An integer, which has a fixed width on the wire.
 trait Int {
     fn put(self, out: &mut Vec<u8>);
 }
@@ -156,7 +157,7 @@ macro_rules! int {
 }
 int!(u8 u16 u32 i32 u64 i64);
 
-/// A message in the making.
+/// The bytes of a message while it is being built.
 struct Bytes(Vec<u8>);
 
 impl Bytes {

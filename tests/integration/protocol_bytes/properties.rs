@@ -1,4 +1,4 @@
-//! Arbitrary messages, arbitrary bytes.
+//! Properties of the decoder over arbitrary messages and over arbitrary bytes.
 
 use super::model::{Column, Old, Said, Value};
 use super::walk;

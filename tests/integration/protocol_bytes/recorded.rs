@@ -1,7 +1,9 @@
-//! Streams of real servers: one installed here, and those kept in `tests/data/pgoutput`.
+//! Tests with streams of real servers: of the one that is installed here, and the recordings in
+//! `tests/data/pgoutput`.
 //!
-//! A recording is a row of frames, each the length in four bytes (big endian) and one CopyData payload of the walsender
-//! (`w`, start, end, clock, message). `WELLSPRING_RECORD=1` writes them anew.
+//! A recording is a sequence of frames. Each frame is a length in four bytes (big endian) and one
+//! CopyData payload of the walsender: `w`, start, end, clock, message. `WELLSPRING_RECORD=1` writes
+//! the recordings anew.
 
 use super::model::Said;
 use super::{folder, swallow};
@@ -14,13 +16,13 @@ use wellspring::lsn::{Lsn, PgMicros};
 use wellspring::pgoutput::{Message, decode};
 use wellspring::postgres::{Config, Frame, Origins, Replication, StartOptions, parse_url};
 
-/// For a script of a few dozen statements on a busy machine.
+/// Longest wait for a script of a few dozen statements on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// What stands before the message in a frame: its tag, start, end and clock.
+/// Bytes of a frame before its message: tag, start, end and clock.
 const HEADER_BYTES: usize = 25;
 
-/// The last message of every script.
+/// Prefix of the logical message that ends every script.
 const LAST: &str = "the end";
 
 /// One frame of a stream.
@@ -39,7 +41,7 @@ pub fn streams() -> Vec<(String, Vec<Sent>)> {
     names().into_iter().map(read).collect()
 }
 
-/// The scripts, without `.sql`.
+/// The names of the scripts, without `.sql`.
 fn names() -> Vec<String> {
     let scripts = fs::read_dir(folder())
         .unwrap()
@@ -75,7 +77,7 @@ fn assert_said_again(name: &str, frames: &[Sent]) {
     }
 }
 
-/// Every change's position in the stream, as `change` gives it.
+/// The Position of each change in the stream, as `change` gives it.
 fn positions(frames: &[Sent]) -> Vec<Position> {
     let mut changes = Changes::resume(None);
     let mut found = Vec::new();
@@ -175,7 +177,8 @@ fn a_recording_that_lost_a_frame_is_refused_or_read_to_its_end() {
     }
 }
 
-/// Runs a script in a database of its own and gives the frames from the slot's creation to its last message.
+/// Runs a script in a database of its own. Returns the frames from the slot's creation to the
+/// script's last message.
 async fn record(server: &Server, number: usize, script: &str) -> Vec<u8> {
     let database = format!("d{number}");
     server.sql("postgres", &format!("create database {database}"));

@@ -1,4 +1,5 @@
-//! What the tests share: a Postgres server of their own, and a world of server, brokers and agent.
+//! What the tests share: a Postgres server for one test, the program as a process, and a world of
+//! server, brokers and agent.
 
 pub mod postgres;
 pub mod run;

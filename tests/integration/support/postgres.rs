@@ -1,8 +1,8 @@
-//! A Postgres server of its own for a test: fresh data, free port, gone when dropped.
+//! A Postgres server for one test, with fresh data and a free port. It ends when it is dropped.
 //!
-//! Takes the newest server installed under `/usr/lib/postgresql`, or the one whose `bin` directory
-//! `WELLSPRING_TEST_PG_BIN` names. Postgres refuses to run as root; then it runs as `nobody`. Waiting is done by
-//! `pg_ctl` and `psql`, which know when they are done.
+//! It is the newest server installed under `/usr/lib/postgresql`, or the one whose `bin` directory
+//! `WELLSPRING_TEST_PG_BIN` names. Postgres refuses to run as root, so it runs as `nobody` then.
+//! `pg_ctl` and `psql` wait for the server, so this file has no waits of its own.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,10 +12,11 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Another process may take the free port between our look and the server's start.
+/// Attempts to start the server. Another process may take the free port before the server does.
 const START_ATTEMPTS: usize = 3;
 
-/// What every test server has; a test's own settings come after and win. Durability is of no use here.
+/// The settings of every test server. A test's own settings follow them and win. Durability is off,
+/// because no test needs it.
 const SETTINGS: [(&str, &str); 8] = [
     ("wal_level", "logical"),
     ("fsync", "off"),
@@ -27,7 +28,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("shared_buffers", "32MB"),
 ];
 
-/// A running server. The superuser is `postgres`, who needs no password; [`Server::allow`] changes the rules.
+/// A running server. The superuser is `postgres`, who needs no password. [`Server::allow`] changes
+/// the rules of logging in.
 pub struct Server {
     root: tempfile::TempDir,
     bin: PathBuf,
@@ -42,7 +44,7 @@ impl Server {
         Server::start_with(&[])
     }
 
-    /// The same, with further settings.
+    /// Starts a server with further settings.
     #[must_use]
     pub fn start_with(settings: &[(&str, &str)]) -> Server {
         let mut server = Server::create();
@@ -105,13 +107,14 @@ impl Server {
             .arg("-l")
             .arg(self.log_path())
             .args(["-w", "-t", "60", "start"]);
-        // The server inherits what pg_ctl has: pipes of ours would never end.
+        // The server inherits the pipes of `pg_ctl`. A pipe to this test would never end, because
+        // the server keeps it open.
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let status = start.status().unwrap();
         Output { status, stdout: Vec::new(), stderr: Vec::new() }
     }
 
-    /// `18`, `15`, ...
+    /// The major version of the server, such as 18.
     #[must_use]
     pub fn major(&self) -> u32 {
         self.sql("postgres", "show server_version_num").parse::<u32>().unwrap() / 10_000
@@ -123,7 +126,7 @@ impl Server {
         self.port
     }
 
-    /// Where the Unix socket is.
+    /// The folder of the Unix socket.
     #[must_use]
     pub fn socket_dir(&self) -> &Path {
         self.root.path()
@@ -135,15 +138,15 @@ impl Server {
         format!("postgresql://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
     }
 
-    /// The same over the Unix socket.
+    /// A URL for the superuser over the Unix socket.
     #[must_use]
     pub fn unix_url(&self, database: &str) -> String {
         let dir = self.root.path().to_str().unwrap().replace('/', "%2F");
         format!("postgresql://postgres@{dir}:{}/{database}", self.port)
     }
 
-    /// Runs SQL as the superuser and gives what `psql` prints: values only, `|` between columns. A statement that
-    /// fails fails the test.
+    /// Runs SQL as the superuser and returns what `psql` prints: values only, `|` between columns.
+    /// A statement that fails makes the test fail.
     #[track_caller]
     pub fn sql(&self, database: &str, text: &str) -> String {
         let answer = self.try_sql(database, text);
@@ -151,7 +154,7 @@ impl Server {
         String::from_utf8(answer.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// The same, leaving the verdict to the test.
+    /// Runs SQL as the superuser and returns the status and output of `psql`, also if it fails.
     pub fn try_sql(&self, database: &str, text: &str) -> Output {
         let mut psql = self
             .psql(database)
@@ -166,7 +169,8 @@ impl Server {
 
     /// `psql` as the superuser, for a session that stays open.
     pub fn psql(&self, database: &str) -> Command {
-        // Some packages of the server come without it; any version's speaks to any server.
+        // Some packages of the server come without `psql`. Any version of it works with any
+        // server.
         let own = self.bin.join("psql");
         let mut psql = Command::new(if own.exists() { own } else { "psql".into() });
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database])
@@ -177,7 +181,8 @@ impl Server {
         psql
     }
 
-    /// A program that takes what a standby would, through this physical slot, into a folder of its own.
+    /// A program that reads the WAL through this physical slot, as a standby does, and writes it
+    /// into a folder of its own.
     pub fn receiver(&self, slot: &str) -> Command {
         let folder = self.root.path().join(slot);
         fs::create_dir(&folder).unwrap();
@@ -273,7 +278,7 @@ impl Server {
         assert!(done.status.success(), "{}\n{}", text_of(&done), self.log());
     }
 
-    /// Makes a standby of this server, which follows it. It is stopped for a moment.
+    /// Makes a standby that follows this server. This server is stopped for a moment.
     #[track_caller]
     #[must_use]
     pub fn standby(&self) -> Server {
@@ -360,7 +365,7 @@ impl Drop for Server {
     }
 }
 
-/// The major version of the server that [`Server::start`] starts, without one.
+/// The major version of the server that [`Server::start`] would start. None is started here.
 #[must_use]
 pub fn installed_major() -> u32 {
     let told = Command::new(newest_bin().join("postgres")).arg("--version").output().unwrap();
@@ -402,7 +407,7 @@ fn is_root() -> bool {
     id_of("") == 0
 }
 
-/// The numeric id of a user, or of us.
+/// The numeric id of a user; of the present user if the name is empty.
 fn id_of(user: &str) -> u32 {
     let args: &[&str] = if user.is_empty() { &["-u"] } else { &["-u", user] };
     let output = Command::new("id").args(args).output().unwrap();

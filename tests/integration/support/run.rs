@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
-/// A running binary. It is killed when the test gives up.
+/// A running process of the program. It is killed when this value is dropped.
 pub struct Run {
     pub child: Child,
     folder: tempfile::TempDir,
@@ -38,7 +38,7 @@ impl Run {
         Run { child, folder, admin, stderr }
     }
 
-    /// `/status`, or null where nobody answers yet.
+    /// `/status` as JSON, or null if nobody answers yet.
     pub fn status(&self) -> Value {
         let get = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.admin))?;

@@ -1,4 +1,4 @@
-//! A database, a cluster and an agent of their own.
+//! A database server, a mock cluster and agents for one test.
 
 use super::postgres::Server;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -16,7 +16,7 @@ use wellspring::metrics::Metrics;
 use wellspring::peers::broker::Broker;
 use wellspring::status::{Phase, Status};
 
-/// Whatever is waited for takes far less on an idle machine.
+/// Longest wait for anything in the tests. On an idle machine everything takes far less.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct World {
@@ -31,7 +31,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Operation, marker and key.
+    /// Operation, snapshot marker and key of the record, as text.
     pub fn place(&self) -> String {
         let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
         format!(
@@ -59,7 +59,8 @@ impl World {
         World::on(server, tables)
     }
 
-    /// The same with a second broker, which leads the topic of the first table and no other.
+    /// A server with this SQL run, and a cluster of two brokers. The second broker leads the topic
+    /// of the first table and no other.
     pub fn with_second_broker(sql: &str, tables: &[&str]) -> World {
         let server = Server::start();
         server.sql("postgres", sql);
@@ -74,7 +75,7 @@ impl World {
         world
     }
 
-    /// The same with a server that is there.
+    /// A world around a server that runs already.
     pub fn on(server: Server, tables: &[&str]) -> World {
         World::between(server, Broker::start(1, 1).unwrap(), tables)
     }
@@ -107,20 +108,20 @@ impl World {
         self.checked("postgres", more)
     }
 
-    /// The same as another role.
+    /// Starts an agent that logs in as `role`.
     pub fn agent_as(&self, role: &str, more: &str) -> Running {
         let metrics = Metrics::new("0");
         Running { agent: Agent::start(self.checked(role, more), metrics.clone()).unwrap(), metrics }
     }
 
-    /// The same with more keys of `[postgres]`, and of `[events]`.
+    /// Starts an agent with more keys of `[postgres]` and of `[events]`.
     pub fn agent_with(&self, postgres: &str, events: &str) -> Running {
         let config = self.checked_with("postgres", postgres, events, "");
         let metrics = Metrics::new("0");
         Running { agent: Agent::start(config, metrics.clone()).unwrap(), metrics }
     }
 
-    /// An agent of another prefix, with more keys of `[postgres]`.
+    /// Starts an agent with another prefix, and with more keys of `[postgres]`.
     pub fn agent_in(&self, prefix: &str, postgres: &str) -> Running {
         let config = self.checked_with(
             "postgres",
@@ -132,7 +133,7 @@ impl World {
         Running { agent: Agent::start(config, metrics.clone()).unwrap(), metrics }
     }
 
-    /// An agent whose brokers are nowhere.
+    /// Starts an agent that cannot reach its brokers.
     pub fn agent_without_kafka(&self) -> Running {
         let text = self.text("postgres", "").replace(&self.broker.bootstrap(), "127.0.0.1:1");
         let loaded = config::check("test.toml", &text, &config::Environment::new())
@@ -142,7 +143,7 @@ impl World {
         Running { agent, metrics }
     }
 
-    /// What `wellspring check` says that is not ok.
+    /// Runs `wellspring check` and returns what it prints.
     pub fn check(&self, more: &str) -> String {
         String::from_utf8(self.run(more, &["check"]).stdout).unwrap()
     }
@@ -153,14 +154,14 @@ impl World {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Exit code and standard output of a command whose brokers are nowhere.
+    /// Exit code and standard output of a command that cannot reach its brokers.
     pub fn told_without_kafka(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let text = self.text("postgres", "").replace(&self.broker.bootstrap(), "127.0.0.1:1");
         let output = run(&text, arguments);
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs a command of the program, which has to do what it is asked.
+    /// Runs a command of the program, which has to succeed.
     #[track_caller]
     pub fn command(&self, more: &str, arguments: &[&str]) {
         let output = self.run(more, arguments);
@@ -175,8 +176,9 @@ impl World {
         assert!(!output.status.success() && said.contains(words), "{output:?}");
     }
 
-    /// The brokers refuse the next record for good, take the two state writes of a reconnect (the new confirm record, and
-    /// the removal of the one before), and refuse the replay of the record.
+    /// Makes the brokers refuse the next record for good, accept the two state writes of a
+    /// reconnect, and refuse the replay of the record. The two writes are the new confirm record
+    /// and the removal of the one before.
     pub fn refuse_twice(&self) {
         self.broker.answer_produce(&[false, true, true, false]);
     }
@@ -202,7 +204,7 @@ impl World {
         loaded.checked.pipeline(false)
     }
 
-    /// The configuration's text.
+    /// The text of the configuration.
     pub fn text(&self, role: &str, more: &str) -> String {
         self.text_with(role, "", "", more)
     }
@@ -220,7 +222,7 @@ impl World {
         )
     }
 
-    /// The first `count` records of a table's topic, waited for; and there are no more.
+    /// Waits for `count` records in a table's topic and returns them. There must be no more.
     #[track_caller]
     pub fn records(&self, table: &str, count: usize) -> Vec<Row> {
         let rows = self.until(table, |rows| rows.len() >= count);
@@ -233,7 +235,8 @@ impl World {
         rows
     }
 
-    /// All records of a table's topic once they satisfy the condition; tombstones are left out.
+    /// Waits until the records of a table's topic satisfy the condition, and returns them without
+    /// tombstones.
     #[track_caller]
     pub fn until(&self, table: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
         self.until_in(&format!("p.public.{table}"), condition)
@@ -250,7 +253,7 @@ impl World {
         producer.flush(PATIENCE).unwrap();
     }
 
-    /// Whether the second broker is there.
+    /// Takes the second broker up or down.
     pub fn second_broker(&self, up: bool) {
         self.broker.set_up(2, up).unwrap();
     }
@@ -261,14 +264,15 @@ impl World {
         rows.into_iter().rev().find(|row| row.key == key).map(|row| row.value)
     }
 
-    /// How many records a topic of one partition has, tombstones included.
+    /// Number of records in a topic of one partition, tombstones included.
     pub fn end(&self, topic: &str) -> i64 {
         let reader: BaseConsumer =
             ClientConfig::new().set("bootstrap.servers", self.broker.bootstrap()).create().unwrap();
         reader.fetch_watermarks(topic, 0, PATIENCE).unwrap().1
     }
 
-    /// All records of a topic once they satisfy the condition; tombstones are left out, and a key that is no JSON is text.
+    /// Waits until the records of a topic satisfy the condition, and returns them without
+    /// tombstones. A key or value that is not JSON is taken as text.
     #[track_caller]
     pub fn until_in(&self, topic: &str, condition: impl Fn(&[Row]) -> bool) -> Vec<Row> {
         let reader: BaseConsumer = ClientConfig::new()
@@ -284,7 +288,8 @@ impl World {
             let polled = reader.poll(Duration::from_millis(100));
             let is_away =
                 |error: &KafkaError| error.rdkafka_error_code() == Some(BrokerTransportFailure);
-            // A broker that was taken away is told of, and is no matter to a topic of another one.
+            // An error about a broker that was taken down is ignored, because another one may lead
+            // this topic.
             if let Some(message) = polled.filter(|polled| !polled.as_ref().is_err_and(is_away)) {
                 let message = message.unwrap();
                 let json = |bytes: Option<&[u8]>| {
@@ -332,13 +337,13 @@ impl Running {
         self.agent.status().borrow().clone()
     }
 
-    /// Asks the running loop.
+    /// Sends a request to the running agent and returns its answer.
     pub fn ask(&self, request: Request) -> Answer {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(self.agent.handle().ask(request))
     }
 
-    /// Waits until the status is as asked.
+    /// Waits until the status satisfies the condition, and returns it.
     #[track_caller]
     pub fn until(&self, what: &str, condition: impl Fn(&Status) -> bool) -> Status {
         let deadline = Instant::now() + PATIENCE;
@@ -354,7 +359,8 @@ impl Running {
         self.until("streaming", |status| status.phase == Phase::Streaming)
     }
 
-    /// Stops it, cleanly; one that is halted has a change left to deliver.
+    /// Stops the agent and checks how it ends. A halted agent has a change left to deliver, so it
+    /// ends with [`Exit::Repeats`].
     #[track_caller]
     pub fn stop(self) {
         let status = self.status();
@@ -364,7 +370,7 @@ impl Running {
         assert_eq!(self.agent.join().unwrap(), expected);
     }
 
-    /// Stops it while it copies: what is not copied comes with the next start.
+    /// Stops the agent while it copies. The next start copies the rest.
     #[track_caller]
     pub fn stop_in_a_copy(self) {
         self.agent.stop();
@@ -377,7 +383,7 @@ impl Running {
         self.until(reason, |status| status.phase == Phase::Halted && status.reason == reason)
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until the agent ends by itself.
     #[track_caller]
     pub fn ends(self) -> Exit {
         let deadline = Instant::now() + PATIENCE;
@@ -394,7 +400,7 @@ fn run(config: &str, arguments: &[&str]) -> std::process::Output {
     command.args(arguments).current_dir(folder.path()).env_clear().output().unwrap()
 }
 
-/// Looks until the condition holds or the deadline has come.
+/// Waits until the condition holds or the deadline has come.
 pub fn wait_until(deadline: Instant, condition: impl Fn() -> bool) {
     while !condition() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));

@@ -1,5 +1,5 @@
-//! Debezium's transforms of records and of the values in them: the examples of the page, and their
-//! laws from the configuration to the bytes.
+//! Debezium's transforms of records and of the values in them: the examples of the page, and tests
+//! from the configuration to the bytes.
 
 use super::{
     CONTEXT, FIRST, OUTBOX, SECOND, inserted, lines, message, orders, row, settings, settings_in,
@@ -11,7 +11,7 @@ use wellspring::lsn::Oid;
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, TableName};
 
-/// A title, what the transform is for, and how it is written.
+/// The examples of the page: a title, what the transform is for, and its TOML.
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "partition-routing",
@@ -119,7 +119,7 @@ fn places(identity: ReplicaIdentity) -> Table {
     Table { oid: Oid(2), name, identity, columns, key: vec![0] }
 }
 
-/// The records of one place's life.
+/// The records of an insert, an update and a delete of a row of the table of places.
 pub fn records(config: &config::Checked) -> Result<Vec<String>, PlanError> {
     lines(config, &places(ReplicaIdentity::Full), [&PLACE, &SEEN])
 }
@@ -296,6 +296,6 @@ fn a_value_is_written_by_row_as_its_zone_has_it() {
     let planner = Planner::new(settings(zone).encode, "app", "run", 1);
     let plan = planner.draft(&places(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
     let wire = inserted(&[Some("7"), None, Some("infinity"), None, None, None]);
-    // It may be refused, and does not panic.
+    // The encoder may refuse this row, and must not panic.
     let _ = Encoder::new().row(&plan, &CONTEXT, &row(&wire), 0);
 }

@@ -1,4 +1,4 @@
-//! The records of one row's life, written as lines.
+//! The records of a row that is inserted, updated and deleted, each as a line of text.
 
 use super::{CONTEXT, FIRST, SECOND, message};
 use std::fmt::Write;
@@ -8,12 +8,12 @@ use wellspring::encode::{Encoder, Ids, PlanError, Planner, Route};
 use wellspring::pgoutput::{self, Message};
 use wellspring::table::Table;
 
-/// The records of one order's life, one on each line.
+/// The records of an order that is inserted, updated and deleted, each as a line of text.
 pub fn records(config: &config::Checked, table: &Table) -> Result<Vec<String>, PlanError> {
     lines(config, table, [&FIRST, &SECOND])
 }
 
-/// The records of a row that is inserted, updated and deleted.
+/// The records of a row that is inserted, updated and deleted, each as a line of text.
 pub fn lines(
     config: &config::Checked,
     table: &Table,

@@ -1,4 +1,4 @@
-//! A connection that breaks is told at once, whatever the agent waits for.
+//! Tests that a broken connection to Postgres is reported at once, whatever the agent waits for.
 
 use crate::support::run::Run;
 use crate::support::world::{World, wait_until};
@@ -6,10 +6,11 @@ use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// Less than a status interval, by whose second update the end was noticed before.
+/// Longest time until the break is reported. It is less than the interval of status updates to
+/// Postgres, of which the second one would notice the break.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
-/// A registry that takes connections and never answers, so that a plan waits for it.
+/// The registry accepts connections and never answers, so that a plan waits for it.
 #[test]
 fn a_connection_that_ends_during_a_lookup_is_noticed_at_once() {
     let world = World::new("create table t (id int primary key)", &["t"]);

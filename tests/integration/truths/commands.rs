@@ -1,4 +1,4 @@
-//! `check` and `slot status` ask the judge that `run` asks, and speak of a recorded halt.
+//! Tests that `check` and `slot status` decide by the rules of `run`, and report a recorded halt.
 
 use crate::support::world::World;
 
@@ -16,7 +16,7 @@ fn a_recorded_halt_is_told_by_every_command() {
     assert!(told.contains("FAIL  run halts: record_too_large"), "{told}");
     let (code, told) = world.told(SMALL, &["slot", "status"]);
     assert!(code == Some(3) && told.contains("verdict              record_too_large"), "{told}");
-    // Another limit allows one try, and that is what a start does.
+    // Under another limit a start tries the record once, and the command says so.
     let (_, told) = world.told("", &["slot", "status"]);
     assert!(told.contains("verdict              tries_once"), "{told}");
 }

@@ -1,10 +1,10 @@
-//! A publication that would make the application's UPDATE fail is found before it is made, and the SQL that is printed
-//! puts it right.
+//! Tests that a publication which would make the application's UPDATE fail is found before it is
+//! made, and that the printed SQL helps.
 
 use crate::support::world::World;
 use wellspring::status::Phase;
 
-/// Whether the application's UPDATE works.
+/// True if the application's UPDATE of the table works.
 fn updates(world: &World, table: &str) -> bool {
     world.server.try_sql("postgres", &format!("update {table} set v = 'y'")).status.success()
 }
@@ -37,7 +37,7 @@ fn a_generated_column_in_an_identity_is_found_before_publishing() {
     agent.streams();
     assert!(updates(&world, "t"));
     agent.stop();
-    // The same by somebody who publishes it all the same.
+    // An operator now gives the published table such an identity.
     world.sql("alter table t replica identity full");
     assert!(!updates(&world, "t"), "the server refuses it");
     let told = world.check("");
@@ -66,7 +66,7 @@ fn a_column_list_or_row_filter_beside_the_identity_is_found() {
         assert!(told.contains(&format!("FAIL  public.{table}: the ")), "{table}: {told}");
     }
     assert!(updates(&world, "d") && !told.contains("FAIL  public.d"), "{told}");
-    // The SQL that is printed, up to its alternatives, puts each right.
+    // The first SQL that is printed for a table makes its UPDATE work.
     for table in harmed {
         let at = told.find(&format!("FAIL  public.{table}: the ")).unwrap();
         let lines = told[at..].lines().skip(1).map(str::trim);

@@ -1,18 +1,20 @@
-//! The lag is the age of the oldest commit that Kafka has not acknowledged, received or not: it grows while nothing flows,
-//! and where it cannot be known it is no number.
+//! The lag is the age of the oldest commit that Kafka has not acknowledged, received or not. It
+//! grows while nothing flows. If it cannot be known, it is no number.
 
 use crate::support::world::{PATIENCE, Running, World, wait_until};
 use std::time::{Duration, Instant};
 use wellspring::agent::request::Request;
 use wellspring::status::{Phase, Status};
 
-/// How far a lag in seconds may be off: the spacing of the readings of a server without a stream, and a slow machine.
+/// How far a lag in seconds may be off. A server without a stream is read from time to time only,
+/// and the machine may be slow.
 const OFF_SECONDS_MAX: f64 = 8.0;
 
 /// The least lag to wait for, in seconds.
 const GROWN_SECONDS: f64 = 12.0;
 
-/// Waits until the agent tells a lag that has grown since `since`, and holds it against that clock.
+/// Waits until the agent reports a lag above [`GROWN_SECONDS`], and compares it with the time since
+/// `since`.
 #[track_caller]
 fn grows(agent: &Running, since: Instant) -> Status {
     let status = agent
@@ -68,7 +70,7 @@ fn a_halted_stream_has_a_growing_lag_and_no_flowing_table() {
     assert_eq!((&*table.state, &*table.reason), ("waiting", "record_too_large"));
     assert!(status.lag_bytes.unwrap() > 0);
     agent.stop();
-    // Another process knows no position that Kafka has.
+    // A new process does not know up to which position Kafka has the stream.
     let agent = world.agent("[kafka.client]\n\"message.max.bytes\" = 20000");
     let status = agent.halts("record_too_large");
     assert_eq!((status.lag_seconds, status.lag_bytes), (None, None));
@@ -123,7 +125,7 @@ fn the_slot_is_looked_at_although_kafka_is_away_at_the_start() {
     ];
     let names = unknown.map(|name| format!("wellspring_{name}"));
     let told = names.clone().map(|name| agent.metric(&name));
-    // Numbers of the slot, or none: never 0, -1 or infinite before it was looked at.
+    // Before the agent has read the slot's row, these metrics are NaN, and never 0, -1 or infinite.
     assert!(agent.status().wal.read_ms > 0 || told.iter().all(|value| value.is_nan()), "{told:?}");
     let status = agent.until("the slot's row", |status| status.wal.read_ms > 0);
     assert!(status.wal.retained_bytes.is_some() && status.lag_seconds.is_none(), "{status:#?}");

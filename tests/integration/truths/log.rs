@@ -1,5 +1,5 @@
-//! The whole log of a run has no contradiction: what is told as wrong is told as recovered, a refusal is not told as done,
-//! and each beginning is told when it begins.
+//! Tests that the whole log of a run has no contradiction: a trouble that is logged is later logged
+//! as over, a refusal is not logged as done, and each beginning is logged when it begins.
 
 use crate::support::run::Run;
 use crate::support::world::World;
@@ -26,7 +26,7 @@ fn lines(log: &str) -> Vec<Line> {
         .collect()
 }
 
-/// Where a message of the log begins with these words; it must do so exactly once.
+/// The index of the log line whose message begins with these words. There must be exactly one.
 #[track_caller]
 fn once(log: &[Line], words: &str) -> usize {
     let found: Vec<usize> =
@@ -35,7 +35,7 @@ fn once(log: &[Line], words: &str) -> usize {
     found[0]
 }
 
-/// The laws that hold for every log.
+/// Checks the log for contradictions that no run may have.
 #[track_caller]
 fn contradictions(log: &[Line]) {
     let ends = log.iter().any(|line| line.message.contains("not tried again"));

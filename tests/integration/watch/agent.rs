@@ -1,4 +1,5 @@
-//! A whole agent whose publication and tables change while it streams: what it halts for, and what it does not mind.
+//! Tests of a whole agent whose publication and tables change while it streams: which changes halt
+//! the stream, and which do not.
 
 use crate::support::world::{PATIENCE, Running, World, wait_until};
 use std::time::Instant;
@@ -8,11 +9,11 @@ use wellspring::status::{Phase, Status};
 
 const TABLE: &str = "create table t (id int primary key, v varchar(10)); create role somebody";
 
-/// The publication that the agent makes.
+/// SQL that takes a table out of the agent's publication, and SQL that puts it back.
 const AWAY: &str = "alter publication wellspring_p drop table t";
 const BACK: &str = "alter publication wellspring_p add table t";
 
-/// A table that streams.
+/// Starts an agent, and streams one row of a table.
 fn streaming() -> (World, Running) {
     let world = World::new(TABLE, &["t", "u"]);
     let agent = world.agent("");
@@ -35,7 +36,8 @@ fn a_table_out_of_the_publication_for_a_moment_halts() {
     let halted = agent.halts("table_left");
     let range = halted.range.unwrap();
     assert!(range.from < position(before), "{range:?} holds {before}");
-    // A look between the statements has seen the table away, and halted before the row was lost.
+    // A look between the statements may have found that the table is not published. Then the
+    // range may end before the insert.
     assert!(
         range.to >= position(after) || halted.detail.contains("no longer published"),
         "{range:?} holds {after}"
@@ -131,7 +133,7 @@ fn statements_that_lose_nothing_are_not_told() {
     for statement in quiet {
         world.sql(statement);
     }
-    // The next look tells this one, so a look has seen the others.
+    // The next look reports this change. By then looks have seen all changes before it.
     world.sql("alter publication wellspring_p owner to somebody");
     let is_told = |warning: &String| warning.starts_with("publication_extended: ");
     let status = agent.until("a told finding", |status| status.warnings.iter().any(is_told));
@@ -262,7 +264,7 @@ fn partitions_that_come_go_or_are_emptied_are_told_with_rows() {
             status.phase == Phase::Streaming && status.warnings.iter().any(told)
         });
     };
-    // A look has seen the counted rows once it tells this.
+    // Once this change is reported, a look has also read the estimated numbers of rows.
     world.sql("alter publication wellspring_p owner to postgres; create role somebody");
     world.sql("alter role somebody superuser; alter publication wellspring_p owner to somebody");
     until("publication_extended: ", &[]);
@@ -285,7 +287,7 @@ fn a_consent_can_ask_for_the_copies_that_repair_the_gap() {
     let (world, agent) = streaming();
     world.sql(&format!("{AWAY}; insert into t values (2); {BACK}"));
     agent.halts("table_left");
-    // The halted agent lets go of the slot within a moment.
+    // The halted agent releases the slot after a moment.
     let accept = || world.told("", &["slot", "accept", "--copy"]);
     wait_until(Instant::now() + PATIENCE, || accept().0 == Some(0));
     // The agent that has halted goes on, and makes the copy.

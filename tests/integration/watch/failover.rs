@@ -1,12 +1,14 @@
-//! An agent that was killed has sent more than its checkpoint says. Once the server has another timeline, the topics tell
-//! what the failover undid.
+//! Tests of a failover after an agent was killed. The agent has sent more than its checkpoint says.
+//! If the new primary has another timeline, the records in the topics show what the failover has
+//! undone.
 
 use crate::support::world::{PATIENCE, Running, World, wait_until};
 use serde_json::json;
 use std::time::Instant;
 use wellspring::lsn::Lsn;
 
-/// A world whose agent looks as if it was killed, and whose server has begun a timeline of its own at the end of its WAL.
+/// A world with the state that a killed agent leaves, and with a server that has begun another
+/// timeline at the end of its WAL.
 fn after_a_failover() -> World {
     let world = World::new("create table t (id int primary key)", &["t"]);
     let agent = world.agent("");
@@ -27,7 +29,7 @@ fn after_a_failover() -> World {
     world
 }
 
-/// Sends what the killed agent would have sent of a change.
+/// Writes the record that the killed agent would have sent for a change.
 fn sent(world: &World, lsn: Lsn, xid: &str) {
     let source = json!({"snapshot": "false", "lsn": lsn.bytes(), "txId": xid.trim().parse::<u64>().unwrap()});
     let value = json!({"op": "c", "before": null, "after": {"id": 9}, "source": source});

@@ -1,4 +1,4 @@
-//! Two looks at a real catalog, and what statements between them are found to be.
+//! Tests of the findings that two looks at a real catalog give for the statements between them.
 
 use crate::support::postgres::Server;
 use wellspring::postgres::{Config, Sql, parse_url};

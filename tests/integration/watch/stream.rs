@@ -1,5 +1,6 @@
-//! Relation messages that disagree with the record. The stream shows an old name or an old relation long after the
-//! catalog has none of it, so that no look and no connect can see the difference.
+//! Tests of Relation messages that differ from the tables in the checkpoint. The stream can show an
+//! old name or an old relation after the catalog has neither, so no look and no connect can find
+//! the difference.
 
 use crate::support::world::{Running, World};
 use wellspring::status::Status;
@@ -7,7 +8,8 @@ use wellspring::status::Status;
 const EVERY: &str = "create table t (id int primary key, v varchar(10));
     create publication wellspring_p for all tables";
 
-/// A world in which an agent has sent one row, and was stopped before the statements.
+/// Runs an agent that sends one row and is stopped. Then runs the statements, and starts another
+/// agent.
 fn meanwhile(before: &str, statements: &str) -> (World, Running) {
     let world = World::new(before, &["t", "u"]);
     let agent = world.agent("");
@@ -20,7 +22,7 @@ fn meanwhile(before: &str, statements: &str) -> (World, Running) {
     (world, again)
 }
 
-/// The halt names each of these, and lies at one transaction.
+/// Checks that the detail of the halt has each of these words.
 #[track_caller]
 fn names(halted: &Status, words: &[&str]) {
     for words in words {
@@ -28,7 +30,7 @@ fn names(halted: &Status, words: &[&str]) {
     }
 }
 
-/// The keys that the topic of the table holds, once it holds this one.
+/// Waits until the topic of a table has a row with the id `last`, and returns the ids of all rows.
 fn ids(world: &World, table: &str, last: i64) -> Vec<i64> {
     let id = |value: &serde_json::Value| value["after"]["id"].as_i64();
     let rows = world.until(table, |rows| rows.iter().any(|row| id(&row.value) == Some(last)));

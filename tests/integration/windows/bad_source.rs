@@ -1,7 +1,8 @@
-//! Sources that are short of disk, or standbys.
+//! Tests of backfills from a server that is short of disk, and from a standby.
 //!
-//! Where disk is short while a table is copied, that table waits, with the next step; the others go on. The
-//! condition on its rows makes the server say so half-way, as a full disk does below a sort.
+//! If disk is short while a table is copied, this table waits, and the status has the next step.
+//! The others go on. A condition on the rows raises the server's error in the middle of the copy,
+//! as a sort on a full disk does.
 
 use super::requests::is_done;
 use crate::support::postgres::Server;
@@ -74,8 +75,9 @@ fn a_full_disk_holds_up_backfills_until_there_is_room() {
     agent.stop();
 }
 
-/// A standby has no chunks: its snapshots do not list the primary's transactions. Where it can decode, every table is copied
-/// whole; where it cannot, the first start says so.
+/// No table of a standby is copied in chunks, because its snapshots do not list the primary's
+/// transactions. If the standby can decode, every table is copied whole. If it cannot, the first
+/// start says so.
 #[test]
 fn a_standby_copies_whole_tables_or_refuses_at_once() {
     let primary = Server::start();
@@ -96,7 +98,8 @@ fn a_standby_copies_whole_tables_or_refuses_at_once() {
         assert_eq!(world.sql("select count(*) from pg_replication_slots"), "0");
         return;
     }
-    // A slot on a standby waits for the primary to say who writes, which an idle one does not by itself.
+    // The creation of a slot on a standby waits until the primary logs its running transactions.
+    // An idle primary does not do that by itself.
     wait_until(Instant::now() + PATIENCE, || {
         primary.sql("postgres", "select pg_log_standby_snapshot()");
         let status = agent.status();

@@ -1,9 +1,10 @@
-//! A fault of one table's backfill is reported for that table, with the next step; the others go on.
+//! Tests of faults in the backfill of one table. The fault is reported for this table with the next
+//! step, and the other tables go on.
 
 use super::requests::is_done;
 use crate::support::world::World;
 
-/// Time to look between a table's first chunk and its second.
+/// Settings that leave seconds between two chunks of a table, and conditions that fail.
 const SLOW: &str = "[snapshot]\nmode = \"windows\"\nrows_per_second = 300\n[snapshot.where]\n\
     \"public.bad_where\" = \"id = (\"\n\"public.broken\" = \"1 / (id - 99) > -9\"";
 
@@ -58,7 +59,7 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
         let window = status.windows.iter().find(|window| window.table == table).unwrap();
         assert_eq!(window.state, "failed", "{window:?}");
         assert!(window.detail.contains(detail) && window.next.contains(next), "{window:?}");
-        // Of a table that was not copied nothing claims to be.
+        // The journal of a table that was not copied does not say that its copy has ended.
         let journal =
             world.state(&format!("window/wellspring_p/{table}")).unwrap()["journal"].clone();
         assert_eq!(journal["ended"], false, "{table}: {journal}");
@@ -79,7 +80,7 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
     world.sql("insert into barred values (2); insert into plain values (0)");
     assert_eq!(world.records("barred", 1)[0].place(), "c false {\"id\":2}");
     world.records("plain", 501);
-    // What failed is copied once its cause is gone.
+    // A table whose copy failed can be copied once the cause is gone.
     world.sql("grant select on barred to ws");
     agent
         .ask(wellspring::agent::request::Request::Snapshot {
@@ -92,8 +93,9 @@ fn an_uncopyable_table_tells_the_next_step_and_others_go_on() {
     agent.stop();
 }
 
-/// A table rewritten between the slot's snapshot and the lock is empty for that snapshot, and the log tells nothing of a
-/// rewrite. Locking the partitions takes a while, in which it happens.
+/// A table that is rewritten between the slot's snapshot and the lock is empty in that snapshot,
+/// and the log does not have the rewrite. The test rewrites it while the partitions are being
+/// locked.
 #[test]
 fn a_table_rewritten_before_its_lock_is_copied_by_a_backfill() {
     let world = World::new(

@@ -1,4 +1,5 @@
-//! What the state says of a copy is delivered, and several chunks at once wait for the stream.
+//! Tests that the state counts only delivered rows of a copy, and that several open chunks wait for
+//! the stream.
 
 use super::requests::is_done;
 use crate::support::world::{PATIENCE, Running, World, wait_until};
@@ -15,7 +16,7 @@ fn snapshot(agent: &Running, table: &str) {
     agent.ask(Request::Snapshot { tables: vec![table.to_owned()], filter: None }).unwrap();
 }
 
-/// Both tables are planned, and stream.
+/// Starts an agent, and streams a row of each table so that both have a plan.
 fn streams(world: &World) -> Running {
     let agent = world.agent("[snapshot]\nmode = \"no_data\"");
     agent.streams();
@@ -31,10 +32,12 @@ fn an_acknowledged_chunk_is_journalled_and_then_the_next_leaves() {
     let agent = streams(&world);
     world.second_broker(false); // nothing sent to t is acknowledged
     snapshot(&agent, "public.t");
-    // The first chunk is a thousand rows. The next one leaves once this one is recorded, which is not before it is delivered.
+    // The first chunk has a thousand rows. The next chunk is sent once the first one is recorded,
+    // and that waits for the delivery of its rows.
     let sent = || agent.metric("wellspring_window_rows_total{kind=\"chunks\"}");
     wait_until(Instant::now() + PATIENCE, || sent() >= 1000.0);
-    // What was due to be recorded of t is recorded together with this, or before it.
+    // Whatever the agent has to record about `t` is recorded before this record of `u`, or together
+    // with it.
     snapshot(&agent, "public.u");
     world.until_in("p.wellspring-state", |rows| {
         rows.iter().any(|row| row.key == "window/wellspring_p/public.u")

@@ -1,7 +1,8 @@
-//! Tables without a key: copied whole, where the stream stands for them.
+//! Tests of backfills of tables without a key. Each such table is copied whole in a standstill.
 //!
-//! What a consumer can rely on: the rows of a copy come together, they are the table as it was at one point of the stream,
-//! and every change that follows them is not in them. A copy that was cut off is repeated whole: at least once.
+//! A consumer can rely on this: the rows of a copy come together, they are the table as it was at
+//! one point of the stream, and the changes after them are not in them. A copy that was cut off is
+//! repeated whole, so it comes at least once.
 
 use super::requests::{Open, is_done};
 use crate::support::world::{Row, World};
@@ -16,7 +17,7 @@ const TABLES: &str = "create table k (v int, w text); alter table k replica iden
 
 const WINDOWS: &str = "[snapshot]\nmode = \"windows\"";
 const NOTHING: &str = "[snapshot]\nmode = \"no_data\"";
-/// A copy of 10,000 rows takes twenty seconds: whoever looks sees it half done.
+/// Settings under which a copy of 10,000 rows takes twenty seconds, so a test can see it half done.
 const SLOW: &str = "[snapshot]\nmode = \"windows\"\nrows_per_second = 500";
 const MANY: &str = "create table k (v int, w text); alter table k replica identity full;
     insert into k select i, repeat('x', 200) from generate_series(1, 10000) i;
@@ -29,7 +30,8 @@ fn image(row: &Row, name: &str) -> (i64, String) {
     (image["v"].as_i64().unwrap(), image["w"].as_str().unwrap().to_owned())
 }
 
-/// The rows of the newest copy, which come together, and what the changes behind them make of them.
+/// The table that a consumer would build: the rows of the newest copy, with the changes after them
+/// applied.
 fn rebuilt(rows: &[Row]) -> Bag {
     let is_read = |row: &Row| row.value["op"] == "r";
     let end = rows.iter().rposition(is_read).unwrap() + 1;
@@ -56,7 +58,7 @@ fn of_source(world: &World) -> Bag {
     text.lines().map(row).collect()
 }
 
-/// The table is as its topic says once a last row is in it.
+/// Inserts a last row, waits for it, and checks that the table equals what its topic gives.
 fn ends_equal(world: &World) -> Vec<Row> {
     world.sql("insert into k values (-1, 'end')");
     let rows =
@@ -159,7 +161,8 @@ fn an_open_writer_stops_no_stream_and_each_row_arrives_once() {
             .iter()
             .any(|window| window.state == "waiting" && window.detail.contains("temporary slot"))
     });
-    // Another table's changes pass; the copied one's wait for the slot, and with them what follows.
+    // Changes of another table pass. The first change of the copied table waits for the temporary
+    // slot, and every later change waits behind it.
     world.sql("insert into t values (2)");
     world.records("t", 1);
     world.sql("insert into k values (1001, 'meanwhile')");
@@ -217,18 +220,19 @@ fn a_copy_that_is_cut_off_is_repeated_whole() {
         })
     };
     half(&agent);
-    // Its session is lost: the stream goes on, and stands anew.
+    // The session of the copy is lost. The stream goes on, and then stands still for a new copy.
     world.sql(
         "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%:holder';
          delete from k where v = 1",
     );
     world.until("k", |rows| rows.last().is_some_and(|row| row.value["op"] == "d"));
     half(&agent);
-    // The connection is lost, which shows at the next status update: nothing is read meanwhile.
+    // The replication connection is lost. That shows at the next status update, because nothing is
+    // read during a standstill.
     world.sql("delete from k where v = 2; select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'wellspring_p'");
     agent.until("a new connection", |status| status.reconnects > 0);
     half(&agent);
-    // It is stopped, which does not wait for the table.
+    // The agent is stopped. The stop does not wait for the copy.
     agent.stop();
     world.sql("delete from k where v = 3");
     let agent = world.agent(WINDOWS);
@@ -237,7 +241,7 @@ fn a_copy_that_is_cut_off_is_repeated_whole() {
     agent.stop();
 }
 
-/// The program itself, to be killed.
+/// A process of the program, which a test kills.
 struct Program(Child);
 
 impl Program {

@@ -1,4 +1,5 @@
-//! A table of which another part is published while nobody watches: its copy begins anew.
+//! Tests that a copy begins anew if other columns or rows of its table are published while no agent
+//! looks at the publication.
 
 use super::requests::is_done;
 use crate::support::world::{Running, World};
@@ -7,7 +8,7 @@ use wellspring::agent::request::Request;
 
 const TABLE: &str = "create table t (id int primary key, v text); insert into t select i, 'v' from generate_series(1, 2500) i";
 
-/// Between the first chunk and the second lie more than three seconds.
+/// Settings under which more than three seconds lie between the first chunk and the second.
 const SLOW: &str = "[snapshot]\nmode = \"windows\"\nrows_per_second = 300";
 
 fn has_copied_a_chunk(agent: &Running) {

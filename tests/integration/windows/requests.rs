@@ -10,7 +10,7 @@ const TABLES: &str =
     "create table t (id int primary key, v text); insert into t select i, 'v' || i from generate_series(1, 2500) i;
     create table u (id int primary key); insert into u values (1)";
 
-/// A session with a transaction open.
+/// A session of `psql` with an open transaction.
 pub struct Open(std::process::Child);
 
 impl Open {
@@ -81,7 +81,7 @@ fn a_table_is_read_again_by_request_where_a_condition_holds() {
     assert!(matches!(ask(&["public.nowhere"], None), Err(Refused::Faulty(_))));
     let Err(Refused::Faulty(why)) = ask(&["public.t"], Some("nonsense = 5")) else { panic!() };
     assert!(why.contains("nonsense") && why.contains("42703"), "{why}");
-    // The copy that failed gives way to the one that is asked for now.
+    // The copy that is asked for now takes the place of the failed one.
     ask(&["public.t"], Some("id between 11 and 20 -- a comment")).unwrap();
     is_done(&agent, "public.t");
     let rows = world.records("t", 10);
@@ -99,7 +99,7 @@ fn a_table_that_joins_is_published_copied_and_streamed() {
     let agent = world.agent("[tables]\ninclude = [\"public.u\"]");
     agent.streams();
     world.records("u", 1);
-    // A writer open now has a row that is published by nobody.
+    // This open transaction inserts a row while no publication has the table.
     let mut open = Open::begin(&world, "begin; insert into t values (0, 'before');");
     let taken = agent.ask(Request::Reload(Box::new(
         world.config("[tables]\ninclude = [\"public.u\", \"public.t\"]"),

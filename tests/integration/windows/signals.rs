@@ -56,7 +56,7 @@ fn a_copy_goes_to_the_own_topic_of_a_table_that_names_topics() {
                   topic = \"op in ['c', 'r'] && after.id == 9 ? 'p.public.t' : null\"";
     let agent = world.agent(&format!("{MORE}\n{router}\n"));
     agent.streams();
-    // No streamed row has gone there before.
+    // No streamed row has gone to the topic of `u` before.
     signal(&world, "s", "execute-snapshot", r#"{"data-collections": ["public.u"]}"#);
     state(&agent, "public.u", "done");
     let rows = world.records("u", 1);
@@ -105,7 +105,7 @@ fn a_copy_by_signal_is_notified_from_its_start_to_its_end() {
         .filter(progress)
         .map(|row| row.value["additional_data"]["last_processed_key"].clone());
     let last: Vec<_> = last.collect();
-    // How many rows the chunks after the first one have depends on how long that took.
+    // The number of rows in later chunks depends on how long the first one took.
     assert!(
         last.len() >= 3
             && last.first() == Some(&"1000".into())
@@ -142,7 +142,7 @@ fn a_signal_of_the_topic_is_obeyed_once_and_an_older_one_never() {
     state(&agent, "public.u", "done");
     obeyed(4);
     agent.stop();
-    // What comes meanwhile is obeyed by the next one.
+    // Signals that come while no agent runs are obeyed by the next agent.
     world.send(asked, "p", r#"{"type": "log", "data": {"message": "hello"}}"#);
     let filter =
         r#", "additional-conditions": [{"data-collection": "public.t", "filter": "id <= 10"}]"#;
@@ -170,7 +170,7 @@ fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
     agent.until("a surrogate key is refused", |status| {
         status.windows.iter().any(|window| window.reason == "window_surrogate_key")
     });
-    // What failed makes room for a signal that can be done.
+    // A failed copy does not keep a later signal from beginning its own.
     signal(
         &world,
         "5",
@@ -187,7 +187,7 @@ fn a_signal_that_cannot_be_done_leaves_the_stream_as_it_is() {
 #[test]
 fn signals_hold_resume_and_end_copies_once_over_restarts() {
     let (world, agent) = started(TABLES);
-    // One transaction: the copy is held before it can read anything.
+    // Both signals are in one transaction, so the copies are paused before they can read anything.
     world.sql(
         r#"insert into signals values ('1', 'execute-snapshot', '{"data-collections": ["public.t", "public.u"]}'),
            ('2', 'pause-snapshot', null)"#,

@@ -1,10 +1,11 @@
-//! Copies are kind to the source: they slow down where it is strained, say so, and come to their end all the same.
+//! Tests that copies slow down if the source is under strain, report that, and end all the same.
 
 use super::requests::{Open, is_done};
 use crate::support::world::{Running, World};
 use std::process::{Child, Command, Stdio};
 
-/// Rows for half a minute at the rate below, and a table whose rows are only there to fill the log.
+/// A table whose copy takes half a minute at the rate of [`MORE`], and a table whose rows only fill
+/// the WAL.
 const TABLES: &str = "create table t (id int primary key, v text);
     insert into t select i, repeat('x', 100) from generate_series(1, 20000) i;
     create table w (v text); alter table w alter v set storage external";
@@ -38,7 +39,7 @@ fn chunks_slow_down_while_the_slots_room_is_short() {
     let world = World::with(&[("max_slot_wal_keep_size", "80MB")], TABLES, &["t"]);
     let agent = world.agent(MORE);
     agent.streams();
-    // What a long writer keeps is kept for the slot, however much of it is confirmed.
+    // The slot keeps the WAL of a long transaction, however much is confirmed.
     let mut open = Open::begin(&world, "begin; insert into w values ('open');");
     write_mib(&world, 64);
     is_slow_because(&agent, "MiB are left until the slot is lost");
@@ -46,7 +47,7 @@ fn chunks_slow_down_while_the_slots_room_is_short() {
     ends_whole(&world, agent);
 }
 
-/// A receiver that is stopped in its tracks and goes on.
+/// A receiver of WAL. A test stops its process by a signal and lets it go on.
 struct Standby(Child);
 
 impl Standby {
@@ -82,7 +83,7 @@ fn chunks_slow_down_while_a_standby_falls_back() {
         active,
     );
     let agent = world.agent(MORE);
-    // The standby is read only while something is copied.
+    // The agent reads the state of standbys only while something is copied.
     let copies = agent.until("a copy", |status| !status.windows.is_empty()).now_ms;
     agent.until("a first look at the standby", |status| status.wal.read_ms > copies);
     standby.signal("-STOP");

@@ -1,4 +1,5 @@
-//! The laws with real writers: hot keys, moves, truncates, large values, rewrites, and copies of the table in a loop.
+//! Tests of copies while real writers run: many changes of few keys, changed keys, truncates, large
+//! values, rewrites, and copies of the table in a loop.
 
 use crate::support::world::World;
 use serde_json::Value;
@@ -11,10 +12,10 @@ const TABLE: &str = "create sequence versions;
     alter table t alter big set storage external;
     insert into t (id, small, big) select i, 's', repeat(md5(i::text), 200) from generate_series(1, 12) i";
 
-/// Copies that have to end under fire.
+/// Number of copies that have to end while the writers run.
 const COPIES: usize = 12;
 
-/// One writer's statement number `at`; keys are few, so that writers meet.
+/// Statement number `at` of a writer. There are few keys, so that writers change the same rows.
 fn statement(writer: u64, at: u64) -> String {
     let random = |salt: u64, bound: u64| {
         let mixed = (writer * 7919 + at * 104_729 + salt).wrapping_mul(0x2545_F491_4F6C_DD1D);
@@ -49,8 +50,9 @@ fn statement(writer: u64, at: u64) -> String {
     }
 }
 
-/// A consumer's view: the newest record of each key, where what was not sent stays as it was, or moves with its row (the
-/// plain stream cannot do better: the delete and the create of a move share their LSN).
+/// The table that a consumer builds from the newest record of each key. A large value that was not
+/// sent keeps its earlier text, or that of the row whose key was changed into this one. The delete
+/// and the create of a changed key have the same LSN.
 fn rebuilt(rows: &[crate::support::world::Row]) -> BTreeMap<i64, (i64, String)> {
     let mut table: BTreeMap<i64, (i64, String)> = BTreeMap::new();
     let mut moving = None;
@@ -78,8 +80,9 @@ fn rebuilt(rows: &[crate::support::world::Row]) -> BTreeMap<i64, (i64, String)> 
     table
 }
 
-/// A copied row is what the stream has told last of its key, if it has told anything: the agent was never restarted, so
-/// there is no replay. (Versions are not compared: an INSERT takes its number before it waits for the key.)
+/// Finds a copied row that differs from the newest streamed record of its key. There must be none,
+/// because the agent was never restarted and so nothing is a replay. Only equality is checked: an
+/// INSERT takes its version before it waits for the key.
 fn copied_out_of_time(rows: &[crate::support::world::Row]) -> Option<String> {
     let mut told: BTreeMap<i64, Option<i64>> = BTreeMap::new();
     rows.iter().find_map(|row| {
@@ -114,7 +117,7 @@ fn copies_under_fire_end_equal_to_the_table() {
                 while !stop.load(Ordering::Relaxed) {
                     let batch: Vec<String> =
                         (at..at + 40).map(|at| statement(writer, at)).collect();
-                    // Deadlocks and duplicate keys are part of the game.
+                    // Deadlocks and duplicate keys are expected.
                     let _ = server.try_sql(
                         "postgres",
                         &format!("\\set ON_ERROR_STOP off\n{};\n", batch.join(";\n")),
@@ -125,7 +128,7 @@ fn copies_under_fire_end_equal_to_the_table() {
         }
         let mut copies = 0;
         while copies < COPIES {
-            // Each ends while the writers write, in the time that a wait has.
+            // Each copy has to end while the writers run, within the time of one wait.
             agent.until("the copy is over", |status| {
                 status
                     .windows
