@@ -2,8 +2,8 @@
 //!
 //! Every client that reaches the address may ask, and none may block the others. Each bound keeps a
 //! slow or hostile client from taking the place of Prometheus and the kubelet. When all places are
-//! taken, the oldest connection that has no request being answered is closed for a new one. If
-//! every open connection has one, the new connection is closed.
+//! taken, the oldest connection whose request is not being answered is closed for a new one. If the
+//! server is answering on all of them, the new connection is closed.
 
 use axum::Router;
 use axum::body::Body;

@@ -350,7 +350,7 @@ fn refuses_bodies_and_endless_headers() {
 /// idle clients, one after another, would take far longer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Clients of every kind that hold a connection without a complete request or without reading.
+/// Opens connections of clients that send no complete request, or do not read the answers.
 fn idlers(world: &World, number: usize) -> Vec<TcpStream> {
     let half = b"GET /livez HTTP/1.1\r\nhost: x\r\nslow: ".as_slice();
     let body = b"POST /pause HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nx".as_slice();

@@ -31,7 +31,7 @@ pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Fai
     let failed = |error: std::io::Error| Failure::of(Code::Failed, &error, "");
     let listener = checked.admin.map(listen).transpose()?;
     let address = listener.as_ref().map(TcpListener::local_addr).transpose().map_err(failed)?;
-    // The log begins with what runs here. An agent that has started writes lines of its own.
+    // These lines are logged first. Once the agent has started, it logs lines of its own.
     greet(checked, address);
     block_on(async {
         // The handlers are installed before the agent starts, so that no signal causes its default

@@ -1,4 +1,4 @@
-//! The keys of `filter` and `content-router`: expressions over records.
+//! Reads the transforms `filter` and `content-router`, whose keys are expressions over records.
 
 use super::reader::Reader;
 use super::transforms::{At, SECTION};

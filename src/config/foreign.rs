@@ -5,7 +5,7 @@ use super::document::Document;
 use super::value::nearest;
 use std::collections::BTreeSet;
 
-/// A section or key that nobody read.
+/// A section or key of a document that no section of the configuration has read.
 pub(super) struct Foreign {
     pub path: String,
     pub what: String,
@@ -25,8 +25,8 @@ pub(super) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// Sections and keys that nobody read. An unknown section is reported once, whatever it
-    /// contains.
+    /// Finds the sections and keys that are not known. An unknown section is reported once,
+    /// whatever it contains.
     pub fn foreign(&self) -> Vec<Foreign> {
         let sections = self.sections();
         let mut foreign: Vec<Foreign> = Vec::new();

@@ -1,4 +1,5 @@
-//! The outbox among `[[transform]]`: events of rows, and events of logical messages.
+//! Reads the transforms `outbox` and `decode-message` of `[[transform]]`: events of rows, and
+//! events of logical messages.
 
 use super::reader::Reader;
 use super::transforms::{At, SECTION};

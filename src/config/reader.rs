@@ -36,7 +36,7 @@ pub(super) struct Reader<'a> {
 pub(super) struct Described {
     /// The parser's description, as in "expected ...".
     pub expected: String,
-    /// The default as `config show` prints it; `None` where there is none.
+    /// The default as `config show` prints it; `None` if there is none.
     pub default: Option<String>,
     /// True if the key must be given.
     pub required: bool,
@@ -50,7 +50,7 @@ pub(super) struct Described {
     pub text: bool,
 }
 
-/// Whether a value may be printed.
+/// How a value is printed.
 #[derive(Clone, Copy)]
 enum Showing {
     Plain,
@@ -301,7 +301,8 @@ impl<'a> Reader<'a> {
         self.described.entry(key.to_owned()).insert_entry(described).into_mut()
     }
 
-    /// For each key that was read, what it accepts. Also the names of the maps.
+    /// For each key that was read, what it accepts. Also the sections whose keys the operator
+    /// names.
     pub fn described(&self) -> (BTreeMap<String, Described>, Vec<&'static str>) {
         (self.described.clone(), self.maps.clone())
     }

@@ -24,7 +24,7 @@ file: `WELLSPRING_KAFKA__BROKERS=a:9092,b:9092` sets `kafka.brokers`. A text may
 JSON schema for editors is `schemas/wellspring.schema.json`.
 ";
 
-/// Every key with what it accepts, sorted by name, and the names of the maps.
+/// Every key with what it accepts, sorted by name. Also the sections whose keys the operator names.
 fn keys() -> (BTreeMap<String, Described>, Vec<&'static str>) {
     let environment = BTreeMap::new();
     // Every section reads all its keys even after a fault, so reading an empty file visits every

@@ -61,8 +61,9 @@ pub(super) async fn look(
     }
 }
 
-/// Reports that a failover would lose the slot or records of Kafka could be ahead of a standby.
-/// For servers with standbys while `postgres.failover` is not set.
+/// Reports that a failover would lose the slot, or that Kafka could be ahead of a promoted standby.
+/// It is called if `postgres.failover` is not set, and reports nothing for a server without
+/// standbys.
 fn unasked((facts, around, row): Server<'_>, findings: &mut Findings) {
     if around.standbys == 0 || facts.in_recovery {
         return;

@@ -39,8 +39,8 @@ fn foreseen(status: &SlotStatus, findings: &mut Findings) {
     }
 }
 
-/// Reports what the running agent says: its phase, refused tables, and failed copies. One line says
-/// so if none of them is a fault.
+/// Reports what the running agent says: its phase, refused tables, and failed copies. If none of
+/// these is a fault, one finding says that the agent runs.
 fn told(agent: &Running, findings: &mut Findings) {
     let before = findings.list.len();
     if agent.needs_a_person {

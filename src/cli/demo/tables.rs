@@ -37,8 +37,8 @@ pub enum Op {
     Truncate,
 }
 
-/// Place of a change in the stream: epoch, commit LSN, ordinal. A replay of the change has the
-/// same.
+/// Place of a change in the stream: epoch, commit LSN, ordinal. A replay of the change has the same
+/// three values.
 pub type Position = (u64, u64, u64);
 
 /// A change event as read from a topic.

@@ -58,10 +58,10 @@ impl Decoder {
         Decoder { registry, format, raw, schemas: HashMap::new() }
     }
 
-    /// One record as a line, without its end.
+    /// One record as a line, without the line break.
     ///
     /// # Errors
-    /// The registry does not answer, or does not let us in.
+    /// The registry does not answer, or refuses our login.
     pub(super) async fn line(&mut self, record: &Tailed) -> Result<String, RegistryError> {
         let mut out = String::from("{\"topic\":");
         show::text(&record.topic, &mut out);

@@ -40,7 +40,8 @@ const LANGUAGES: [&str; 3] = [GROOVY, "jsr223.graal.js", "jsr223.graaljs"];
 /// How deep brackets, choices and leading signs may be nested in a script that is translated.
 const DEPTH_MAX: usize = 32;
 
-/// The most bytes of CEL that a translation writes twice. Nested parts would double each time.
+/// The most bytes of CEL that a translation writes twice. Without this limit nested parts would
+/// double the text each time.
 const TWICE_MAX: usize = 1024;
 
 /// Whether scripts of a language are translated.
@@ -96,7 +97,7 @@ enum Of {
     NullForFalse,
 }
 
-/// How the text of a part ends, which decides if it needs brackets beside an operator.
+/// The form of a part's text, which decides if it needs brackets beside an operator.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// A single operand. An operator beside it applies to the whole part.

@@ -48,7 +48,7 @@ pub(super) fn connector(whole: &Map<String, Value>) -> Option<Map<String, Value>
 }
 
 /// Reads the YAML of one `KafkaConnector` into the JSON of the same resource: kind, name, class,
-/// number of tasks and configuration. Everything else in it does not matter.
+/// number of tasks and configuration. All other parts of the resource are ignored.
 ///
 /// # Errors
 /// The first line in the configuration whose form is not read, or a second document.

@@ -15,7 +15,7 @@ use Fate::{By, Idle, Refused};
 /// and the result so far.
 pub(super) type Translate = fn(Input<'_>, &Given, &mut Target);
 
-/// The fate of a property.
+/// What becomes of a property of Debezium.
 #[derive(Clone, Copy)]
 enum Fate {
     /// The property is translated: the new key, for the documentation, and the function.

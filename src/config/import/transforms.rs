@@ -1,7 +1,7 @@
 //! Imports `transforms` and `predicates`: each Java class with its options becomes a
 //! `[[transform]]`.
 //!
-//! An option without a counterpart is refused by its name, unless our transform does what it says.
+//! An option without a counterpart is refused by its name, unless Debezium does not read it either.
 
 use super::capture::expressions;
 use super::source::Given;
