@@ -292,8 +292,8 @@ fn holders() -> BTreeSet<String> {
     names
 }
 
-/// True if `#[test]` stands before the function in line `at`, with nothing but its documentation
-/// in between.
+/// True if `#[test]` stands before the function in line `at`, with nothing but documentation or
+/// `#[ignore]` in between.
 fn in_proptest(lines: &[&str], at: usize) -> bool {
     let before = lines[..at]
         .iter()

@@ -638,7 +638,7 @@ fn comments_name_only_documents_that_exist() {
     none(faults);
 }
 
-/// The comment of a line, from its first `//` that does not belong to an address; empty where it
+/// The comment of a line, from its first `//` that does not belong to an address; empty if the line
 /// has none.
 fn comment_of(line: &str) -> &str {
     line.match_indices("//")

@@ -206,7 +206,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended by itself, or the test has failed.
+        // The agent has ended by itself, or the test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -20,7 +20,7 @@ use wellspring::kafka::{
 use wellspring::ledger::{Generation, Ticket};
 use wellspring::secret::{Command, Source};
 
-/// Nothing here takes a second on an idle machine; a loaded one gets this long.
+/// Longest wait for anything in these tests. On an idle machine nothing takes a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
@@ -98,7 +98,8 @@ async fn next(deliveries: &mut Receiver<Delivery>) -> Delivery {
         .expect("the channel is open")
 }
 
-/// The next report. Meanwhile the producer is asked for room again and again, as the loop asks it.
+/// Waits for the next delivery report. Meanwhile the producer is asked for room again and again, as
+/// the loop asks it.
 async fn next_of_parked(producer: &mut Producer, deliveries: &mut Receiver<Delivery>) -> Delivery {
     let asks = async {
         loop {
@@ -454,7 +455,7 @@ async fn a_missing_topic_is_named_where_we_may_not_create() {
 
 #[tokio::test]
 async fn an_unreachable_broker_is_named_with_the_reason() {
-    // A port that was free a moment ago.
+    // Nobody listens on this port, which was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .expect("bind")
         .local_addr()

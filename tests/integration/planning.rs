@@ -31,7 +31,7 @@ fn catalog_reads(world: &World) -> usize {
     world.server.log().matches("unnest($1::oid[]) AS wanted(oid)").count()
 }
 
-/// Waits until so many records are delivered.
+/// Waits until `count` records are delivered.
 #[track_caller]
 fn delivers(agent: &Running, count: usize) {
     agent

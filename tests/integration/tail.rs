@@ -80,7 +80,7 @@ impl Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        // It has ended by itself, or the test has failed.
+        // The command has ended by itself, or the test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

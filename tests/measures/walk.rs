@@ -3,7 +3,7 @@
 use crate::{sources, top};
 use std::fs;
 
-/// How many functions a row may pass.
+/// The most functions that a row may pass.
 const FUNCTIONS_MAX: usize = 12;
 
 /// The room that calls the others. Each other room is entered once.

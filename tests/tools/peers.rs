@@ -72,7 +72,7 @@ async fn serve(arguments: &Arguments, broker: &Broker) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
         tokio::select! {
-            biased; // an end is an end, whatever is asked
+            biased; // a signal to end comes before a line of input
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             line = input.recv() => match line {

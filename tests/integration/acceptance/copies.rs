@@ -30,7 +30,7 @@ fn read(world: &World, table: &str, column: &str, count: usize) -> BTreeSet<Stri
     read.iter().map(|row| row.value["after"][column].to_string()).collect()
 }
 
-/// Cases S14, S15 and L05 of `docs/acceptance.md`.
+/// Covers case S14 of `docs/acceptance.md`.
 #[test]
 fn a_writer_open_at_the_start_is_awaited_and_its_row_comes_once() {
     let world = World::new("create table a (id int primary key); insert into a values (1)", &["a"]);
@@ -50,7 +50,7 @@ fn a_writer_open_at_the_start_is_awaited_and_its_row_comes_once() {
     agent.stop();
 }
 
-/// Cases I02, I10, I11, I12, I13, I17, I18, I25 and I35 of `docs/acceptance.md`.
+/// Covers the cases I10, I11, I12, I13, I17, I18, I25 and I35 of `docs/acceptance.md`.
 #[test]
 fn chunks_take_keys_of_every_kind_and_computed_columns() {
     let world = World::new(
@@ -100,7 +100,7 @@ fn chunks_take_keys_of_every_kind_and_computed_columns() {
     agent.stop();
 }
 
-/// Cases I16 and B02 of `docs/acceptance.md`.
+/// Covers the cases I16 and B02 of `docs/acceptance.md`.
 #[test]
 fn copies_have_the_columns_of_the_definition_at_their_time() {
     let world = World::new(
@@ -135,7 +135,7 @@ fn copies_have_the_columns_of_the_definition_at_their_time() {
     agent.stop();
 }
 
-/// Cases B07 and N03 of `docs/acceptance.md`.
+/// Covers the cases B07 and N03 of `docs/acceptance.md`.
 #[test]
 fn signals_and_their_tables_may_have_names_that_need_quotes() {
     let world = World::new(
@@ -158,7 +158,7 @@ fn signals_and_their_tables_may_have_names_that_need_quotes() {
     agent.stop();
 }
 
-/// Case S27 of `docs/acceptance.md`.
+/// Covers case S27 of `docs/acceptance.md`.
 #[test]
 fn a_table_dropped_while_the_copy_is_prepared_stops_nothing() {
     let world = World::new(
@@ -177,7 +177,7 @@ fn a_table_dropped_while_the_copy_is_prepared_stops_nothing() {
     agent.stop();
 }
 
-/// Case I28 of `docs/acceptance.md`.
+/// Covers case I28 of `docs/acceptance.md`.
 #[test]
 fn a_copy_of_an_empty_table_is_told_as_empty() {
     let world =
@@ -196,7 +196,7 @@ fn a_copy_of_an_empty_table_is_told_as_empty() {
     agent.stop();
 }
 
-/// Case I22 of `docs/acceptance.md`.
+/// Covers case I22 of `docs/acceptance.md`.
 #[test]
 fn a_condition_holds_after_a_restart() {
     let world = World::new(
@@ -224,7 +224,7 @@ fn a_condition_holds_after_a_restart() {
     agent.stop();
 }
 
-/// Case L19 of `docs/acceptance.md`.
+/// Covers case L19 of `docs/acceptance.md`.
 #[test]
 fn a_slot_whose_log_is_gone_is_begun_anew_where_asked_for() {
     let settings =
@@ -250,7 +250,7 @@ fn a_slot_whose_log_is_gone_is_begun_anew_where_asked_for() {
     agent.stop();
 }
 
-/// Case I09 of `docs/acceptance.md`.
+/// Covers case I09 of `docs/acceptance.md`.
 #[test]
 fn chunks_go_by_the_key_that_the_rules_give() {
     let world = World::new(

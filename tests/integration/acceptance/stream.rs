@@ -12,7 +12,7 @@ fn places(rows: &[Row]) -> Vec<String> {
     rows.iter().map(Row::place).collect()
 }
 
-/// Cases S26, S41, R28, R29, D14 and D15 of `docs/acceptance.md`.
+/// Covers the cases S26, S41, R28, R29 and D14 of `docs/acceptance.md`.
 #[test]
 fn any_name_and_a_table_without_columns_are_copied_and_streamed() {
     let world = World::new(
@@ -50,7 +50,7 @@ fn any_name_and_a_table_without_columns_are_copied_and_streamed() {
     agent.stop();
 }
 
-/// Cases R09, R10, C02 and C20 of `docs/acceptance.md`.
+/// Covers the cases R09, R10, C02 and C20 of `docs/acceptance.md`.
 #[test]
 fn transactions_over_a_restart_arrive_whole_in_commit_order() {
     let world = World::new("create table a (id int primary key, v text)", &["a"]);
@@ -117,7 +117,7 @@ fn rows_of_a_table_dropped_before_they_are_read_are_told_of() {
     agent.stop();
 }
 
-/// Cases H04, H05 and H06 of `docs/acceptance.md`.
+/// Covers the cases H04, H05 and H06 of `docs/acceptance.md`.
 #[test]
 fn heartbeats_come_without_writes_and_their_query_runs() {
     let world = World::new(
@@ -148,7 +148,7 @@ fn heartbeats_come_without_writes_and_their_query_runs() {
     agent.stop();
 }
 
-/// Case L01 of `docs/acceptance.md`.
+/// Covers case L01 of `docs/acceptance.md`.
 #[test]
 fn a_slot_may_have_a_name_of_digits() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -160,7 +160,7 @@ fn a_slot_may_have_a_name_of_digits() {
     agent.stop();
 }
 
-/// Cases L23, L25 and L29 of `docs/acceptance.md`: an existing publication is left as it is.
+/// Covers the cases L23 and L25 of `docs/acceptance.md`: an existing publication is left as it is.
 #[test]
 fn a_publication_that_is_there_is_used_as_it_is() {
     let world = World::new(
@@ -179,7 +179,7 @@ fn a_publication_that_is_there_is_used_as_it_is() {
     agent.stop();
 }
 
-/// Cases F13, F18, S28 and L27 of `docs/acceptance.md`.
+/// Covers the cases F13, F18, S28 and L27 of `docs/acceptance.md`.
 #[test]
 fn lists_that_match_nothing_and_system_tables_publish_nothing() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -192,7 +192,7 @@ fn lists_that_match_nothing_and_system_tables_publish_nothing() {
     agent.stop();
 }
 
-/// Cases R20, R21 and L28 of `docs/acceptance.md`.
+/// Covers the cases R20, R21 and L28 of `docs/acceptance.md`.
 #[test]
 fn messages_are_left_out_by_their_prefix() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -262,7 +262,7 @@ fn a_transaction_cut_off_is_told_again_with_the_same_numbers() {
     agent.stop();
 }
 
-/// Case T48 of `docs/acceptance.md`.
+/// Covers case T48 of `docs/acceptance.md`.
 #[test]
 fn types_of_one_name_in_two_namespaces_are_not_confused() {
     let world = World::new(
@@ -291,7 +291,7 @@ fn types_of_one_name_in_two_namespaces_are_not_confused() {
     agent.stop();
 }
 
-/// Cases X13 and X14 of `docs/acceptance.md`.
+/// Covers the cases X13 and X14 of `docs/acceptance.md`.
 #[test]
 fn identities_that_cannot_be_set_are_told_with_the_next_step() {
     let world = World::new(
@@ -325,7 +325,7 @@ fn identities_that_cannot_be_set_are_told_with_the_next_step() {
     agent.stop();
 }
 
-/// Cases F11 and F14 of `docs/acceptance.md`.
+/// Covers the cases F11 and F14 of `docs/acceptance.md`.
 #[test]
 fn a_mask_holds_for_the_columns_that_a_list_takes() {
     let world = World::new(
@@ -350,7 +350,7 @@ fn a_mask_holds_for_the_columns_that_a_list_takes() {
     agent.stop();
 }
 
-/// Case C23 of `docs/acceptance.md`.
+/// Covers case C23 of `docs/acceptance.md`.
 #[test]
 fn a_registry_that_is_away_holds_the_stream_and_loses_nothing() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -411,7 +411,7 @@ fn new_routes_wait_for_the_registry_across_a_reconnect() {
     assert_eq!(ends(), (2, 1));
 }
 
-/// Cases R23 to R26 of `docs/acceptance.md`.
+/// Covers the cases R23 to R26 of `docs/acceptance.md`.
 #[test]
 fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
     let world = World::new("create table a (id int primary key)", &["a"]);
@@ -454,7 +454,7 @@ fn an_origin_is_told_with_its_transaction_and_after_a_restart() {
     agent.stop();
 }
 
-/// Case C25 of `docs/acceptance.md`.
+/// Covers case C25 of `docs/acceptance.md`.
 #[test]
 fn a_slot_that_is_lost_under_a_running_agent_halts_it_by_name() {
     let settings =

@@ -359,10 +359,10 @@ async fn a_server_that_breaks_the_protocol_is_an_error() {
         b"R\x7f\xff\xff\xff\0\0\0\0".to_vec(),
         b"R\0\0\0\x08\0\0\0\x63".to_vec(), // a login that does not exist
         b"R\0\0\0\x08\0\0\0\x07".to_vec(), // GSSAPI
-        b"R\0\0\0\x14\0\0\0\x0aOAUTHBEARER\0\0".to_vec(), // and its true length is another
+        b"R\0\0\0\x14\0\0\0\x0aOAUTHBEARER\0\0".to_vec(), // its length is one byte too small
         b"R\0\0\0\x15\0\0\0\x0aOAUTHBEARER\0\0".to_vec(),
         b"R\0\0\0\x08\0\0\0\x0a".to_vec(), // no list of mechanisms
-        b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I".to_vec(), // let in, but by what?
+        b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I".to_vec(), // AuthenticationOk, and no server_version
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
         b"E\0\0\0\x30SFATAL".to_vec(),
         b"E\0\0\0\x05\0".to_vec(),

@@ -13,7 +13,7 @@ use wellspring::postgres::{Sql, publication, slot};
 
 const TABLES: &str = "create table a (id int primary key); create table b (id int primary key)";
 
-/// Without a first copy, so that each record is of the stream.
+/// Settings without a first copy, so that each record is of the stream.
 const NO_DATA: &str = "[snapshot]\nmode = \"no_data\"";
 
 /// The line that begins with `start` in the output of `check`. It is a statement of SQL.

@@ -370,7 +370,7 @@ impl Drop for Server {
 pub fn installed_major() -> u32 {
     let told = Command::new(newest_bin().join("postgres")).arg("--version").output().unwrap();
     let text = String::from_utf8(told.stdout).unwrap();
-    // `postgres (PostgreSQL) 18.4`, `19rc1`
+    // The output is like `postgres (PostgreSQL) 18.4` or `postgres (PostgreSQL) 19rc1`.
     let version = text.split_whitespace().nth(2).unwrap_or_default();
     version
         .chars()

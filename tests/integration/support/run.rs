@@ -98,7 +98,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // It has ended by itself, or the test has failed.
+        // The process has ended by itself, or the test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -48,7 +48,7 @@ impl Row {
 }
 
 impl World {
-    /// A server with this SQL run, and a topic of one partition for each table of `public`.
+    /// A server on which this SQL has run, and a topic of one partition for each of `tables`.
     pub fn new(sql: &str, tables: &[&str]) -> World {
         World::with(&[], sql, tables)
     }
@@ -59,8 +59,8 @@ impl World {
         World::on(server, tables)
     }
 
-    /// A server with this SQL run, and a cluster of two brokers. The second broker leads the topic
-    /// of the first table and no other.
+    /// A server on which this SQL has run, and a cluster of two brokers. The second broker leads
+    /// the topic of the first table and no other.
     pub fn with_second_broker(sql: &str, tables: &[&str]) -> World {
         let server = Server::start();
         server.sql("postgres", sql);

@@ -37,7 +37,7 @@ fn check_is_not_green_where_the_slot_is_missing() {
         told.contains("FAIL  run halts: slot_missing") && told.contains("wellspring slot accept"),
         "{told}"
     );
-    // The mode consents to a new beginning, so that `run` does not halt.
+    // With `when_needed` a start begins anew and copies again, so `run` does not halt.
     let told = world.check("[snapshot]\nmode = \"when_needed\"");
     assert!(told.contains("warn  begins_anew: slot_missing"), "{told}");
 }

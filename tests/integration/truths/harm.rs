@@ -37,7 +37,8 @@ fn a_generated_column_in_an_identity_is_found_before_publishing() {
     agent.streams();
     assert!(updates(&world, "t"));
     agent.stop();
-    // An operator now gives the published table such an identity.
+    // An operator now sets REPLICA IDENTITY FULL on the published table, which includes the
+    // generated column.
     world.sql("alter table t replica identity full");
     assert!(!updates(&world, "t"), "the server refuses it");
     let told = world.check("");

@@ -21,7 +21,7 @@ fn a_replica_that_waits_is_a_standby_with_nothing_to_do() {
     assert_eq!(second.metric("wellspring_phase{phase=\"standby\"}"), 1.0);
     assert_eq!(second.metric("wellspring_phase{phase=\"retrying\"}"), 0.0);
     assert_eq!(second.metric("wellspring_failures_total{reason=\"standby\"}"), 0.0);
-    // A pause here would take effect at the takeover, when nobody expects it.
+    // A pause of a standby would take effect at the takeover, when nobody expects it.
     let refused = second.ask(Request::Pause).unwrap_err().to_string();
     assert!(refused.contains("standby"), "{refused}");
     first.stop();
