@@ -66,8 +66,8 @@ impl Manager {
         }
     }
 
-    /// True if the loop turns. It counts as turning before its first turn, because opening the
-    /// state topic takes as long as Kafka is unreachable.
+    /// True if the loop turns. It also counts as turning before its first turn, because the first
+    /// answer of Kafka may take long.
     fn turns(&self) -> bool {
         let last = self.heartbeat.last_unix_ms();
         let now =

@@ -93,7 +93,7 @@ pub struct Checked {
     pub registry: Option<registry::Config>,
     /// Heartbeat records to send; `None` if none are sent.
     pub heartbeat: Option<agent::Heartbeat>,
-    /// What happens if one table is refused: the stream stops, or the table is detached.
+    /// What happens if one table is refused: the stream waits or halts, or the table is detached.
     pub on_refusal: OnRefusal,
     /// Where the records go: Kafka or stdout.
     pub sink: SinkConfig,
