@@ -4,14 +4,14 @@
 pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "sink",
-        "Where records go: to `kafka`, or to `stdout` as JSON events, one on each line, for a look \
-         without Kafka.",
+        "Where records go: to Kafka (`kafka`), or to standard output (`stdout`), as one line of \
+         JSON for each event.",
     ),
     ("state_file", "The file that takes the place of the state topic when `sink = \"stdout\"`."),
     (
         "postgres.url",
-        "The URL of the database, as libpq writes it. Parameters of libpq are accepted; a \
-         parameter that a key sets as well must have the same value.",
+        "The URL of the database, in the form of libpq. The URL may hold parameters of libpq, such \
+         as `sslmode`. If a key sets the same parameter, both must have the same value.",
     ),
     (
         "postgres.sslmode",
@@ -36,8 +36,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "postgres.sslkey",
-        "The private key of `sslcert`, PEM or PKCS#8 in DER. Only the agent's user (and the group \
-         of root) may be able to read it.",
+        "The private key of `sslcert`, PEM or PKCS#8 in DER. The file must have mode 0600 or less, \
+         or mode 0640 or less if root owns the file.",
     ),
     ("postgres.sslpassword", "The passphrase of `sslkey`. `sslpassword_file` is safer."),
     (
@@ -54,7 +54,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "The name of the replication slot. Slots of all databases of a server share one name \
          space.",
     ),
-    ("postgres.publication", "The publication that the slot reads."),
+    ("postgres.publication", "The name of the publication whose changes are streamed."),
     (
         "postgres.create_publication",
         "Create a missing publication at the first start, for exactly the captured tables.",
@@ -66,18 +66,20 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "postgres.failover",
-        "Create the slot so that a standby can keep a copy of it, and alter an existing one; needs \
-         Postgres 17 or later. `wellspring check` says what the standbys lack.",
+        "Create the slot so that a standby can keep a copy of it, and alter an existing slot in \
+         the same way. This needs Postgres 17 or later. `wellspring check` says what the standbys \
+         lack.",
     ),
     (
         "tables.include",
         "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a \
          dot is part of a name. A text that begins with `regex:` is a regular expression over the \
-         whole name. A reload applies a change.",
+         whole name. `wellspring reload` applies a change of this key.",
     ),
     (
         "tables.exclude",
-        "Tables that `include` matches and that are not captured. A reload applies a change.",
+        "Tables that `include` matches and that are not captured. `wellspring reload` applies a \
+         change of this key.",
     ),
     (
         "topics.prefix",
@@ -86,11 +88,13 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("topics.create", "Create topics that are missing."),
     (
         "topics.partitions",
-        "The number of partitions of a topic that the agent creates. Default: the broker's.",
+        "The number of partitions of a topic that the agent creates. Default: the setting of the \
+         broker.",
     ),
     (
         "topics.replication",
-        "The replication factor of a topic that the agent creates. Default: the broker's.",
+        "The replication factor of a topic that the agent creates. Default: the setting of the \
+         broker.",
     ),
     ("topics.cleanup_policy", "The `cleanup.policy` of a topic that the agent creates."),
     (
@@ -109,12 +113,13 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "events.context_headers",
-        "Add the headers `__debezium.context.*` to each record, as Debezium does.",
+        "Add the headers `__debezium.context.*` to each record, except those of later copies, as \
+         Debezium does.",
     ),
     (
         "events.identity_headers",
-        "Add the headers `wellspring.epoch`, `.commit_lsn` and `.ordinal`: the identity of an \
-         event, which is the same in each replay.",
+        "Add the headers `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`. \
+         They identify an event, and are the same in each replay.",
     ),
     (
         "events.xmin_interval",
@@ -123,9 +128,9 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "events.on_refusal",
-        "What happens if one table is refused (its schema, a row or its topic): `stop` waits for a \
-         person; `detach` sends the changes of this table to `<prefix>.wellspring-quarantine` \
-         until `wellspring snapshot` repairs it.",
+        "What happens if one table is refused (its schema, a row or its topic): `stop` stops the \
+         stream until a person acts; `detach` sends the changes of this table to \
+         `<prefix>.wellspring-quarantine` until `wellspring snapshot` repairs it.",
     ),
     (
         "events.placeholder",
@@ -134,22 +139,26 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "registry.url",
-        "The URL of the schema registry, or several URLs of one registry. `avro` needs it. A \
-         reload applies a change.",
+        "The URL of the schema registry, or several URLs of one registry. The format `avro` needs \
+         this key. `wellspring reload` applies a change of this key.",
     ),
     ("registry.username", "The user name for basic authentication; it needs a password."),
     ("registry.password", "The password of `username`. `password_file` is safer."),
     (
         "registry.password_file",
-        "A file with the password of `username`. It is read again when it is needed.",
+        "A file with the password of `username`. The file is read for each request to the \
+         registry.",
     ),
     (
         "registry.password_command",
-        "A program that prints the password, with its arguments. It runs as \
-         `postgres.password_command` does.",
+        "A program that prints the password, with its arguments. It runs without a shell, for 20 s \
+         at most.",
     ),
     ("registry.token", "A bearer token, instead of `username`. `token_file` is safer."),
-    ("registry.token_file", "A file with a bearer token. It is read again when it is needed."),
+    (
+        "registry.token_file",
+        "A file with a bearer token. The file is read for each request to the registry.",
+    ),
     (
         "registry.token_command",
         "A program that prints a bearer token, with its arguments. It runs again before the token \
@@ -161,8 +170,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "registry.key",
-        "The private key of `certificate`. Only the agent's user (and the group of root) may be \
-         able to read it.",
+        "The private key of `certificate`. The file must have mode 0600 or less, or mode 0640 or \
+         less if root owns the file.",
     ),
     ("registry.key_password", "The passphrase of `key`. `key_password_file` is safer."),
     ("registry.key_password_file", "A file with the passphrase of `key`."),
@@ -175,7 +184,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("registry.timeout", "The longest wait for one answer of the registry."),
     (
         "registry.auto_register",
-        "Register schemas that the registry does not have. If false, they must already be there.",
+        "Register schemas that the registry does not have. If false, every schema must already be \
+         registered.",
     ),
     ("kafka.brokers", "The bootstrap brokers: `host:port` of some brokers of the cluster."),
     (
@@ -185,8 +195,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "kafka.password_command",
-        "A program that prints `sasl.password`, with its arguments. It runs as \
-         `postgres.password_command` does.",
+        "A program that prints `sasl.password`, with its arguments. It runs without a shell, for \
+         20 s at most.",
     ),
     (
         "kafka.token_file",
@@ -207,7 +217,11 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "Which existing rows are copied, and when: before the stream, or in chunks while the \
          stream runs (`windows`).",
     ),
-    ("snapshot.workers", "How many readers the first copy uses at the same time."),
+    (
+        "snapshot.workers",
+        "How many readers the first copy uses at the same time. Default: the number of cores, at \
+         most 4.",
+    ),
     ("snapshot.rows_per_second", "The most rows that all copies together read in a second."),
     ("snapshot.skip", "Captured tables whose existing rows are not copied."),
     ("snapshot.order", "Tables that the first copy copies before all others."),
@@ -219,7 +233,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "snapshot.signal_topic",
         "A topic in which a record asks for a copy, as Debezium's signals from Kafka do. The key \
-         is `topics.prefix`, the value is JSON.",
+         of the record is `topics.prefix`, and its value is JSON.",
     ),
     (
         "limits.memory",
@@ -231,7 +245,10 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "The length of a confirm hold: after an unclean stop the slot is held back for this time, \
          because records of the old producer may still land.",
     ),
-    ("limits.shutdown", "How long a stop waits for Kafka."),
+    (
+        "limits.shutdown",
+        "How long a stop waits at most until Kafka has acknowledged everything that was sent.",
+    ),
     ("limits.ready_lag", "The lag above which `/readyz` answers that the agent is not ready."),
     (
         "admin.listen",
@@ -297,8 +314,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "events.transactions",
-        "Publish the begin and the end of each transaction in a topic, and in each event the id of \
-         its transaction and its order in it.",
+        "Publish the begin and the end of each transaction in a topic. Each event then has the id \
+         of its transaction, and its number in the transaction.",
     ),
     (
         "columns.include",
@@ -321,8 +338,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "columns.source_types_of",
-        "Types, as `namespace.table.type`, of the columns whose schema names their type in \
-         Postgres.",
+        "Types, as `namespace.table.type`. The schema of each column of such a type names the type \
+         in Postgres.",
     ),
     (
         "heartbeat.interval",
@@ -331,7 +348,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "heartbeat.query",
         "SQL that runs with each heartbeat, in one transaction. Names without a namespace are \
-         looked up in `public`.",
+         looked up in the namespace of the role's name, then in `public`.",
     ),
     ("topics.heartbeat", "The heartbeat topic. Default: `__debezium-heartbeat.` and the prefix."),
     ("topics.transactions", "The transaction topic. Default: the prefix and `.transaction`."),
@@ -342,29 +359,30 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "topics.regex",
-        "A regular expression over the whole name of a table's topic. If it matches, `replacement` \
-         gives the name of the topic, so that tables can share one.",
+        "A regular expression over the whole name of a table's topic. If the expression matches, \
+         `replacement` gives another name, so that several tables can share a topic.",
     ),
     (
         "topics.replacement",
-        "The topic that replaces a name which `regex` matches. `$1` and `$${name}` are groups of \
-         `regex`, as Java writes them (`$${` stands for `${`).",
+        "The name that replaces a topic's name which `regex` matches. `$1` and `$${name}` stand \
+         for groups of `regex`, as in Java. Write `$${` for `${`, because `${` begins a reference \
+         in this file.",
     ),
     (
         "topics.unique_keys",
-        "Add a field to the key that names the table, because the keys of several tables meet in \
-         one topic.",
+        "Add a field with the name of the table to each key, because the keys of several tables \
+         meet in one topic. This applies if `regex` is set.",
     ),
     ("topics.key_field", "The name of the key field that `unique_keys` adds."),
     (
         "topics.key_field_regex",
-        "A regular expression over the table's own topic, from which `key_field_replacement` makes \
-         the value of the key field.",
+        "A regular expression over the name of the table's own topic. If the expression matches, \
+         `key_field_replacement` gives the value of the key field.",
     ),
     (
         "topics.key_field_replacement",
-        "The value of the key field if `key_field_regex` matches. Otherwise the value is the \
-         table's own topic.",
+        "The value of the key field if `key_field_regex` matches. Otherwise the value is the name \
+         of the table's own topic.",
     ),
     ("topics.delimiter", "The text between the parts of a topic's name."),
     (
@@ -375,8 +393,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("tables.exclude_namespaces", "Namespaces whose tables are not captured."),
     (
         "tables.later",
-        "A table that appears while the pipeline runs is captured after a `reload`, or at once \
-         (`capture`).",
+        "A table that `include` matches and that is created while the pipeline runs is captured \
+         after `wellspring reload` (`reload`), or at once (`capture`).",
     ),
     (
         "tables.partitions",
@@ -399,13 +417,20 @@ pub(super) const MAPS: &[(&str, &str)] = &[
          IDENTITY` runs for captured tables that have another identity, and each statement is \
          logged.",
     ),
-    ("snapshot.where", "For a table, an SQL condition on the rows that are copied."),
+    (
+        "snapshot.where",
+        "An SQL condition for a table: only rows for which the condition holds are copied.",
+    ),
     (
         "snapshot.query",
-        "For a table, a query that the first copy reads instead of the table. Later copies, and so \
-         the mode `windows`, refuse such a table.",
+        "A query for a table, which the first copy reads instead of the table. Later copies refuse \
+         such a table, and so does the mode `windows`.",
     ),
-    ("keys", "For a table or a pattern of tables, the columns of its key, in their order."),
+    (
+        "keys",
+        "The columns of the key of a table, in their order. A pattern gives the key of each table \
+         that it matches.",
+    ),
     (
         "masks",
         "Each section has a name that you choose. The values of its `columns` are replaced by its \
@@ -413,14 +438,14 @@ pub(super) const MAPS: &[(&str, &str)] = &[
     ),
     (
         "topics.group",
-        "Each section has a name that you choose. It gives topics, selected by pattern, their own \
-         settings when the agent creates them.",
+        "Each section has a name that you choose. The section has the settings with which the \
+         agent creates the topics that `include` matches.",
     ),
     (
         "transform",
         "Written as `[[transform]]`, once for each transform, in the order in which they are \
-         applied. `type` says what is done, and `tables` limits it to some tables. See \
-         [transforms](transforms.md).",
+         applied. `type` names the transform, and `tables` limits the transform to some tables: \
+         see [transforms](transforms.md).",
     ),
     ("topics.extra", "Further settings of a topic that the agent creates, by Kafka's names."),
 ];

@@ -15,10 +15,11 @@ use std::fmt::Write;
 const HEAD: &str = "# Configuration
 
 The configuration is one TOML file, by default `wellspring.toml`. `--config FILE` or
-`WELLSPRING_CONFIG` names another. An environment variable can set every key, and wins over the
-file: `WELLSPRING_KAFKA__BROKERS=a:9092,b:9092` sets `kafka.brokers`. A text may contain
-`${env:NAME}` and `${file:/path}`. An unknown key is an error, and all errors are reported at once.
-`wellspring config show` prints the effective value of each key with its origin; secrets are masked.
+`WELLSPRING_CONFIG` names another file. An environment variable can set a key, and wins over the
+file: `WELLSPRING_KAFKA__BROKERS=a:9092,b:9092` sets `kafka.brokers`. In a text, `${env:NAME}`
+stands for a variable of the environment, and `${file:/path}` for the content of a file. An unknown
+key is an error, and all errors are reported at once. `wellspring config show` prints the effective
+value of each key with its origin; secrets are masked.
 
 `wellspring config reference` prints this page, and a test keeps the page equal to the code. The
 JSON schema for editors is `schemas/wellspring.schema.json`.
@@ -89,7 +90,9 @@ pub fn reference_page() -> String {
 fn default(key: &str, described: &Described) -> String {
     match (&described.default, described.required, key) {
         // These defaults follow from the prefix.
-        (_, _, "postgres.slot") => "`wellspring_<prefix>`, lower case, others as `_`".to_owned(),
+        (_, _, "postgres.slot") => {
+            "`wellspring_<prefix>` in lower case, with `_` for other characters".to_owned()
+        }
         (_, _, "postgres.publication") => "the slot's name".to_owned(),
         (_, _, "state_file") => "`<prefix>.wellspring-state.json`".to_owned(),
         (_, _, "postgres.url") | (_, true, _) => "**required**".to_owned(),
