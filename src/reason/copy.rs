@@ -21,7 +21,7 @@ super::reasons! {
         CopyRefused: "copy_refused",
             "The server refuses to read the table.";
         CopyUnreadable: "copy_unreadable",
-            "The server sent a row that is not in its copy format.";
+            "The server sent a row that is not in the format of COPY.";
         RowRefused: "window_row_refused",
             "A row cannot be read or encoded, or the table is an outbox.";
         NotCaptured: "window_not_captured",
@@ -33,11 +33,11 @@ super::reasons! {
         SurrogateKey: "window_surrogate_key",
             "The signal's `surrogate-key` is not the key of the table.";
         Unreadable: "window_unreadable",
-            "The server sent a chunk that is not in its copy format.";
+            "The server sent rows of a chunk that are not in the format of COPY.";
         Broken: "window_broken",
-            "The standstill ended several times after rows had been sent.";
+            "The standstill was cut off three times after it had sent rows.";
         Cancelled: "window_cancelled",
-            "The backfill that was to bring the rows was cancelled.";
+            "A command or a signal cancelled the backfill that was to copy the rows.";
         Detached: "table_detached",
             "The table was detached while it was copied.";
         NoSlot: "window_no_slot",
@@ -45,8 +45,8 @@ super::reasons! {
         NoRoom: "window_no_room",
             "The copy waits for disk space, memory or connections of the server.";
         Transactions: "window_waits",
-            "The copy waits for transactions that began before it.";
+            "The copy waits for the end of transactions that began before the copy.";
         Snapshot: "window_snapshot",
-            "The standstill waits for its snapshot.";
+            "The standstill waits for the snapshot of its temporary slot.";
     }
 }
