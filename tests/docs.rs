@@ -101,16 +101,18 @@ fn the_runbooks_list_what_ends_each_halt() {
     let row = |reason: Reason| {
         let lifting = reason.lifting();
         let seen = match lifting.proof {
-            Proof::EachConnect => "yes",
-            Proof::Once => "no",
-            Proof::Reading => "yes; it is not recorded",
+            Proof::EachConnect => "each connect checks the cause again",
+            Proof::Once => "no connect checks the cause again",
+            Proof::Reading => {
+                "each reading of the state checks the cause again; the halt is not recorded"
+            }
         };
         let by: Vec<&str> = lifting.by.iter().map(|by| by.words()).collect();
-        format!("| [`{0}`](#{0}) | {seen} | {1} |\n", reason.code(), by.join("; "))
+        format!("| [`{0}`](#{0}) | {seen} | ends by {1} |\n", reason.code(), by.join(", or by "))
     };
     let rows: String = Reason::ALL.iter().copied().map(row).collect();
     let table =
-        format!("| reason | proven again by each connect | ends by |\n|---|---|---|\n{rows}");
+        format!("| reason | checks of the cause | end of the halt |\n|---|---|---|\n{rows}");
     same("docs/runbooks.md", &format!("{head}<!-- halts -->\n{table}<!-- end -->{tail}"));
 }
 
