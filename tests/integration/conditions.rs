@@ -16,19 +16,24 @@ use wellspring::table::{ReplicaIdentity, Table};
 pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "filter by an expression",
-        "Records for which `condition` does not hold are dropped, as with Debezium's `Filter`. `nulls` says what becomes of \
-         a record without value, such as a tombstone: `keep` (the default), `drop`, or `evaluate`, which asks the expression.",
+        "Records for which `condition` does not hold are dropped, as with Debezium's `Filter`. `nulls` says what \
+         becomes of a record without value, such as a tombstone: `keep` (the default), `drop`, or `evaluate`, which \
+         evaluates the expression.",
         "type = \"filter\"\ncondition = \"op == 'd' || op == 't' || after.total > 5\"",
     ),
     (
         "content-router",
-        "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. A null leaves \
-         the topic as it is. A tombstone goes to the topic of its row, and is dropped with a delete that a filter before this \
-         drops; `nulls = \"drop\"` drops all of them. `transaction` is not known here, nor in a filter before this, since records \
-         are counted when they have a topic. `source.sequence` names no topic, since a replay can have another one. A backfill sends rows only to topics that streamed rows have: it refuses a topic of copied rows alone, as by `source.snapshot`. An update that changes the key is a delete and an insert, and both \
-         go to one topic: an expression that gives them two topics, such as one that asks for `op`, halts the stream there. The last of several content-routers counts that is not null. The table's own topic is made before its first row, as that \
-         of any table. A table makes at most `topics_max` \
-         (1000) topics.",
+        "`topic` is an expression whose text is the topic of the row, as with Debezium's `ContentBasedRouter`. If \
+         the expression gives null, the row keeps its topic. A tombstone goes to the topic of its row, and is \
+         dropped if an earlier filter drops its delete; `nulls = \"drop\"` drops all tombstones. The expression \
+         cannot use `transaction`, since a record is counted in its transaction only when it has a topic; a filter \
+         before the router cannot use `transaction` either. The expression cannot use `source.sequence`, since a \
+         replay can have another sequence. A backfill sends rows only to topics to which streamed rows go: it \
+         refuses a topic that only copied rows would have, for example by `source.snapshot`. An update that changes \
+         the key is a delete and an insert, and both go to one topic: an expression that gives them two topics, such \
+         as one that asks for `op`, halts the stream at this update. If there are several content-routers, the last \
+         one that does not give null decides. The table's own topic is created before the table's first row, as for \
+         any table. The rows of a table go to at most `topics_max` (1000) topics.",
         "type = \"content-router\"\ntopic = \"(op == 't' ? null : op == 'd' ? before.total : after.total) > 5 ? 'large' : null\"",
     ),
 ];
@@ -37,16 +42,18 @@ pub(super) const EXAMPLES: &[(&str, &str, &str)] = &[
 pub(super) const EXPRESSIONS: &str = "
 ## Expressions
 
-`condition` of `filter` and `topic` of `content-router` are expressions of the [Common Expression Language](https://cel.dev).
-They name what Debezium's scripts name: `topic`, `value` and its fields, `key` and its fields, and `headers.NAME.value`.
-The fields of an envelope are there without `value.` too: `op`, `before`, `after`, `source`. A name that is no word stands
-in brackets, as in `after['order id']`. An expression sees what the transforms before it have made, masks included. It
-does not see the time of the sending (`ts_ms`), which is another one in a replay; `source.ts_ms` is the commit's.
+`condition` of `filter` and `topic` of `content-router` are expressions of the [Common Expression
+Language](https://cel.dev). An expression has the names of Debezium's scripts: `topic`, `value` and its fields, `key`
+and its fields, and `headers.NAME.value`. The fields of an envelope can be written without `value.`, too: `op`,
+`before`, `after`, `source`. A name with other characters than letters, digits and `_` stands in brackets, as in
+`after['order id']`. An expression sees the record as the transforms before it have made it, with masked values. An
+expression cannot use the time of sending (`ts_ms`), because a replay has another time; `source.ts_ms` is the time of
+the commit.
 
-There are `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `? :`, `+`, `-`, `*`, `/`, `%`, `in [...]`, `has(...)`,
-`startsWith`, `endsWith`, `contains`, `matches` (a fixed regular expression of RE2, found anywhere), `size` of a text,
-`int`, `double` and `string`. There are no loops. An expression has at most 400 names, signs and brackets, and each is
-one step for a record at most.
+An expression can use `==`, `!=`, `<`, `<=`, `>`, `>=`, `&&`, `||`, `!`, `? :`, `+`, `-`, `*`, `/`, `%`, `in [...]`,
+`has(...)`, `startsWith`, `endsWith`, `contains`, `matches` (a fixed regular expression of RE2, found anywhere), `size`
+of a text, `int`, `double` and `string`. Expressions have no loops. An expression has at most 400 names, signs and
+brackets, and each of these costs at most one step for a record.
 
 | type in Postgres | type in an expression |
 |---|---|
@@ -61,23 +68,23 @@ one step for a record at most.
 
 - A null is equal to null alone: `after.note != 'gift'` holds for a note that is null. Every other operator with a null
   gives null, and a condition that is null does not hold, as in SQL. Groovy puts null below every number.
-- `&&` and `||` give an answer where one side decides it, whatever the other side is.
+- If one side of `&&` or `||` decides the result, the other side does not matter, even if it is null.
 - Names and types are checked when a table is planned. These are refused before the first record: an unknown field, a
   number compared with a text, a condition that is no bool, and a field of `after` in a delete, of `before` in an
   insert, and of either in a truncate. Write `op == 'd' || ...` to keep such records, or `op != 'd' && ...` to drop
   them. Columns of `before`, except those of the key, need REPLICA IDENTITY FULL.
 - A number that leaves its range, a division by zero, and a large value that the server did not send because it did not
-  change halt the stream at the row, unless the other side of `&&` or `||` decides. A field that another transform cannot
-  convert halts it in any case. `in` of a null gives false, unless the list has a null.
+  change halt the stream at the row, unless the other side of `&&` or `||` decides. A field that another transform
+  cannot convert halts the stream in any case. `in` of a null gives false, unless the list has a null.
 - A value that its field cannot hold, such as NaN in a `numeric`, is null in an expression too. If the record is dropped,
   `wellspring_unrepresentable_values_total` counts the value.
 - A change that is left without a record is counted for its table by `wellspring_rows_filtered_total`, and by `filtered`
   of the table in `/status`.
-- A text stands in single or double quotes, without a letter before them. There are no comments.
-- `config import` translates simple conditions in Groovy and JavaScript, and refuses others.
+- A fixed text stands in single or double quotes, without a letter before the quotes. Expressions have no comments.
+- `wellspring config import` translates simple conditions in Groovy and JavaScript, and refuses other conditions.
 - `wellspring preview --table public.orders` shows rows before and after the transforms, and sends nothing. `--rows 5`
-  takes five rows of the table, `--row '{\"id\": 7}'` takes a row that need not be there, and `--op delete` shows what
-  becomes of its delete.
+  takes five rows of the table, `--row '{\"id\": 7}'` takes the given row, which need not exist, and `--op delete` shows
+  the records of the row's delete.
 ";
 
 /// The records of an order's insert, update and delete that a filter keeps, each as the letter of

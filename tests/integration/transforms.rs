@@ -33,57 +33,61 @@ pub(super) const CONTEXT: Context<'static> = Context {
 const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "unwrap",
-        "The row takes the place of its envelope, as with Debezium's `ExtractNewRecordState`. `deletes` is `tombstone` \
-         (the default), `drop`, `rewrite`, `rewrite-with-tombstone` or `delete-to-tombstone`. `add_fields` and \
-         `add_headers` take fields of the envelope: `op`, `ts_ms`, a field of `source` or, by `struct.field`, of \
-         another struct. `field:name` renames a field. Truncates are dropped. A field that the envelope does not have is left \
-         out. `route` names a column whose text is the topic of the row, as `route.by.field` does. A row whose column is NULL or \
-         blank halts the stream. With `route_missing = \"own\"` such a row goes to the topic of its table, as with Debezium. \
-         A tombstone goes to the topic of its row. A table makes at most `topics_max` (1000) topics. \
-         `drop_fields_header` names a header of `changed-fields`, whose fields an update leaves out, as with \
-         `drop.fields.header.name`: see below.",
+        "The row takes the place of its envelope, as with Debezium's `ExtractNewRecordState`. `deletes` says what \
+         becomes of a delete: `tombstone` (the default), `drop`, `rewrite`, `rewrite-with-tombstone` or \
+         `delete-to-tombstone`. `add_fields` and `add_headers` name fields of the envelope that become fields of the \
+         row or headers: `op`, `ts_ms`, a field of `source` or, as `struct.field`, a field of another struct. \
+         `field:name` gives the added field another name. A named field that the envelope does not have is left out. \
+         Truncates are dropped. `route` names a column whose text is the topic of the row, as Debezium's \
+         `route.by.field` does. A row whose `route` column is NULL or blank halts the stream. With `route_missing = \
+         \"own\"` a row whose `route` column is NULL or blank goes to the topic of its table, as with Debezium. A \
+         tombstone goes to the topic of its row. The rows of a table go to at most `topics_max` (1000) topics. \
+         `drop_fields_header` names a header that `changed-fields` made: an update leaves out the fields that this \
+         header lists, as with Debezium's `drop.fields.header.name`. The last example of this page shows this.",
         "type = \"unwrap\"\ndeletes = \"rewrite\"\nadd_fields = [\"op\", \"lsn:position\"]\nadd_headers = [\"table\"]",
     ),
     (
         "regex-router",
-        "The topic is named by an expression that fits all of it. Schemas keep their names.",
+        "If the expression `regex` fits the whole name of the topic, `replacement` gives another topic. Schemas keep \
+         their names.",
         "type = \"regex-router\"\nregex = 'shop\\.public\\.(.*)'\nreplacement = \"flat.$1\"",
     ),
     (
         "timestamp-router",
-        "The time of the commit becomes a part of the topic's name: `topic_format` holds `{topic}` and `{timestamp}`, and \
-         `timestamp_format` is a pattern of Java's `SimpleDateFormat` in UTC. Connect takes the time of the record, which \
-         Debezium sets for events of an outbox alone. Schemas keep their names.",
+        "The time of the commit becomes a part of the topic's name: `topic_format` holds `{topic}` and \
+         `{timestamp}`, and `timestamp_format` is a pattern of Java's `SimpleDateFormat` in UTC. Connect's \
+         `TimestampRouter` takes the time of the record, which Debezium sets only for events of an outbox. Schemas \
+         keep their names.",
         "type = \"timestamp-router\"\ntopic_format = \"{topic}.{timestamp}\"\ntimestamp_format = \"yyyy-MM\"",
     ),
     (
         "logical-router",
-        "Many tables share one topic. Their schemas are named after it, and a field of the key tells the tables apart, \
-         unless `unique_keys = false` says that their keys never meet.",
+        "Many tables share one topic. Their schemas are named after the shared topic, and a field of the key tells \
+         the tables apart. `unique_keys = false` leaves this field out, for tables whose keys are never equal.",
         "type = \"logical-router\"\nregex = '(.*)\\.public\\.(.*)'\nreplacement = \"$1.all_$2\"\n\
          key_field = \"from\"",
     ),
     (
         "replace-field",
-        "Fields are kept (`include`), left out (`exclude`) and renamed. `of = \"key\"` works on the key. A field that a \
-         table does not have is passed over.",
+        "Fields are kept (`include`), left out (`exclude`) and renamed (`rename`). With `of = \"key\"` the transform \
+         works on the key. A named field that a table does not have is ignored.",
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\nexclude = [\"note\"]\nrename = [\"total:amount\"]",
     ),
     (
         "insert-field",
-        "A fixed text (`static_field`, `static_value`) or the topic (`topic_field`) becomes a field. The field is \
-         optional, and required with `!` after its name.",
+        "A fixed text (`static_field`, `static_value`) or the topic (`topic_field`) becomes a field. The new field \
+         is optional; with `!` after its name the field is required.",
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"insert-field\"\nstatic_field = \"region!\"\nstatic_value = \"eu\"",
     ),
     (
         "mask-field",
-        "Values become the empty value of their type, or `replacement`. Null stays null. To mask values before any \
-         other step sees them, use `[masks]`.",
+        "The values of `fields` become the empty value of their type, or `replacement`. A null stays null. To mask \
+         values before any other step sees them, use `[masks]`.",
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"mask-field\"\nfields = [\"total\"]",
     ),
     (
         "extract-field",
-        "One field takes the place of its struct.",
+        "The value of one field takes the place of the whole key or value.",
         "type = \"extract-field\"\nof = \"key\"\nfield = \"id\"",
     ),
     (
@@ -94,38 +98,41 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "flatten",
-        "Nested structs become one level. `delimiter` stands between the names. Avro accepts no dot in a name.",
+        "Nested structs become one level of fields. `delimiter` stands between the parts of a field's name. Avro \
+         accepts no dot in a name.",
         "type = \"flatten\"\ndelimiter = \"_\"\n\n[[transform]]\ntype = \"replace-field\"\n\
          include = [\"after_id\", \"after_note\", \"source_table\", \"op\"]",
     ),
     (
         "cast",
-        "Values are cast to `int8`, `int16`, `int32`, `int64`, `float32`, `float64`, `boolean` or `string`. `spec` has \
-         fields with their types, or one type for a key or value that is no struct. A fraction is cut off, as in Java. \
-         A value that the type does not hold halts the stream, where Java would change the value. A moment before \
-         1970-01-02 keeps its date in a text, where Connect writes its time alone.",
+        "Values are cast to `int8`, `int16`, `int32`, `int64`, `float32`, `float64`, `boolean` or `string`. `spec` \
+         has fields with their types, or one type for a key or value that is no struct. A fraction is cut off, as in \
+         Java. A value that the type cannot hold halts the stream; Java would change the value. A timestamp before \
+         1970-01-02 that becomes a `string` keeps its date; Connect writes only the time of such a timestamp.",
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"cast\"\nspec = [\"id:string\", \"total:float64\"]",
     ),
     (
         "timestamp-converter",
-        "Moments of `field`, or of a key or value that is no struct, become a `string`, a number (`unix`), or Connect's \
-         `Date`, `Time` or `Timestamp` (`target_type`). `format` is a pattern of Java's `SimpleDateFormat`, by which \
-         texts are written and read, in UTC and in English. `unix_precision` is what numbers count: `seconds`, \
-         `milliseconds` (the default), `microseconds` or `nanoseconds`. Connect's moments are milliseconds, so what is \
-         below them is lost. A text that the pattern does not fit halts the stream.",
+        "The times in `field`, or in a key or value that is no struct, become a `string`, a number (`unix`), or \
+         Connect's `Date`, `Time` or `Timestamp` (`target_type`). `format` is a pattern of Java's \
+         `SimpleDateFormat`, by which texts are written and read, in UTC and in English. `unix_precision` is the \
+         unit of numbers: `seconds`, `milliseconds` (the default), `microseconds` or `nanoseconds`. Connect's times \
+         are in milliseconds, so parts of a millisecond are lost. A text that does not fit `format` halts the \
+         stream.",
         "type = \"timestamp-converter\"\nfield = \"ts_us\"\ntarget_type = \"string\"\nunix_precision = \"microseconds\"\n\
          format = \"yyyy-MM-dd HH:mm:ss.SSS\"\n\n[[transform]]\ntype = \"unwrap\"\nadd_fields = [\"ts_us:at\"]",
     ),
     (
         "value-to-key",
-        "The key is made of fields of the value. Such a key must be in the old row of a delete, so a table whose \
-         replica identity does not hold the column is refused at the start.",
+        "The key is made of the fields of the value that `fields` names. The old row of a delete must hold these \
+         fields, so a table whose replica identity lacks one of these columns is refused at the start.",
         "type = \"unwrap\"\ndeletes = \"drop\"\n\n[[transform]]\ntype = \"value-to-key\"\nfields = [\"customer\"]\n\
          when_tombstone = true\nnegate = true",
     ),
     (
         "schema-metadata",
-        "The schema gets another name or version. JSON without schemas does not show it.",
+        "The schema gets another name (`name`) or version (`version`). JSON without schemas does not show the \
+         change.",
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"schema-metadata\"\nname = \"com.example.Order\"",
     ),
     (
@@ -135,55 +142,61 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "drop-headers",
-        "Headers are dropped.",
+        "The headers that `headers` names are dropped.",
         "type = \"insert-header\"\nheader = \"tenant\"\nvalue = \"acme\"\n\n[[transform]]\ntype = \"drop-headers\"\n\
          headers = [\"tenant\"]",
     ),
     (
         "header-from",
-        "Fields are copied or moved into headers.",
+        "The fields that `fields` names are copied or moved (`operation`) into headers.",
         "type = \"unwrap\"\n\n[[transform]]\ntype = \"header-from\"\nfields = [\"customer\"]\nheaders = [\"customer\"]\n\
          operation = \"move\"",
     ),
     (
         "header-to-value",
-        "Headers are copied or moved into fields of the value, as with Debezium's `HeaderToValue`. A tombstone keeps \
-         its headers.",
+        "Headers are copied or moved (`operation`) into fields of the value, as with Debezium's `HeaderToValue`. A \
+         tombstone keeps its headers.",
         "type = \"insert-header\"\nheader = \"tenant\"\nvalue = \"acme\"\n\n[[transform]]\ntype = \"unwrap\"\n\n\
          [[transform]]\ntype = \"header-to-value\"\nheaders = [\"tenant\"]\nfields = [\"tenant\"]\noperation = \"move\"",
     ),
     (
         "changed-fields",
-        "Headers name the fields that an update changes (`changed`) and those that it leaves (`unchanged`), as with \
-         Debezium's `ExtractChangedRecordState`. Both lists are empty for other records, and for an update of which the \
-         old row is not known: the table needs REPLICA IDENTITY FULL.",
+        "Two headers list the fields that an update changes (`changed` names this header) and the fields that the \
+         update does not change (`unchanged` names this header), as with Debezium's `ExtractChangedRecordState`. The \
+         lists need the old row of the update, so the table needs REPLICA IDENTITY FULL. Both lists are empty for an \
+         update without its old row, and for all other records.",
         "type = \"changed-fields\"\nchanged = \"changed\"\nunchanged = \"unchanged\"\n\n[[transform]]\ntype = \"unwrap\"",
     ),
     (
         "outbox",
-        "Inserted rows of an outbox table become messages, as with Debezium's `EventRouter`: `event_key`, `payload` and \
-         `event_id` (a header named `id`) name their columns, and the column `route` makes the topic by `regex` and \
-         `replacement`. `placement` puts further columns into headers (`\"column:header\"`) or beside the payload \
-         (`\"column:envelope:name\"`); `\"column:partition\"` names an integer that is the number of the partition, and \
-         NULL leaves it to the key. A table that lacks such a column is refused, unless `placement_missing = \"ignore\"`. \
-         `timestamp` names a column without time zone that is the time of the record. With `tombstones = true` a \
-         payload that is NULL or blank makes a record without value. `schema_version` names an integer that is the version \
-         of the schema, where fields stand beside the payload. A delete is no event; neither is an update, which the log tells, or which halts \
-         the stream with `updates = \"halt\"`. Topics are made by the rules for topics when the first row goes to them, \
-         and no more than `topics_max` (1000) of a table. A route that is NULL or makes no topic's name halts the \
-         stream. Events with the same new key stay in order within a topic. `wellspring snapshot` does not copy an \
-         outbox; it takes a detached one up again, and the quarantine topic keeps the events of the time in between. With `expand_json = true` a payload that is a JSON object becomes a struct, whose schema is inferred as \
-         Debezium infers it: a number without a point is an int or a long, every other number is a double. Each form \
-         of payload registers a version of the schema, so names of fields must not be data. Nulls \
-         (`json_nulls = \"optional_bytes\"`) and empty lists (`json_empty_lists = \"optional_string\"`) have no field \
-         otherwise. A payload stays a text if it is no object, if a list holds different types, or if a whole number \
-         is beyond 64 bits.",
+        "Inserted rows of an outbox table become messages, as with Debezium's `EventRouter`; rows of the first copy \
+         do, too. `event_key` and `payload` name the columns of the key and of the value, `event_id` names the \
+         column of a header `id`, and the column `route` gives the topic by `regex` and `replacement`. `placement` \
+         puts further columns into headers (`\"column:header\"`) or beside the payload (`\"column:envelope:name\"`). \
+         `\"column:partition\"` in `placement` names an integer column with the number of the partition; if this \
+         column is NULL, the key gives the partition. A table that lacks a column of `placement` is refused, unless \
+         `placement_missing = \"ignore\"`. `timestamp` names a column without time zone that becomes the time of the \
+         record. With `tombstones = true` a payload that is NULL or blank makes a record without value. \
+         `schema_version` names an integer column with the version of the schema. `schema_version` is read only if \
+         `placement` puts columns beside the payload. A delete of an outbox row is no event. An update of an outbox \
+         row is no event either: the update is left out with a warning in the log, or halts the stream with `updates \
+         = \"halt\"`. A topic is created by the settings of `[topics]` when the first row goes to it. The rows of a \
+         table go to at most `topics_max` (1000) topics. A route that is NULL, or that gives no legal name of a \
+         topic, halts the stream. Events with the same `event_key` stay in order within a topic. `wellspring \
+         snapshot` copies no rows of an outbox table. For a detached outbox table the command lets its events flow \
+         again; the events of the time in between are in the quarantine topic only. With `expand_json = true` a \
+         payload that is a JSON object becomes a struct. The schema of this struct is inferred as Debezium infers \
+         it: a number without a point is an int or a long, every other number is a double. Each form of payload \
+         registers a version of the schema, so names of fields must not be data. A null in the payload becomes no \
+         field, unless `json_nulls = \"optional_bytes\"`. An empty list in the payload becomes no field, unless \
+         `json_empty_lists = \"optional_string\"`. A payload stays a text if it is no object, if a list in it holds \
+         different types, or if a whole number in it is beyond 64 bits.",
         "type = \"outbox\"\ntables = [\"public.orders\"]\nroute = \"customer\"\nevent_key = \"id\"\n\
          payload = \"note\"\nplacement = [\"total:header\"]",
     ),
     (
         "filter",
-        "Records that fit the condition are dropped.",
+        "Records for which `when_topic`, `when_header` or `when_tombstone` holds are dropped.",
         "type = \"filter\"\nwhen_tombstone = true",
     ),
 ];
@@ -194,20 +207,22 @@ A transform changes the form of records before they are encoded. The transforms 
 stock transforms and some of Debezium's do. `wellspring config import` translates `transforms` and `predicates` of a
 connector, and refuses a transform that has no counterpart by its name.
 
-Each `[[transform]]` in the configuration is applied in turn. `tables` limits it to tables (patterns as in
-`tables.include`). Without it, the transform applies to all tables. One condition can limit it further, as Connect's predicates do:
-`when_topic` (an expression that fits all of the topic), `when_header` (the record has a header of this name) or
-`when_tombstone = true`. With `negate = true` the transform applies where the condition does not hold.
+The `[[transform]]` sections of the configuration are applied in their order. `tables` limits a transform to tables
+(patterns as in `tables.include`). Without `tables` the transform applies to all tables. One condition can limit a
+transform further, as Connect's predicates do: `when_topic` (an expression that fits all of the topic), `when_header`
+(the record has a header of this name) or `when_tombstone = true`. With `negate = true` the transform applies where the
+condition does not hold.
 
 Transforms are applied once to the description of a table, and each row is then encoded in the resulting form. So a
-transform adds no work for a row, unless it needs a value of the row: an expression, a conversion or a route is worked
-out for each. A field that is not there, a name that Kafka or Avro does not take, and transforms that give the records of
-one table two topics or two schemas are refused before the first record.
+transform adds no work for a row, unless it needs a value of the row: an expression, a conversion or a route is
+evaluated for each row. These are refused before the first record: a transform that needs a field which the table lacks,
+a name that Kafka or Avro does not take, and transforms that give the records of one table two topics or two schemas.
 
 - Transforms work on the records of tables. Heartbeats, transaction records and notifications stay as they are.
-- Logical messages stay as they are, unless they are events of an outbox. `decode-message` reads their content as a JSON
-  object, and an `outbox` after it makes the object's fields an event, as it does with the columns of a row. Both have
-  no `tables`; `when_topic` limits them to the topic of messages. No table is needed then:
+- Logical messages stay as they are, unless they are events of an outbox. `decode-message` reads the content of a
+  logical message as a JSON object, and an `outbox` after it makes an event of the object's fields, as of the columns of
+  a row. Both transforms have no `tables`; `when_topic` limits them to the topic of messages. Such events need no outbox
+  table:
 
   ```toml
   [[transform]]
@@ -225,21 +240,22 @@ one table two topics or two schemas are refused before the first record.
   ```
 
   The topic is `outbox.event.order`, and the key is `7`. A message whose content is no object, or lacks one of the
-  fields, halts the stream. `null_fields = true` gives a null a field.
-- `null_becomes_default` says for most types whether a null is read as the default of its column, as Connect's
-  `replace.null.with.default` does. It is true by default.
-- A row can name its topic: by a column (`route` of `unwrap`, an outbox) or by the time of its commit
-  (`timestamp-router`). A truncate names no topic, so it is not sent and is counted in
-  `wellspring_truncates_not_sent_total`. A backfill sends rows to topics that streamed rows have gone to, and ends with
-  the reason at a row of another topic. The first copy has no such limit.
+  fields, halts the stream. A null in the object becomes a field only with `null_fields = true`.
+- Most types of transforms have the key `null_becomes_default`: whether a null is read as the default of its column, as
+  Connect's `replace.null.with.default` says. The default of this key is true.
+- A row can name its topic: by a column (`route` of `unwrap`, an outbox), by the time of its commit (`timestamp-router`)
+  or by an expression (`content-router`). If rows name their topics, a truncate is not sent, because it names no topic;
+  `wellspring_truncates_not_sent_total` counts it. A backfill sends rows only to topics to which streamed rows have
+  gone. At a row with another topic the backfill ends, and `/status` gives the reason. The first copy sends rows to any
+  topic.
 - With `deletes = \"tombstone\"` the record of a delete has no value in every format. Debezium with the JSON converter
-  writes the text `null` there, which a compacted topic would keep.
+  writes the text `null` as the value of a delete, and a compacted topic would keep this record.
 - Scripts beyond simple expressions have no counterpart.
 
 ## The records of the examples
 
 The table `orders` has the columns `id` (the primary key), `customer`, `note` with the default `'none'`, and `total`.
-Its replica identity is FULL. An order is inserted, updated and deleted. `source` is left out below.
+Its replica identity is FULL. An order is inserted, updated and deleted. The content of `source` is left out below.
 ";
 
 pub(super) fn settings(transforms: &str) -> config::Checked {

@@ -15,47 +15,52 @@ use wellspring::table::{Column, ColumnKind, ReplicaIdentity, SourceType, Table, 
 pub const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "partition-routing",
-        "The partition follows from fields of the envelope, as with Debezium's `PartitionRouting`. `fields` are paths from \
-         the envelope on; `change` is the row before a delete and the row after another change. `hash` is `java` (the \
-         default) or `murmur`, and the sum of the hashes names one of `partitions` partitions. A field that the table does \
-         not have, and one that is NULL, does not count. If none counts, the key decides. A value that is no single one is \
-         refused, as is `before` or `after` for a change that lacks that row. A table whose topic has fewer partitions is \
-         refused when it is planned. Where a transform names the topic for each row, the row is refused instead. Records keep \
-         to the partitions that a topic had at its first use. A tombstone goes to the partition of its delete, so that \
-         compaction finds the row; Debezium \
-         leaves it to the key. The column must be in the replica identity, otherwise the table is refused, because its \
-         deletes would overtake its inserts. With `missing = \"ignore\"` the value that stands for the column counts then, \
-         and the placeholder of a large value that an update leaves as it was, as with Debezium. Events of a row whose column changes go to two partitions, and have no order there.",
+        "The partition of a record follows from fields of the envelope, as with Debezium's `PartitionRouting`. \
+         `fields` are paths that begin in the envelope; `change` stands for the row before a delete, and for the row \
+         after any other change. `hash` is `java` (the default) or `murmur`, and the sum of the hashes gives one of \
+         `partitions` partitions. A field that the table does not have, or that is NULL, does not count. If no field \
+         counts, the key gives the partition. A table is refused if a path leads to a struct, a list or a map, or \
+         into a `before` or `after` that a change lacks. A table whose topic has fewer partitions than `partitions` \
+         is refused when it is planned. If another transform gives the topic of each row, the row is refused instead \
+         of the table. Records keep to the number of partitions that their topic had at its first use. A tombstone \
+         goes to the partition of its delete, so that compaction removes the row; with Debezium the key gives the \
+         partition of a tombstone. A column of `fields` must be in the replica identity; otherwise the table is \
+         refused, because its deletes would overtake its inserts. With `missing = \"ignore\"` such a table is \
+         accepted, as with Debezium: the value that stands for the missing column counts, and so does the \
+         placeholder of a large value that an update did not change. If the column changes in a row, events of the \
+         row go to two partitions, and have no order between these partitions.",
         "type = \"partition-routing\"\nfields = [\"change.region\"]\npartitions = 12\n\n[[transform]]\ntype = \"unwrap\"\n\n\
          [[transform]]\ntype = \"replace-field\"\ninclude = [\"id\", \"region\"]",
     ),
     (
         "timezone",
-        "Moments of the rows are moved to a time zone, as with Debezium's `TimezoneConverter`: timestamps with and without \
-         time zone, and times with time zone. `zone` is a name such as `Europe/Berlin` or an offset such as `+02:00`. A \
-         moment with zone stays the same instant with another offset. One without zone is read as a local time of the \
-         zone. `include` and `exclude` have rules: `\"source:table\"` or `\"topic:topic\"`, each with `:field` for one \
-         field. Without either prefix a name is that of a topic or else of a table. The field `source.ts_ms` (and `ts_us`, \
-         `ts_ns`) is moved where a rule names it. The offset is looked up by the value as if it were a local time, as \
-         Debezium does it, so it can be that of some hours before or after where clocks change. A time without date takes \
-         the offset of the commit; Debezium takes that of the day on which it runs. Infinite moments stay as they are. A null is read as the default of its \
-         column.",
+        "Times in the rows are moved to a time zone, as with Debezium's `TimezoneConverter`: timestamps with and \
+         without time zone, and times with time zone. `zone` is a name such as `Europe/Berlin` or an offset such as \
+         `+02:00`. A timestamp or time with time zone stays the same instant, and gets another offset. A timestamp \
+         without time zone is read as a local time of the zone. `include` and `exclude` have rules: \
+         `\"source:table\"` or `\"topic:topic\"`, each with `:field` for one field. A rule without `source:` or \
+         `topic:` names a topic or else a table. The fields `source.ts_ms`, `source.ts_us` and `source.ts_ns` are \
+         moved only if a rule names them. The offset is looked up as if the value were a local time, as Debezium \
+         does, so near a change of the clocks it can be the offset of some hours before or after. A time without \
+         date takes the offset of the commit; Debezium takes the offset of the day on which it runs. Infinite \
+         timestamps stay as they are. A null is read as the default of its column.",
         "type = \"timezone\"\nzone = \"Europe/Berlin\"\ninclude = [\"source:places:seen\"]\n\n[[transform]]\n\
          type = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\ninclude = [\"id\", \"seen\", \"at\"]",
     ),
     (
         "geometry-format",
-        "Geometries lose the number of their reference system in the binary, as with Debezium's \
-         `GeometryFormatTransformer`. `srid` keeps it. `format` is `wkb` or `ewkb`, and both do the same for the \
-         geometries of PostGIS: Debezium converts from the form that it finds, and PostGIS has the extended one.",
+        "The binary form of a geometry loses the number of its reference system, as with Debezium's \
+         `GeometryFormatTransformer`; the field `srid` keeps this number. `format` is `wkb` or `ewkb`. Both do the \
+         same for geometries of PostGIS: Debezium converts from the form that it finds, and PostGIS has the extended \
+         form.",
         "type = \"geometry-format\"\n\n[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\n\
          include = [\"id\", \"spot\"]",
     ),
     (
         "swap-coordinates",
-        "The first two coordinates of geometries are swapped, as with Debezium's `SwapGeometryCoordinates`, if their \
-         reference system is one of `srids` (4326, 3857 and 4269). Curves and surfaces made of triangles are not swapped \
-         by Debezium either, and halt the stream.",
+        "The first two coordinates of a geometry are swapped, as with Debezium's `SwapGeometryCoordinates`, if the \
+         reference system of the geometry is one of `srids` (by default 4326, 3857 and 4269). Debezium does not swap \
+         curves and surfaces made of triangles; here such a geometry halts the stream.",
         "type = \"swap-coordinates\"\nsrids = [\"4326\"]\n\n[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\n\
          type = \"replace-field\"\ninclude = [\"id\", \"spot\"]",
     ),
@@ -67,11 +72,12 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
     ),
     (
         "unwrap, with fields dropped",
-        "An update leaves out the fields that a header of `changed-fields` names: here those that it does not change. \
-         Fields that are required stay, unless `drop_fields_compatible = false`. `drop_fields_from_key = true` drops them \
-         from the key as well, which then is another key. Nulls of such an update are read as the defaults of their \
-         columns, as Debezium has it. Each set of fields has a schema, which Avro registers as a version, and the updates \
-         of a table have at most 1000 sets; the stream halts at one more. The table needs REPLICA IDENTITY FULL; otherwise nothing is dropped.",
+        "An update leaves out the fields that a header of `changed-fields` lists: in this example the fields that \
+         the update does not change. Required fields stay, unless `drop_fields_compatible = false`. With \
+         `drop_fields_from_key = true` the key leaves out these fields as well, and is then another key. A null in \
+         such an update is read as the default of its column, as with Debezium. Each set of fields has a schema, \
+         which the registry gets as a version. The updates of a table may have at most 1000 sets of fields; one more \
+         set halts the stream. The table needs REPLICA IDENTITY FULL; otherwise no field is dropped.",
         "type = \"changed-fields\"\nunchanged = \"same\"\n\n[[transform]]\ntype = \"unwrap\"\n\
          drop_fields_header = \"same\"\n\n[[transform]]\ntype = \"drop-headers\"\nheaders = [\"same\"]",
     ),
@@ -81,8 +87,8 @@ pub const HEAD: &str = "
 ## The records of the next examples
 
 The table `places` has the columns `id` (the primary key), `region`, `seen` (a timestamp with time zone), `at` (a
-timestamp without), `spot` (a geometry) and `face` (a vector). Its replica identity is FULL. A place is inserted, updated
-and deleted.
+timestamp without time zone), `spot` (a geometry) and `face` (a vector). Its replica identity is FULL. A place is
+inserted, updated and deleted.
 ";
 
 const SPOT: &str = "0101000020E6100000000000000000F83F0000000000000440";
