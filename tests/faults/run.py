@@ -333,7 +333,7 @@ def walsender_frozen(f):
         f.check()
     finally:
         os.kill(pid, signal.SIGCONT)
-    f.repair = "the walsender goes on, or its connection is ended"
+    f.repair = "the walsender when it goes on, or by the end of its connection"
     f.sql("insert into t values (2, 'two')")
     f.arrives(2)
 
@@ -384,10 +384,11 @@ FAULTS = [broker_down, registry_refusing, slot_held, slot_lost, publication_drop
 HEAD = """# Twelve faults
 
 Each fault was injected for real into a Postgres %d, with librdkafka's mock cluster and the built-in schema registry.
-`tests/faults/run.py --docs` writes this page from its observations. "Seen after" is the time from the fault to the line
-of `/status`. `/livez` stayed green throughout. After each repair a new change arrived in Kafka.
+`tests/faults/run.py --docs` writes this page from its observations. The column "seen after"
+has the time from the fault until `/status` shows the fault. During every fault `/livez` stayed green. After each repair
+a new change arrived in Kafka.
 
-| fault | seen after | `/status` and the page | metrics | `wellspring check` | repaired by |
+| fault | seen after | `/status` and the page | metrics | `wellspring check` | repair |
 |---|---|---|---|---|---|
 """
 
@@ -424,7 +425,7 @@ def main(arguments):
         with open(os.path.join(TOP, "docs", "faults.md"), "w", encoding="utf-8") as out:
             out.write(HEAD % pg.major)
             for w in rows:
-                columns = [w.name.replace("_", " "), "%.0f s" % w.seconds, w.told, w.metric, w.found, w.repair]
+                columns = [w.name.replace("_", " "), "%.0f s" % w.seconds, w.told, w.metric, w.found, "repaired by " + w.repair]
                 out.write("| " + " | ".join(cell(column) for column in columns) + " |\n")
     print("faults: %d of %d held%s" % (len(rows), len(faults), "; failed: " + ", ".join(failed) if failed else ""))
     return 1 if failed else 0

@@ -212,10 +212,11 @@ const HEAD: &str = "# Exit statuses\n\n\
 
 const TAIL: &str = "\nAfter status 6 the next start sends a part of the stream again. \
     Records that were delivered and not confirmed come\n\
-    twice, and none is missing. A service manager should treat 6 as a normal stop, as the packaged systemd unit does\n\
-    (`SuccessExitStatus=6`).\n\n\
-    If there is nothing to accept or to try again, `wellspring slot accept` and `wellspring retry` say so and end with 0.\n\
-    If a halt stands that the command does not end, the command ends with 3, and its hint is the step that ends the halt.\n";
+    twice, and no record is missing. A service manager should treat status 6 as a normal stop, as the packaged systemd\n\
+    unit does (`SuccessExitStatus=6`).\n\n\
+    If there is nothing to accept or to try again, `wellspring slot accept` and `wellspring retry` say so and end with\n\
+    status 0. If a halt stands that the command does not end, the command ends with status 3, and its hint is the step\n\
+    that ends the halt.\n";
 
 #[test]
 fn every_way_to_end_has_its_status_and_its_words() {
