@@ -23,26 +23,26 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "The file of the certificate authority that signed the server's certificate. Default: the \
          authorities of the system.",
     ),
-    ("postgres.password_file", "A file with the password. It is read again at each connect."),
+    ("postgres.password_file", "A file with the password, which is read again at each connect."),
     (
         "postgres.password_command",
-        "A program that prints the password, with its arguments, for example one that fetches a \
-         cloud token. It runs at each connect, without a shell, for 20 s at most.",
+        "A program that prints the password (for example a cloud token), with its arguments; the \
+         program runs at each connect, without a shell, for 20 s at most.",
     ),
     (
         "postgres.sslcert",
-        "The client's certificate chain in PEM, for a server that asks for one. It is read again \
-         at each connect.",
+        "The client's certificate chain in PEM, for a server that asks for one; the file is read \
+         again at each connect.",
     ),
     (
         "postgres.sslkey",
-        "The private key of `sslcert`, PEM or PKCS#8 in DER. The file must have mode 0600 or less, \
+        "The private key of `sslcert`, PEM or PKCS#8 in DER; its file must have mode 0600 or less, \
          or mode 0640 or less if root owns the file.",
     ),
     ("postgres.sslpassword", "The passphrase of `sslkey`. `sslpassword_file` is safer."),
     (
         "postgres.sslpassword_file",
-        "A file with the passphrase of `sslkey`. It is read again at each connect.",
+        "A file with the passphrase of `sslkey`, which is read again at each connect.",
     ),
     (
         "postgres.sslnegotiation",
@@ -74,12 +74,12 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "tables.include",
         "The captured tables, as names or globs: `public.orders`, or `\"my.schema\".orders` if a \
          dot is part of a name. A text that begins with `regex:` is a regular expression over the \
-         whole name. `wellspring reload` applies a change of this key.",
+         whole name. `wellspring reload` applies a change of `include`.",
     ),
     (
         "tables.exclude",
         "Tables that `include` matches and that are not captured. `wellspring reload` applies a \
-         change of this key.",
+         change of `exclude`.",
     ),
     (
         "topics.prefix",
@@ -118,13 +118,13 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "events.identity_headers",
-        "Add the headers `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`. \
-         They identify an event, and are the same in each replay.",
+        "Add the headers `wellspring.epoch`, `wellspring.commit_lsn` and `wellspring.ordinal`, \
+         which identify an event and are the same in each replay.",
     ),
     (
         "events.xmin_interval",
-        "How often the slot's `catalog_xmin` is read. `source.xmin` of streamed events has the \
-         value. Without this key `source.xmin` is null.",
+        "How often the slot's `catalog_xmin` is read. `source.xmin` of streamed events has this \
+         value. Without `xmin_interval` the field `source.xmin` is null.",
     ),
     (
         "events.on_refusal",
@@ -140,29 +140,28 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "registry.url",
         "The URL of the schema registry, or several URLs of one registry. The format `avro` needs \
-         this key. `wellspring reload` applies a change of this key.",
+         `url`. `wellspring reload` applies a change of `url`.",
     ),
     ("registry.username", "The user name for basic authentication; it needs a password."),
     ("registry.password", "The password of `username`. `password_file` is safer."),
     (
         "registry.password_file",
-        "A file with the password of `username`. The file is read for each request to the \
-         registry.",
+        "A file with the password of `username`, which is read for each request to the registry.",
     ),
     (
         "registry.password_command",
-        "A program that prints the password, with its arguments. It runs without a shell, for 20 s \
-         at most.",
+        "A program that prints the password, with its arguments; the program runs without a shell, \
+         for 20 s at most.",
     ),
     ("registry.token", "A bearer token, instead of `username`. `token_file` is safer."),
     (
         "registry.token_file",
-        "A file with a bearer token. The file is read for each request to the registry.",
+        "A file with a bearer token, which is read for each request to the registry.",
     ),
     (
         "registry.token_command",
-        "A program that prints a bearer token, with its arguments. It runs again before the token \
-         expires, and when the registry refuses the token.",
+        "A program that prints a bearer token, with its arguments; the program runs again before \
+         the token expires, and when the registry refuses the token.",
     ),
     (
         "registry.certificate",
@@ -170,7 +169,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "registry.key",
-        "The private key of `certificate`. The file must have mode 0600 or less, or mode 0640 or \
+        "The private key of `certificate`; its file must have mode 0600 or less, or mode 0640 or \
          less if root owns the file.",
     ),
     ("registry.key_password", "The passphrase of `key`. `key_password_file` is safer."),
@@ -190,23 +189,24 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("kafka.brokers", "The bootstrap brokers: `host:port` of some brokers of the cluster."),
     (
         "kafka.password_file",
-        "A file with `sasl.password`. It is read again for each new client, and when the brokers \
-         refuse the password.",
+        "A file with `sasl.password`, which is read again for each new client, and when the \
+         brokers refuse the password.",
     ),
     (
         "kafka.password_command",
-        "A program that prints `sasl.password`, with its arguments. It runs without a shell, for \
-         20 s at most.",
+        "A program that prints `sasl.password`, with its arguments; the program runs without a \
+         shell, for 20 s at most.",
     ),
     (
         "kafka.token_file",
-        "A file with a token for OAUTHBEARER. It is read again before the token expires.",
+        "A file with a token for OAUTHBEARER, which is read again before the token expires.",
     ),
     (
         "kafka.token_command",
-        "A program that prints a token for OAUTHBEARER, with its arguments: the token alone, or \
-         JSON with `token` and `expires_in`. It runs again before the token expires. All topics \
-         must exist, because the agent cannot create topics with a token.",
+        "A program that prints a token for OAUTHBEARER, with its arguments. The program prints the \
+         token alone, or JSON with `token` and `expires_in`, and runs again before the token \
+         expires. With `token_command` all topics must exist, because the agent cannot create \
+         topics with a token.",
     ),
     (
         "kafka.insecure",
@@ -257,13 +257,13 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "admin.token_file",
-        "A file with the token (16 bytes or more) that actions need. It is read for each action. \
-         Without a token every action is refused.",
+        "A file with the token (16 bytes or more) that actions need, which is read for each \
+         action. Without a token every action is refused.",
     ),
     (
         "admin.token_command",
-        "A program that prints the token that actions need, with its arguments. It runs once a \
-         minute at most.",
+        "A program that prints the token that actions need, with its arguments; the program runs \
+         once a minute at most.",
     ),
     ("log.format", "`text` for people, `json` for machines."),
     ("log.level", "The lowest level that is logged."),
@@ -343,7 +343,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "heartbeat.interval",
-        "How often a record is sent to the heartbeat topic. Without this key no heartbeat is sent.",
+        "How often a record is sent to the heartbeat topic. Without `interval` no heartbeat is \
+         sent.",
     ),
     (
         "heartbeat.query",
@@ -355,7 +356,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "topics.notifications",
         "The topic that reports how copies proceed, in the records of Debezium's notifications. \
-         Without this key no notification is sent.",
+         Without this topic no notification is sent.",
     ),
     (
         "topics.regex",
@@ -371,7 +372,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "topics.unique_keys",
         "Add a field with the name of the table to each key, because the keys of several tables \
-         meet in one topic. This applies if `regex` is set.",
+         meet in one topic. `unique_keys` applies only if `regex` is set.",
     ),
     ("topics.key_field", "The name of the key field that `unique_keys` adds."),
     (
@@ -381,7 +382,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "topics.key_field_replacement",
-        "The value of the key field if `key_field_regex` matches. Otherwise the value is the name \
+        "The value of the key field if `key_field_regex` matches; otherwise the value is the name \
          of the table's own topic.",
     ),
     ("topics.delimiter", "The text between the parts of a topic's name."),
@@ -413,7 +414,7 @@ pub(super) const MAPS: &[(&str, &str)] = &[
     (
         "tables.set_replica_identity",
         "A replica identity for each table or pattern of tables: `FULL`, `DEFAULT`, or `INDEX` and \
-         the name of an index. This alters tables: at each start `ALTER TABLE ... REPLICA \
+         the name of an index. The setting alters tables: at each start `ALTER TABLE ... REPLICA \
          IDENTITY` runs for captured tables that have another identity, and each statement is \
          logged.",
     ),

@@ -50,9 +50,9 @@ pub const EXAMPLES: &[(&str, &str, &str)] = &[
     (
         "geometry-format",
         "The binary form of a geometry loses the number of its reference system, as with Debezium's \
-         `GeometryFormatTransformer`; the field `srid` keeps this number. `format` is `wkb` or `ewkb`. Both do the \
-         same for geometries of PostGIS: Debezium converts from the form that it finds, and PostGIS has the extended \
-         form.",
+         `GeometryFormatTransformer`; the field `srid` keeps this number. `format` is `wkb` or `ewkb`. `wkb` and \
+         `ewkb` do the same for geometries of PostGIS: Debezium converts from the form that it finds, and PostGIS \
+         has the extended form.",
         "type = \"geometry-format\"\n\n[[transform]]\ntype = \"unwrap\"\n\n[[transform]]\ntype = \"replace-field\"\n\
          include = [\"id\", \"spot\"]",
     ),
