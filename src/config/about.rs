@@ -20,8 +20,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "postgres.sslrootcert",
-        "The file of the certificate authority that signed the server's certificate. Default: the \
-         authorities of the system.",
+        "The file of the certificate authority that signed the server's certificate; by default \
+         the authorities of the system.",
     ),
     ("postgres.password_file", "A file with the password, which is read again at each connect."),
     (
@@ -88,12 +88,12 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("topics.create", "Create topics that are missing."),
     (
         "topics.partitions",
-        "The number of partitions of a topic that the agent creates. Default: the setting of the \
+        "The number of partitions of a topic that the agent creates; by default the setting of the \
          broker.",
     ),
     (
         "topics.replication",
-        "The replication factor of a topic that the agent creates. Default: the setting of the \
+        "The replication factor of a topic that the agent creates; by default the setting of the \
          broker.",
     ),
     ("topics.cleanup_policy", "The `cleanup.policy` of a topic that the agent creates."),
@@ -177,7 +177,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("registry.insecure", "Allow credentials over plain http."),
     (
         "registry.ca",
-        "The file of the certificate authority that signed the registry's certificate. Default: \
+        "The file of the certificate authority that signed the registry's certificate; by default \
          the authorities of the system.",
     ),
     ("registry.timeout", "The longest wait for one answer of the registry."),
@@ -199,14 +199,15 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "kafka.token_file",
-        "A file with a token for OAUTHBEARER, which is read again before the token expires.",
+        "A file with a token for OAUTHBEARER, which is read again before the token expires. With a \
+         token all topics must exist, because the agent cannot create topics with a token.",
     ),
     (
         "kafka.token_command",
         "A program that prints a token for OAUTHBEARER, with its arguments. The program prints the \
          token alone, or JSON with `token` and `expires_in`, and runs again before the token \
-         expires. With `token_command` all topics must exist, because the agent cannot create \
-         topics with a token.",
+         expires. With a token all topics must exist, because the agent cannot create topics with \
+         a token.",
     ),
     (
         "kafka.insecure",
@@ -219,7 +220,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "snapshot.workers",
-        "How many readers the first copy uses at the same time. Default: the number of cores, at \
+        "How many readers the first copy uses at the same time; by default the number of cores, at \
          most 4.",
     ),
     ("snapshot.rows_per_second", "The most rows that all copies together read in a second."),
@@ -351,8 +352,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
         "SQL that runs with each heartbeat, in one transaction. Names without a namespace are \
          looked up in the namespace of the role's name, then in `public`.",
     ),
-    ("topics.heartbeat", "The heartbeat topic. Default: `__debezium-heartbeat.` and the prefix."),
-    ("topics.transactions", "The transaction topic. Default: the prefix and `.transaction`."),
+    ("topics.heartbeat", "The heartbeat topic; by default `__debezium-heartbeat.` and the prefix."),
+    ("topics.transactions", "The transaction topic; by default the prefix and `.transaction`."),
     (
         "topics.notifications",
         "The topic that reports how copies proceed, in the records of Debezium's notifications. \
@@ -414,7 +415,7 @@ pub(super) const MAPS: &[(&str, &str)] = &[
     (
         "tables.set_replica_identity",
         "A replica identity for each table or pattern of tables: `FULL`, `DEFAULT`, or `INDEX` and \
-         the name of an index. The setting alters tables: at each start `ALTER TABLE ... REPLICA \
+         the name of an index. The setting alters tables: at each start `ALTER TABLE t REPLICA \
          IDENTITY` runs for captured tables that have another identity, and each statement is \
          logged.",
     ),

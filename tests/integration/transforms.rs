@@ -221,8 +221,8 @@ a name that Kafka or Avro does not take, and transforms that give the records of
 - Transforms work on the records of tables. Heartbeats, transaction records and notifications stay as they are.
 - Logical messages stay as they are, unless they are events of an outbox. `decode-message` reads the content of a
   logical message as a JSON object, and an `outbox` after it makes an event of the object's fields, as of the columns of
-  a row. These two transforms have no `tables`; `when_topic` limits them to the topic of messages. Such events need no
-  outbox table:
+  a row. `decode-message` and the `outbox` after it have no `tables`; `when_topic` limits them to the topic of messages.
+  Such events need no outbox table:
 
   ```toml
   [[transform]]
