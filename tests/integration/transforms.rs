@@ -210,7 +210,7 @@ connector, and refuses a transform that has no counterpart by its name.
 The `[[transform]]` sections of the configuration are applied in their order. `tables` limits a transform to tables
 (patterns as in `tables.include`). Without `tables` the transform applies to all tables. One condition can limit a
 transform further, as Connect's predicates do: `when_topic` (an expression that fits all of the topic), `when_header`
-(the record has a header of this name) or `when_tombstone = true`. With `negate = true` the transform applies where the
+(the record has a header of this name) or `when_tombstone = true`. With `negate = true` the transform applies if the
 condition does not hold.
 
 Transforms are applied once to the description of a table, and each row is then encoded in the resulting form. So a
