@@ -67,8 +67,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     (
         "postgres.failover",
         "Create the slot so that a standby can keep a copy of it, and alter an existing slot in \
-         the same way. This needs Postgres 17 or later. `wellspring check` says what the standbys \
-         lack.",
+         the same way. This needs Postgres 17 or later. `wellspring check` names the settings that \
+         the standbys lack for `failover`.",
     ),
     (
         "tables.include",
@@ -344,8 +344,7 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ),
     (
         "heartbeat.interval",
-        "How often a record is sent to the heartbeat topic. Without `interval` no heartbeat is \
-         sent.",
+        "How often a record is sent to the heartbeat topic; without this key no heartbeat is sent.",
     ),
     (
         "heartbeat.query",
@@ -356,8 +355,8 @@ pub(super) const ABOUT: &[(&str, &str)] = &[
     ("topics.transactions", "The transaction topic; by default the prefix and `.transaction`."),
     (
         "topics.notifications",
-        "The topic that reports how copies proceed, in the records of Debezium's notifications. \
-         Without this topic no notification is sent.",
+        "The topic that reports how copies proceed, in the records of Debezium's notifications; \
+         without this key no notification is sent.",
     ),
     (
         "topics.regex",
