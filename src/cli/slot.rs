@@ -258,7 +258,7 @@ fn slot_as_text(page: &mut Page, name: &str, slot: Option<&SlotRow>) {
                     .map_or_else(|| "-".to_owned(), |bytes| format!("{bytes} bytes")),
             );
             let left = row
-                .safe_wal_size
+                .safe_bytes()
                 .map_or_else(|| "no limit".to_owned(), |bytes| format!("{bytes} bytes"));
             page.line("  WAL until lost", left);
             page.line("  WAL status", row.wal_status.clone().unwrap_or_else(|| "-".to_owned()));

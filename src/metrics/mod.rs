@@ -128,8 +128,7 @@ pub struct Metrics {
     pub windows: WindowMetrics,
     /// `wellspring_slot_retained_bytes`: WAL that the server keeps for the slot, as last read.
     pub slot_retained_bytes: Gauge,
-    /// `wellspring_slot_safe_wal_bytes`: WAL that can be written before the slot is in danger; -1
-    /// without a limit.
+    /// `wellspring_slot_safe_wal_bytes`: WAL until the slot is lost; 0 if lost, -1 without limit.
     pub slot_safe_wal_bytes: Gauge,
     /// `wellspring_slot_limit_bytes`: the most WAL the server keeps for a slot; -1 without a limit.
     pub slot_limit_bytes: Gauge,
@@ -337,7 +336,7 @@ impl Metrics {
             ),
             slot_safe_wal_bytes: to.float(
                 "slot_safe_wal_bytes",
-                "Bytes of WAL until the slot may be lost; -1 without a limit, NaN if unknown.",
+                "Bytes of WAL until the slot is lost; 0 if lost, -1 without limit, NaN if unknown.",
             ),
             slot_limit_bytes: to.float(
                 "slot_limit_bytes",

@@ -53,6 +53,17 @@ impl SlotRow {
         self.restart_lsn.map(|restart| self.server_lsn.bytes_since(restart))
     }
 
+    /// Bytes of WAL that can be written before the slot may be lost: 0 if it is in danger or lost.
+    /// `None` without a limit. The server's `safe_wal_size` is NULL for a lost slot, too.
+    #[must_use]
+    pub fn safe_bytes(&self) -> Option<u64> {
+        let is_lost = self.invalidation.is_some() || self.wal_status.as_deref() == Some("lost");
+        if is_lost {
+            return Some(0);
+        }
+        self.safe_wal_size.map(|bytes| u64::try_from(bytes).unwrap_or(0))
+    }
+
     /// The confirmed position. It is zero if nothing is confirmed, as for a physical slot.
     #[must_use]
     pub fn confirmed(&self) -> Lsn {
@@ -200,4 +211,40 @@ pub async fn blockers(sql: &Sql) -> Result<Vec<Blocker>, PgError> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(wal_status: &str, safe_wal_size: Option<i64>) -> SlotRow {
+        SlotRow {
+            plugin: Some("pgoutput".to_owned()),
+            database: Some("shop".to_owned()),
+            database_oid: Some(Oid(5)),
+            temporary: false,
+            active_pid: None,
+            restart_lsn: None,
+            confirmed_flush_lsn: Some(Lsn::new(1)),
+            catalog_xmin: None,
+            wal_status: Some(wal_status.to_owned()),
+            safe_wal_size,
+            invalidation: None,
+            two_phase: false,
+            failover: false,
+            synced: false,
+            server_lsn: Lsn::new(5),
+        }
+    }
+
+    #[test]
+    fn a_lost_slot_is_not_one_without_a_limit() {
+        assert_eq!(row("reserved", None).safe_bytes(), None);
+        assert_eq!(row("reserved", Some(7)).safe_bytes(), Some(7));
+        assert_eq!(row("unreserved", Some(-7)).safe_bytes(), Some(0));
+        assert_eq!(row("lost", None).safe_bytes(), Some(0));
+        let invalidated =
+            SlotRow { invalidation: Some("idle_timeout".to_owned()), ..row("", None) };
+        assert_eq!(invalidated.safe_bytes(), Some(0));
+    }
 }

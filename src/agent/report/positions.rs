@@ -15,13 +15,9 @@ impl Reporter {
     pub fn slot(&mut self, row: &SlotRow) {
         self.status.lsn.restart = row.restart_lsn.unwrap_or(Lsn::ZERO); // a lost slot keeps nothing
         self.metrics.restart_lsn.set(float(self.status.lsn.restart.bytes()));
-        self.copy.wal = Wal {
-            retained_bytes: row.retained_bytes(),
-            safe_bytes: row.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()),
-        };
+        self.copy.wal = Wal { retained_bytes: row.retained_bytes(), safe_bytes: row.safe_bytes() };
         self.metrics.slot_retained_bytes.set(row.retained_bytes().map_or(f64::NAN, float));
-        let safe = row.safe_wal_size.map(|bytes| u64::try_from(bytes).unwrap_or(0));
-        self.metrics.slot_safe_wal_bytes.set(safe.map_or(-1.0, float));
+        self.metrics.slot_safe_wal_bytes.set(row.safe_bytes().map_or(-1.0, float));
         if let Some(wal_status) = &row.wal_status {
             self.metrics.slot_wal_status.set(wal_status);
         }
