@@ -393,7 +393,7 @@ impl Reporter {
         let metrics = &self.metrics;
         metrics.in_flight_records.set(gauge(status.in_flight_records));
         metrics.in_flight_bytes.set(gauge(status.in_flight_bytes));
-        metrics.budget_used_bytes.set(gauge(status.in_flight_bytes));
+        metrics.budget_used_bytes.set(gauge(core.budget_used_bytes() as u64));
         metrics.quarantine_active.set(i64::from(held.is_some()));
         let produced = core.next_ticket().0 - 1;
         metrics.records_produced.inc_by(produced.saturating_sub(metrics.records_produced.get()));

@@ -35,14 +35,20 @@ impl Core {
     /// pause or first copy forbids reading.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let budget = self.settings.budget_bytes;
-        // Buffered backfill rows count as at most half of the budget. These rows are sent only when
-        // the stream advances, so they must not keep the stream from being read.
-        let buffered = self.control.buffered_bytes.min(budget / 2);
         self.wants_frames()
             && !self.is_settling()
             && self.now >= self.retries.not_before
-            && self.ledger.in_flight_bytes() + buffered < budget
+            && self.budget_used_bytes() < self.settings.budget_bytes
+    }
+
+    /// Bytes that count against the budget before a frame is read: the bytes in flight, and the
+    /// buffered backfill rows.
+    #[must_use]
+    pub fn budget_used_bytes(&self) -> usize {
+        // Buffered backfill rows count as at most half of the budget. These rows are sent only when
+        // the stream advances, so they must not keep the stream from being read.
+        let buffered = self.control.buffered_bytes.min(self.settings.budget_bytes / 2);
+        self.ledger.in_flight_bytes() + buffered
     }
 
     /// Notes how many bytes of backfill rows are buffered, besides the bytes in flight.
@@ -405,6 +411,20 @@ mod tests {
         core.apply(core.now, Event::Lost { retry_later: false });
         assert_eq!(core.record().map(|record| record.sent), Some(Lsn::new(1100)));
         assert_eq!(core.sent_upto(), (1, Lsn::new(1290)));
+    }
+
+    #[test]
+    fn the_budget_is_used_up_exactly_when_there_is_no_room() {
+        let mut core = opened(Resume::at_slot(Lsn::new(1000), None), 1000);
+        let budget = core.settings.budget_bytes;
+        core.note_buffered(budget);
+        assert_eq!((core.budget_used_bytes(), core.has_room()), (budget / 2, true));
+        core.begun(Lsn::new(1290)).unwrap();
+        core.sent(RouteId(0), Position { commit: Lsn::new(1290), ordinal: 0 }, budget / 2);
+        assert!(core.budget_used_bytes() >= budget && !core.has_room());
+        assert!(core.ledger().in_flight_bytes() < budget);
+        core.note_buffered(0);
+        assert_eq!(core.budget_used_bytes(), core.ledger().in_flight_bytes());
     }
 
     #[test]

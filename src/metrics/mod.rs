@@ -77,7 +77,7 @@ pub struct Metrics {
     pub in_flight_bytes: IntGauge,
     /// `wellspring_budget_limit_bytes`: the byte budget of `limits.memory`.
     pub budget_limit_bytes: IntGauge,
-    /// `wellspring_budget_used_bytes`: bytes of the byte budget that records in flight use.
+    /// `wellspring_budget_used_bytes`: bytes of the byte budget that are in use.
     pub budget_used_bytes: IntGauge,
     /// `wellspring_registry_requests_total`: requests sent to the schema registry.
     pub registry_requests: IntCounter,
