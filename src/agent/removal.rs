@@ -12,7 +12,7 @@ use crate::continuity::made::Made;
 use crate::plans::keeper::Keeper;
 use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
-use crate::postgres::{Replication, Sql};
+use crate::postgres::{Replication, Sql, readers};
 
 /// The parts that a pipeline has left.
 pub struct Leftovers {
@@ -48,7 +48,7 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
         row.plugin.as_deref() == Some("pgoutput") && row.database.as_deref() == Some(sql.database())
     };
     let publication = publication::read(&sql, &config.publication).await?;
-    let readers = publication::readers(&sql, &config.publication).await?;
+    let readers = readers::read(&sql, &config.publication).await?;
     let mut made = None;
     let (keeper, state) = match config.open_state().await {
         Ok(state) => {

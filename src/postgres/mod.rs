@@ -32,6 +32,7 @@ mod inbox;
 mod outbox;
 pub mod preflight;
 pub mod publication;
+pub mod readers;
 mod replication;
 mod resume;
 mod session;

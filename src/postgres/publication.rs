@@ -475,20 +475,6 @@ pub async fn create(
     sql.run(asked, &text).await
 }
 
-/// Returns the pids of the walsenders whose START_REPLICATION command contains a publication's
-/// name. A walsender whose command our role may not see is missing.
-///
-/// # Errors
-/// An error of the connection, or `Answer` if the result cannot be read.
-pub async fn readers(sql: &Sql, name: &str) -> Result<Vec<i32>, PgError> {
-    let asked = SqlCall { call: "read who streams with publication", object: name };
-    let text = "SELECT pid FROM pg_stat_activity
-         WHERE backend_type = 'walsender' AND query LIKE '%publication_names%'
-           AND strpos(query, $1) > 0 ORDER BY pid";
-    let rows = sql.ask(asked, text, &[(&name, Type::TEXT)]).await?;
-    rows.iter().map(|row| asked.get(row, "pid")).collect()
-}
-
 /// Drops a publication. The tables are left alone.
 ///
 /// # Errors
