@@ -286,7 +286,7 @@ fn load(file: Option<PathBuf>) -> Result<Loaded, Failure> {
     });
     let is_optional = named.is_none();
     let path = named.unwrap_or_else(|| PathBuf::from(CONFIG_DEFAULT));
-    Ok(config::load(&path, is_optional, &config::environment())?)
+    Ok(config::load(&path, is_optional, &config::environment()?)?)
 }
 
 fn version() -> String {

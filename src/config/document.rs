@@ -6,11 +6,11 @@
 
 use super::faults::{Fault, Origin};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Names and values of environment variables. A variable whose name or value is not UTF-8 is left
-/// out.
+/// Names and values of environment variables. [`environment`] makes it.
 pub type Environment = BTreeMap<String, String>;
 
 /// Prefix of our environment variables.
@@ -53,6 +53,41 @@ pub(super) struct Document {
     pub settings: BTreeMap<String, Setting>,
     /// Paths of all tables of the TOML, each with the place of its name.
     pub tables: BTreeMap<String, Origin>,
+}
+
+/// Takes the names and values of environment variables. A variable whose name or value is not UTF-8
+/// is left out if it sets no key.
+///
+/// # Errors
+/// One fault for each variable that sets a key and has a value that is not UTF-8.
+pub(super) fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Environment, Vec<Fault>> {
+    let (mut environment, mut faults) = (Environment::new(), Vec::new());
+    for (name, value) in variables {
+        let Ok(name) = name.into_string() else { continue };
+        if let Ok(value) = value.into_string() {
+            environment.insert(name, value);
+        } else if let Some(key) = key_of(&name) {
+            let what = "the value is not UTF-8; set the variable to a text in UTF-8".to_owned();
+            faults.push(Fault { at: Origin::Environment(name), key, what });
+        }
+    }
+    if faults.is_empty() { Ok(environment) } else { Err(faults) }
+}
+
+/// The path of the key that a variable sets. `WELLSPRING_KAFKA__BROKERS` is `kafka.brokers`. In a
+/// map, `WELLSPRING_KAFKA__CLIENT__LINGER_MS` is `kafka.client.linger.ms`. `None` if the name is not
+/// of this form.
+fn key_of(name: &str) -> Option<String> {
+    let rest = name.strip_prefix(VARIABLE_PREFIX)?.to_lowercase();
+    let parts: Vec<&str> = rest.splitn(3, "__").collect();
+    match parts[..] {
+        [top] if TOP_LEVEL.contains(&top) => Some(top.to_owned()),
+        [section, key] => Some(format!("{section}.{key}")),
+        [section, map, key] => Some(format!("{section}.{map}.{}", key.replace('_', "."))),
+        _ => None,
+    }
 }
 
 /// Reads the text of a file, and lets variables of the environment replace its values.
@@ -130,19 +165,10 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads one variable. `WELLSPRING_KAFKA__BROKERS` is `kafka.brokers`. In a map,
-    /// `WELLSPRING_KAFKA__CLIENT__LINGER_MS` is `kafka.client.linger.ms`. An empty value counts as
-    /// not set, because compose files pass unset variables so.
+    /// Reads one variable. An empty value counts as not set, because compose files pass unset
+    /// variables so.
     fn variable(&mut self, name: &str, value: &str) {
-        let Some(rest) = name.strip_prefix(VARIABLE_PREFIX) else { return };
-        let rest = rest.to_lowercase();
-        let parts: Vec<&str> = rest.splitn(3, "__").collect();
-        let key = match parts[..] {
-            [top] if TOP_LEVEL.contains(&top) => top.to_owned(),
-            [section, key] => format!("{section}.{key}"),
-            [section, map, key] => format!("{section}.{map}.{}", key.replace('_', ".")),
-            _ => return,
-        };
+        let Some(key) = key_of(name) else { return };
         if value.is_empty() {
             return;
         }

@@ -248,11 +248,12 @@ pub fn load(
 }
 
 /// The environment of this process, in the form that [`load`] takes.
-#[must_use]
-pub fn environment() -> Environment {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+///
+/// # Errors
+/// `Faulty`, with each variable that sets a key and has a value that is not UTF-8.
+pub fn environment() -> Result<Environment, ConfigError> {
+    let read = document::environment(std::env::vars_os());
+    Ok(read.map_err(|faults| Faults { file: "the environment".to_owned(), faults })?)
 }
 
 fn has_keys(environment: &Environment) -> bool {

@@ -383,6 +383,26 @@ fn a_fault_of_the_environment_names_its_variable() {
 }
 
 #[test]
+fn a_variable_that_is_not_utf_8_is_a_fault_that_names_it() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+    let variable = |name: &str, value: &[u8]| (name.into(), OsString::from_vec(value.to_vec()));
+    let read = |name: &str| {
+        let variables = [variable(name, b"caf\xe9"), variable("WELLSPRING_SINK", b"stdout")];
+        document::environment(variables.into_iter())
+    };
+    let faults = read("WELLSPRING_POSTGRES__PUBLICATION").unwrap_err();
+    expect![
+        "environment WELLSPRING_POSTGRES__PUBLICATION: postgres.publication: the value is not \
+         UTF-8; set the variable to a text in UTF-8"
+    ]
+    .assert_eq(&Faults { file: "w.toml".to_owned(), faults }.to_string());
+    for no_key in ["LANG", "WELLSPRING_CONFIG", "WELLSPRING_SERVICE_HOST"] {
+        assert_eq!(read(no_key).unwrap().len(), 1, "{no_key}");
+    }
+}
+
+#[test]
 fn what_is_said_twice_must_agree() {
     let url = |url: &str| format!("{url}\"\nsslmode = \"require\"\nsslrootcert = \"/ca.pem");
     let in_url = |query: &str| url(&format!("postgresql://u:hunter2@h/d?{query}"));
