@@ -3,6 +3,7 @@
 mod java_map;
 
 use super::exit::{Code, Failure};
+use super::input::{self, Unread};
 use super::{block_on, logging, print};
 use crate::agent::adopt::{self, Adopted, Offset};
 use crate::agent::supervise::PipelineError;
@@ -93,12 +94,12 @@ async fn from_topic(checked: &Checked, topic: &str) -> Result<Stored, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Stored, Failure> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
-    read.map_err(|error| {
-        told("read the offset file", vec![error.to_string()], "name a file that can be read")
+    let bytes = input::file(path, FILE_BYTES_MAX).map_err(|error| {
+        let hint = match error {
+            Unread::Failed(_) => "name a file that can be read",
+            Unread::TooLong { .. } => "name the file that offset.storage.file.filename names",
+        };
+        told("read the offset file", vec![format!("{}: {error}", path.display())], hint)
     })?;
     java_map::read(&bytes)
         .map(|map| map.into_iter().map(|(key, value)| (key, Some(value))).collect())

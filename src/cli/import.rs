@@ -2,9 +2,10 @@
 //! prevents that.
 
 use super::exit::{Code, Failure};
+use super::input::{self, Unread};
 use crate::config::import::{self, Hidden, ImportError, Imported, Loss};
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -64,19 +65,26 @@ fn read(path: &Path) -> Result<(String, String), Failure> {
     } else {
         path.display().to_string()
     };
-    let mut text = String::new();
     let read = match path == Path::new("-") {
-        true => std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text),
-        false => std::fs::File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)),
+        true => input::stdin(FILE_BYTES_MAX),
+        false => input::file(path, FILE_BYTES_MAX),
     };
-    match read {
-        Ok(_) => Ok((name, text)),
-        Err(error) => Err(told(
-            format!("read {name}"),
-            vec![error.to_string()],
-            "name a file that can be read",
-        )),
+    let primary = format!("read {name}");
+    match read.map(String::from_utf8) {
+        Ok(Ok(text)) => Ok((name, text)),
+        Ok(Err(_)) => {
+            let what = "it is not UTF-8".to_owned();
+            Err(told(primary, vec![what], "write the file in UTF-8"))
+        }
+        Err(error) => {
+            let hint = match error {
+                Unread::Failed(_) => "name a file that can be read",
+                Unread::TooLong { .. } => {
+                    "name the configuration of a connector or a worker, which has some kilobytes"
+                }
+            };
+            Err(told(primary, vec![error.to_string()], hint))
+        }
     }
 }
 

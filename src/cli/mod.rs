@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod exit;
 mod import;
+mod input;
 mod logging;
 mod notify;
 mod preview;
