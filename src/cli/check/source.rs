@@ -19,6 +19,7 @@ use crate::postgres::{Origins, PgError, Replication, Sql};
 use crate::table::selection::Partitions;
 use crate::table::{ReplicaIdentity, TableName};
 use postgres_protocol::escape::{escape_identifier, escape_literal};
+use std::collections::BTreeSet;
 
 /// The facts about a captured table that the checks of Kafka need.
 pub(super) struct Captured {
@@ -417,11 +418,12 @@ fn readable(checked: &Checked, facts: &Facts, rights: &[TableRights], findings: 
         return;
     }
     let role = escape_identifier(&facts.role.name);
-    let mut barred = Vec::new();
+    let (mut barred, mut closed) = (Vec::new(), BTreeSet::new());
     for table in
         rights.iter().filter(|table| table.relation.is_some() && !copies.skips(&table.name))
     {
-        if !table.usage {
+        // Tables of one namespace need the same GRANT.
+        if !table.usage && closed.insert(&table.name.namespace) {
             barred.push(format!(
                 "GRANT USAGE ON SCHEMA {} TO {role};",
                 escape_identifier(&table.name.namespace)
@@ -431,7 +433,6 @@ fn readable(checked: &Checked, facts: &Facts, rights: &[TableRights], findings: 
             barred.push(format!("GRANT SELECT ON {} TO {role};", quoted(&table.name)));
         }
     }
-    barred.dedup();
     if barred.is_empty() {
         findings.ok("every table to be copied can be read");
     } else {

@@ -289,6 +289,13 @@ fn a_first_copy_needs_select_on_what_it_copies() {
         FAIL  w s may not read every table that the first copy reads
                 GRANT SELECT ON "public"."b" TO "w s";"#]],
     );
+    let closed = [rights("a", false, false), rights("b", false, false)];
+    check(
+        |findings| readable(&checked(""), &facts(), &closed, findings),
+        expect![[r#"
+        FAIL  w s may not read every table that the first copy reads
+                GRANT USAGE ON SCHEMA "public" TO "w s"; GRANT SELECT ON "public"."a" TO "w s"; GRANT SELECT ON "public"."b" TO "w s";"#]],
+    );
     let streaming = checked("[snapshot]\nmode = \"no_data\"");
     check(|findings| readable(&streaming, &facts(), &tables, findings), expect![""]);
 }
