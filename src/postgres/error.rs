@@ -167,9 +167,14 @@ pub enum PgError {
     },
     /// A message is longer than its limit, which is `frame_bytes_max` after the login, or the rows
     /// of one answer together are longer than theirs. The connection is of no more use.
+    ///
+    /// A change of the publication concerns only rows that are written after it, so the row in the
+    /// WAL remains. Only a new slot begins behind this row.
     #[error(
-        "a message of {bytes} bytes exceeds the limit of {bytes_max}; raise the limit of one row's \
-         size"
+        "a message of {bytes} bytes exceeds the limit of {bytes_max}, which no key changes; if it \
+         is a row, keep rows of this size out of the publication (a column list, or without the \
+         table); to pass the row that is in the WAL, drop the slot and run `wellspring slot \
+         accept`, which goes on without the changes in between"
     )]
     FrameTooLong {
         /// Length of the message with its header, or of the rows so far.
@@ -410,6 +415,13 @@ impl std::error::Error for ServerError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_error_names_a_limit_that_cannot_be_raised() {
+        let told = PgError::FrameTooLong { bytes: 300, bytes_max: 256 }.to_string();
+        assert!(told.starts_with("a message of 300 bytes exceeds the limit of 256"), "{told}");
+        assert!(!told.contains("raise") && told.contains("wellspring slot accept"), "{told}");
+    }
 
     fn error(sqlstate: &str) -> ServerError {
         ServerError {
