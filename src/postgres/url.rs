@@ -141,7 +141,7 @@ pub fn may_show_parameter(name: &str) -> bool {
 }
 
 /// Other parameters of libpq, each with the reason why it is refused or with its substitute.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 33] = [
     ("hostaddr", "name the address as the host"),
     ("passfile", "use the key password_file, a file that holds only the password"),
     ("service", "write its settings into the URL"),
@@ -153,8 +153,26 @@ const REFUSED: [(&str, &str); 15] = [
     ("tcp_user_timeout", "keepalives_idle, _interval and _count recognise a dead server"),
     ("gssencmode", "GSSAPI is not spoken; use TLS"),
     ("krbsrvname", "GSSAPI is not spoken; use SCRAM"),
+    ("gsslib", "GSSAPI is not spoken; use SCRAM"),
+    ("gssdelegation", "GSSAPI is not spoken; use SCRAM"),
+    ("oauth_issuer", "OAuth is not spoken; use SCRAM or a certificate"),
+    ("oauth_client_id", "OAuth is not spoken; use SCRAM or a certificate"),
+    ("oauth_client_secret", "OAuth is not spoken; use SCRAM or a certificate"),
+    ("oauth_scope", "OAuth is not spoken; use SCRAM or a certificate"),
+    ("scram_client_key", "SCRAM takes the password; use the key password_file"),
+    ("scram_server_key", "SCRAM takes the password; use the key password_file"),
+    ("require_auth", "channel_binding=require accepts a login by SCRAM alone"),
+    ("min_protocol_version", "sessions always use protocol 3.0, which every server speaks"),
+    ("max_protocol_version", "sessions always use protocol 3.0, which every server speaks"),
+    ("ssl", "use sslmode"),
     ("sslcompression", "TLS compression is unsafe and always off"),
     ("sslcrl", "revocation lists are not read"),
+    ("sslcrldir", "revocation lists are not read"),
+    ("sslsni", "the server's name is always sent, unless it is an address"),
+    ("sslcertmode", "the certificate of sslcert is sent if the server asks for one"),
+    ("sslkeylogfile", "the keys of sessions are never written to a file"),
+    ("ssl_min_protocol_version", "TLS 1.2 is always the oldest version"),
+    ("ssl_max_protocol_version", "the newest version of TLS that both sides have is used"),
     ("requirepeer", "protect the socket's directory instead"),
     ("load_balance_hosts", "hosts are tried in their order"),
 ];

@@ -105,6 +105,26 @@ fn says_what_is_wrong_without_saying_the_password() {
     );
 }
 
+/// The parameters of libpq 18, as `PQconndefaults` lists them without those for debugging, and
+/// `ssl`, which its URLs know.
+const OF_LIBPQ: &str = "service servicefile user password passfile channel_binding connect_timeout \
+    dbname host hostaddr port client_encoding options application_name fallback_application_name \
+    keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout sslmode \
+    sslnegotiation sslcompression sslcert sslkey sslcertmode sslpassword sslrootcert sslcrl \
+    sslcrldir sslsni requirepeer require_auth min_protocol_version max_protocol_version \
+    ssl_min_protocol_version ssl_max_protocol_version gssencmode krbsrvname gsslib gssdelegation \
+    replication target_session_attrs load_balance_hosts scram_client_key scram_server_key \
+    sslkeylogfile oauth_issuer oauth_client_id oauth_client_secret oauth_scope ssl";
+
+#[test]
+fn no_parameter_of_libpq_is_called_unknown() {
+    for name in OF_LIBPQ.split_whitespace() {
+        let read = parse_url(&format!("postgresql:///?{name}=HUNTER"));
+        assert!(!matches!(read, Err(UrlError::Unknown { .. })), "{name}: {read:?}");
+        assert!(!format!("{:?}", read.err()).contains("HUNTER"), "{name}");
+    }
+}
+
 #[test]
 fn refuses_modes_that_an_attacker_can_turn_off() {
     for mode in ["prefer", "allow"] {
