@@ -7,11 +7,11 @@ use super::table::shown;
 use super::target::Target;
 
 /// Adds a mask section under the next free name of its kind, such as `masks.hash_2`.
-fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, String)]) -> bool {
+fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, String)]) {
     let name = (1..)
         .map(|number| format!("masks.{kind}_{number}"))
         .find(|name| !target.has(name, "columns"));
-    let Some(section) = name else { return false };
+    let Some(section) = name else { return };
     target.list(&section, "columns", &patterns(&given.value), "");
     for (key, value) in settings {
         target.raw(&section, key, value.clone(), "");
@@ -22,7 +22,6 @@ fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, Strin
         "pass",
         "as Debezium: columns of other types are not masked",
     );
-    true
 }
 
 /// The number that stands in a property's name between `before` and `after`.
