@@ -8,6 +8,7 @@ use crate::lsn::Oid;
 use crate::postgres::error::PgError;
 use crate::postgres::sql::{Sql, SqlCall};
 use crate::table::TableName;
+use postgres_protocol::escape::escape_literal;
 use tokio_postgres::types::Type;
 
 /// Facts about the server and our role, beyond what a pipeline needs.
@@ -48,11 +49,21 @@ pub struct IdleSlot {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableSurroundings {
     pub(crate) relation: Oid,
-    /// The table's generated columns. They are not in the stream before 18, or without
-    /// `publish_generated_columns`.
-    pub generated: Vec<String>,
+    /// The table's generated columns, in the order of the table.
+    pub generated: Vec<Generated>,
     /// Whether our role may INSERT, UPDATE, DELETE or TRUNCATE in the table.
     pub writable: bool,
+}
+
+/// A generated column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// Name of the column.
+    pub name: String,
+    /// True if the value is stored. A virtual column (18 on) is never in the stream.
+    pub is_stored: bool,
+    /// True if the publication publishes the column, or would do so with the table added (18 on).
+    pub is_published: bool,
 }
 
 /// Reads the facts about the server and our role. `slot` is our own slot, which is not listed among
@@ -204,29 +215,69 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
     Ok(lag.map(|lag| u64::try_from(lag).unwrap_or(0)))
 }
 
-/// Reads the facts about tables, in no particular order. Tables that are gone are left out.
+/// Reads the facts about tables, in no particular order. Tables that are gone are left out. Without
+/// the publication, no generated column counts as published, because the agent creates a
+/// publication that has none.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
-pub async fn tables(sql: &Sql, relations: &[Oid]) -> Result<Vec<TableSurroundings>, PgError> {
+pub async fn tables(
+    sql: &Sql,
+    relations: &[Oid],
+    publication: &str,
+) -> Result<Vec<TableSurroundings>, PgError> {
     let asked = SqlCall { call: "read the surroundings of tables in", object: sql.database() };
     let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
-    let text = "SELECT c.oid, coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) \
-        FROM pg_attribute a
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-             AND a.attgenerated <> ''), '{}') AS generated,
-           has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') AS writable
-         FROM pg_class c WHERE c.oid = ANY ($1)";
-    let rows = sql.ask(asked, text, &[(&oids, Type::OID_ARRAY)]).await?;
+    let text = tables_query(sql.server_version(), publication);
+    let rows = sql.ask(asked, &text, &[(&oids, Type::OID_ARRAY)]).await?;
     rows.iter()
         .map(|row| {
+            let names: Vec<String> = asked.get(row, "names")?;
+            let stored: Vec<bool> = asked.get(row, "stored")?;
+            let published: Vec<bool> = asked.get(row, "published")?;
+            let columns = names.into_iter().zip(stored).zip(published);
+            let generated =
+                |((name, is_stored), is_published)| Generated { name, is_stored, is_published };
             Ok(TableSurroundings {
                 relation: Oid(asked.get(row, "oid")?),
-                generated: asked.get(row, "generated")?,
+                generated: columns.map(generated).collect(),
                 writable: asked.get(row, "writable")?,
             })
         })
         .collect()
+}
+
+/// The query of [`tables`]. Before 18 no generated column is published. From 18 on
+/// `pg_get_publication_tables` says which ones are, by the option or by a column list.
+fn tables_query(version: u32, publication: &str) -> String {
+    let (with, published) = if version >= 180_000 {
+        let name = escape_literal(publication);
+        let with = format!(
+            "WITH p AS (SELECT * FROM pg_publication WHERE pubname = {name}),
+             t AS MATERIALIZED (
+               SELECT DISTINCT ON (g.relid) g.relid, g.attrs
+               FROM p CROSS JOIN LATERAL pg_get_publication_tables(p.pubname::text) g
+               ORDER BY g.relid)"
+        );
+        let published = "coalesce(
+             (SELECT a.attnum = ANY (t.attrs::int2[]) FROM t WHERE t.relid = a.attrelid),
+             (SELECT p.pubgencols = 's' AND a.attgenerated = 's' FROM p), false)";
+        (with, published)
+    } else {
+        (String::new(), "false")
+    };
+    format!(
+        "{with} SELECT c.oid, g.names, g.stored, g.published,
+           has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') AS writable
+         FROM pg_class c CROSS JOIN LATERAL (
+           SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{{}}') AS names,
+             coalesce(array_agg(a.attgenerated = 's' ORDER BY a.attnum), '{{}}') AS stored,
+             coalesce(array_agg({published} ORDER BY a.attnum), '{{}}') AS published
+           FROM pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND a.attgenerated <> '') g
+         WHERE c.oid = ANY ($1)"
+    )
 }
 
 /// Names of a table's columns in the order of the table. Generated columns are left out.

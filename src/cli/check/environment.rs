@@ -5,7 +5,7 @@ use super::Findings;
 use crate::postgres::preflight::Facts;
 use crate::postgres::publication::{Candidate, quoted};
 use crate::postgres::slot::{Blocker, SlotRow};
-use crate::postgres::surroundings::{Child, IdleSlot, Surroundings, TableSurroundings};
+use crate::postgres::surroundings::{Child, Generated, IdleSlot, Surroundings, TableSurroundings};
 use crate::table::TableName;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use std::collections::BTreeSet;
@@ -217,8 +217,8 @@ pub(super) fn old_transactions(
     }
 }
 
-/// Reports the generated columns of the captured tables. The stream does not contain them, unless
-/// the publication has `publish_generated_columns` (from Postgres 18 on).
+/// Reports the generated columns of the captured tables that the publication does not publish. The
+/// stream does not contain them.
 pub(super) fn tables(
     facts: &Facts,
     captured: &[&Candidate],
@@ -226,20 +226,22 @@ pub(super) fn tables(
     findings: &mut Findings,
 ) {
     for table in captured {
-        let Some(generated) =
-            around.iter().find(|a| a.relation == table.relation).map(|a| &a.generated)
-        else {
-            continue;
-        };
-        if generated.is_empty() {
+        let near = around.iter().find(|near| near.relation == table.relation);
+        let generated = near.map_or(&[][..], |near| &near.generated);
+        let unsent: Vec<&Generated> = generated.iter().filter(|one| !one.is_published).collect();
+        if unsent.is_empty() {
             continue;
         }
-        let list = generated.join(", ");
-        let fix = if facts.server_version >= 180_000 {
-            "stored ones are sent if the publication has publish_generated_columns = stored"
-        } else {
+        let fix = if facts.server_version < 180_000 {
             "compute them where they are read; Postgres sends them from 18 on"
+        } else if unsent.iter().any(|column| column.is_stored) {
+            "stored ones are sent if the publication has publish_generated_columns = stored, or a \
+             column list with them"
+        } else {
+            "compute them where they are read; Postgres sends only stored ones"
         };
+        let names: Vec<&str> = unsent.iter().map(|column| column.name.as_str()).collect();
+        let list = names.join(", ");
         findings
             .warn(format!("{}: generated columns are not in the stream: {list}", table.name), fix);
     }
@@ -324,6 +326,9 @@ pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
 mod tests {
     use super::super::tests::check;
     use super::*;
+    use crate::lsn::Oid;
+    use crate::postgres::publication::RelationKind;
+    use crate::table::ReplicaIdentity;
     use expect_test::expect;
 
     fn facts(keep: Option<u64>) -> Facts {
@@ -412,6 +417,52 @@ mod tests {
                         SELECT pg_terminate_backend(42);
                 warn  prepared transaction 'o''x' of app has been writing for 66 min: creating the slot waits for it
                         COMMIT PREPARED 'o''x'; -- or ROLLBACK PREPARED"#]],
+        );
+    }
+
+    #[test]
+    fn a_generated_column_that_is_published_is_in_the_stream() {
+        let column = |name: &str, is_stored, is_published| Generated {
+            name: name.to_owned(),
+            is_stored,
+            is_published,
+        };
+        let table = Candidate {
+            relation: Oid(7),
+            name: TableName::new("public", "orders"),
+            kind: RelationKind::Ordinary,
+            logged: true,
+            identity: ReplicaIdentity::Default,
+            primary_key: true,
+            usable_key: true,
+            is_partition: false,
+            fixes: Vec::new(),
+        };
+        let told = |version, generated: Vec<Generated>, expect| {
+            let near = TableSurroundings { relation: Oid(7), generated, writable: false };
+            check(|findings| tables(&Facts::fit(version), &[&table], &[near], findings), expect);
+        };
+        told(180_000, vec![column("total", true, true)], expect![""]);
+        told(
+            180_000,
+            vec![column("total", true, true), column("gross", false, false)],
+            expect![[r#"
+                warn  public.orders: generated columns are not in the stream: gross
+                        compute them where they are read; Postgres sends only stored ones"#]],
+        );
+        told(
+            180_000,
+            vec![column("total", true, false), column("gross", false, false)],
+            expect![[r#"
+                warn  public.orders: generated columns are not in the stream: total, gross
+                        stored ones are sent if the publication has publish_generated_columns = stored, or a column list with them"#]],
+        );
+        told(
+            170_000,
+            vec![column("total", true, false)],
+            expect![[r#"
+                warn  public.orders: generated columns are not in the stream: total
+                        compute them where they are read; Postgres sends them from 18 on"#]],
         );
     }
 

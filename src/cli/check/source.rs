@@ -92,7 +92,7 @@ async fn try_look(checked: &Checked, findings: &mut Findings) -> Result<SourceFa
     let harmed: Vec<Oid> = harms.iter().map(|harm| harm.root).collect();
     tables(checked, &all, (&captured, &harmed), findings);
     let relations: Vec<Oid> = captured.iter().map(|table| table.relation).collect();
-    let near = surroundings::tables(&sql, &relations).await?;
+    let near = surroundings::tables(&sql, &relations, &checked.publication).await?;
     environment::tables(&facts, &captured, &near, findings);
     let children = surroundings::children(&sql, &relations).await?;
     environment::children(&checked.publication, &captured, &children, findings);
