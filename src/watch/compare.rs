@@ -228,9 +228,10 @@ impl<'a> Comparison<'a> {
             };
             return Some(format!("table {table} {what}"));
         }
-        let renamed = before.name_version != now.name_version && before.owner == now.owner;
-        (renamed && keep(Rule::NameVersion))
-            .then(|| format!("table {table} had another name or schema for a while"))
+        // A renaming that was taken back needs no rule here. The table stays published, and the
+        // stream itself announces the other name before a row that was written under it.
+        (before.placed != now.placed && keep(Rule::NamespaceStays))
+            .then(|| format!("table {table} was in another schema for a while"))
     }
 
     /// Compares the replica identity and the primary key of a relation.

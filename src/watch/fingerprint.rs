@@ -91,11 +91,6 @@ pub struct Relation {
     pub filenode: Oid,
     /// The `xmin` of the relation's row in `pg_class`.
     pub version: u32,
-    /// The `xmin` of the relation's row type in `pg_type`. RENAME, SET SCHEMA and OWNER write a new
-    /// version; GRANT and VACUUM FULL write none.
-    pub name_version: u32,
-    /// The owner's oid: `pg_class.relowner`.
-    pub owner: Oid,
     /// The `xmin` of the row of the relation's namespace.
     pub namespace_version: u32,
     /// A digest of the namespace's owner and rights. If it has changed, it explains a new
@@ -105,6 +100,10 @@ pub struct Relation {
     /// to the other, or of a length, keeps the values. The look takes the types from the look
     /// before if `version` has not changed.
     pub types: Option<String>,
+    /// The `xmin` of the row in `pg_depend` that ties the relation to its namespace, or 0 without
+    /// such a row. Only SET SCHEMA writes a new version. The look leaves it out under the same
+    /// condition as the types.
+    pub placed: Option<u32>,
     /// The leaves below a partitioned table, by oid.
     #[serde(default)]
     pub parts: BTreeMap<Oid, Part>,
@@ -170,8 +169,8 @@ impl Fingerprint {
     }
 
     /// Marks the captured relations, and removes relations that are not selected and were not
-    /// captured at the look before. Column types that this look left out are taken from the look
-    /// before, if the relation's row version is the same.
+    /// captured at the look before. Column types and `placed` that this look left out are taken
+    /// from the look before, if the relation's row version is the same.
     pub fn capture(
         &mut self,
         is_selected: impl Fn(&TableName) -> bool,
@@ -187,6 +186,7 @@ impl Fingerprint {
             let unchanged = known(oid).filter(|known| known.version == relation.version);
             if let (None, Some(unchanged)) = (&relation.types, unchanged) {
                 relation.types.clone_from(&unchanged.types);
+                relation.placed = unchanged.placed;
             }
         }
     }

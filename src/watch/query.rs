@@ -32,7 +32,7 @@ struct Details {
     relations: Vec<Oid>,
     /// Names whose relations are read, whichever relation has the name now.
     names: Vec<TableName>,
-    /// Relations whose column types are read.
+    /// Relations whose column types, and whose row in `pg_depend`, are read.
     typed: Vec<Oid>,
 }
 
@@ -199,16 +199,20 @@ relation AS (
     coalesce((SELECT i.indkey::text FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
       '') AS primary_key,
     c.relkind = 'r' AND (c.relreplident = 'n' OR (c.relreplident IN ('d', 'i') AND k.key IS NULL)) AS updates_fail,
-    c.relfilenode::int8 AS filenode, c.xmin::text::int8 AS version, t.xmin::text::int8 AS name_version,
-    c.relowner::int8 AS owner, n.xmin::text::int8 AS namespace_version,
+    c.relfilenode::int8 AS filenode, c.xmin::text::int8 AS version,
+    n.xmin::text::int8 AS namespace_version,
     md5(n.nspowner::text || coalesce(n.nspacl::text, '')) AS namespace_rights,
     CASE WHEN c.oid = ANY ({typed}) THEN (
       SELECT string_agg(format('%s:%s', a.attnum,
         CASE WHEN a.atttypid IN (25, 1043) THEN '25:-1' ELSE format('%s:%s', a.atttypid, a.atttypmod) END), ' ' ORDER BY a.attnum)
       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END AS types,
+    CASE WHEN c.oid = ANY ({typed}) THEN coalesce((
+      SELECT max(d.xmin::text::int8) FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+        AND d.objid = c.oid AND d.objsubid = 0
+        AND d.refclassid = 'pg_namespace'::regclass), 0) END AS placed,
     coalesce(parts.parts, '{{}}'::json) AS parts
   FROM wanted w JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_type t ON t.oid = c.reltype LEFT JOIN member m ON m.oid = c.oid LEFT JOIN key k ON k.oid = c.oid
+  LEFT JOIN member m ON m.oid = c.oid LEFT JOIN key k ON k.oid = c.oid
   LEFT JOIN parts ON parts.root = c.oid)
 SELECT json_build_object(
   'publication', (SELECT json_build_object('oid', p.oid::int8, 'name', p.pubname, 'version', p.version::text::int8,

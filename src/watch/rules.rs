@@ -26,9 +26,8 @@ pub(super) enum Rule {
     MembershipStays,
     /// It is a finding if a captured relation has become unlogged.
     StaysLogged,
-    /// It is a finding if the row type of a captured relation has a new row version, but the same
-    /// name and owner: a renaming was taken back.
-    NameVersion,
+    /// It is a finding if a captured relation was in another namespace between two looks.
+    NamespaceStays,
     /// It is a finding if a namespace has a new row version, but the same name, owner and rights: a
     /// renaming may have been taken back.
     NamespaceVersion,
@@ -61,7 +60,7 @@ impl Rule {
         Rule::StaysPublished,
         Rule::MembershipStays,
         Rule::StaysLogged,
-        Rule::NameVersion,
+        Rule::NamespaceStays,
         Rule::NamespaceVersion,
         Rule::UpdatesGoOn,
         Rule::KeyStays,

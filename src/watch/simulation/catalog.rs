@@ -35,9 +35,9 @@ pub(super) struct Catalog {
     harms: Vec<Harm>,
     may_lose: bool,
     harmless: bool,
-    /// True if an owner or the rights of the schema changed.
+    /// True if the rights of the schema changed.
     rights_changed: bool,
-    /// True if a renaming was taken back.
+    /// True if a renaming of the schema was taken back.
     renamed_back: bool,
 }
 
@@ -59,11 +59,10 @@ fn relation(oid: u32, name: &str) -> Relation {
         updates_fail: false,
         filenode: Oid(oid),
         version: 1,
-        name_version: 1,
-        owner: Oid(10),
         namespace_version: 1,
         namespace_rights: String::new(),
         types: Some("1:23:-1 2:25:-1".to_owned()),
+        placed: Some(1),
         parts: BTreeMap::new(),
     }
 }
@@ -182,7 +181,7 @@ impl Catalog {
 
     fn create(&mut self, name: &str) {
         let (oid, version) = (self.oid(), self.version());
-        let made = Relation { version, name_version: version, ..relation(oid.0, name) };
+        let made = Relation { version, placed: Some(version), ..relation(oid.0, name) };
         self.relations.insert(oid, made);
     }
 
@@ -201,7 +200,7 @@ impl Catalog {
         let version = self.version();
         let relation = self.relation(from);
         relation.name = to.to_owned();
-        (relation.version, relation.name_version) = (version, version);
+        relation.version = version;
     }
 
     /// Changes the publication, whose row gets a new version.
@@ -214,7 +213,8 @@ impl Catalog {
     }
 
     /// Writes a row into each relation that has a captured name now, and into each that had one at
-    /// the last look. Every row that the stream does not show is a harm.
+    /// the last look. A row is a harm if the stream neither shows the row nor announces that its
+    /// relation has another name.
     fn write(&mut self) {
         let publication = self.publication.clone();
         let targets: Vec<(Oid, String)> =
@@ -234,11 +234,12 @@ impl Catalog {
             let published = publication
                 .as_ref()
                 .is_some_and(|p| p.inserts && p.updates && p.deletes && p.via_root);
-            let comes = published
+            // A captured relation under another name is announced by the stream before its row.
+            let comes = expected.is_some()
+                && published
                 && relation.published
                 && relation.persistence == 'p'
-                && relation.filter.is_none()
-                && expected.as_deref() == Some(&*name);
+                && relation.filter.is_none();
             if !comes {
                 let table = format!("public.{}", expected.unwrap_or(name));
                 self.harms.push(Harm {

@@ -4,9 +4,9 @@
 //! loss; a halt needs a statement that can lose something; harmless statements give no finding at
 //! all. With any rule switched off, one of the laws is broken.
 //!
-//! The model does not do between two looks what the looks cannot tell apart: an owner or rights
-//! that change together with a renaming that is taken back (both write the same row versions), a
-//! change of type together with VACUUM FULL, and SET UNLOGGED that is taken back (it looks like
+//! The model does not do between two looks what the looks cannot tell apart: rights of a schema
+//! that change together with a renaming of the schema that is taken back (both write the same row),
+//! a change of type together with VACUUM FULL, and SET UNLOGGED that is taken back (it looks like
 //! VACUUM FULL).
 
 mod catalog;

@@ -24,14 +24,9 @@ impl Catalog {
                 relation.types.as_mut().unwrap().push_str(&format!(" {version}:23:-1"));
                 Some("add column")
             }
-            3 if !self.renamed_back => {
-                let relation = self.relation(table);
-                if relation.owner == Oid(10) {
-                    relation.owner = Oid(filenode.0);
-                    (relation.version, relation.name_version) = (version, version);
-                    self.rights_changed = true;
-                }
-                Some("alter owner")
+            3 => {
+                self.relation(table).version = version;
+                Some("alter owner, with or without a second that takes it back")
             }
             4 => {
                 let other = Relation {
@@ -68,6 +63,12 @@ impl Catalog {
                     relation.namespace_rights = format!("{version}");
                 }
                 Some("grant on the schema")
+            }
+            8 if self.relation(table).published => {
+                self.rename(table, "away");
+                self.write();
+                self.rename("away", table);
+                Some("rename the table; insert; rename it back")
             }
             _ => {
                 self.write();
@@ -134,12 +135,14 @@ impl Catalog {
                 self.publish(table);
                 Some("publication drops the table; insert; publication adds the table")
             }
-            18 if !self.rights_changed => {
-                self.renamed_back = true;
-                self.rename(table, "away");
+            18 if self.relation(table).published => {
+                let version = self.version();
+                self.relation(table).published = false;
                 self.write();
-                self.rename("away", table);
-                Some("rename the table; insert; rename it back")
+                let relation = self.relation(table);
+                relation.published = true;
+                (relation.version, relation.placed) = (version, Some(version));
+                Some("set another schema, which is not published; insert; set the schema back")
             }
             19 => {
                 let old = self.named(table)?;
