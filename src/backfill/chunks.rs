@@ -2,6 +2,7 @@
 
 use super::{QUICK, ROWS_FIRST, ROWS_MAX, SLOW};
 use crate::core::Moment;
+use crate::snapshot::window::What;
 
 /// The chunks of one copy.
 pub(super) struct Chunks {
@@ -39,6 +40,18 @@ impl Chunks {
             self.rows_asked = (self.rows_asked * 2).min(ROWS_MAX);
         } else if took_us > SLOW {
             self.rows_asked = (self.rows_asked / 2).max(1);
+        }
+    }
+
+    /// Bounds the keys of a chunk that reads moved rows again by the rows that a chunk asks for. The
+    /// rest of the keys is read by the next chunk.
+    pub fn bounded(&self, what: What) -> What {
+        match what {
+            What::Keys(mut keys) => {
+                keys.truncate(usize::try_from(self.rows_asked).unwrap_or(usize::MAX));
+                What::Keys(keys)
+            }
+            beyond @ What::Beyond(_) => beyond,
         }
     }
 

@@ -21,15 +21,13 @@ impl Pace {
         Pace { rows_per_second: None, share: Share::FREE, rests_until: Moment::default() }
     }
 
-    /// Sets the pause after a chunk, by the time that the chunk took.
-    pub fn rest_after(&mut self, took_us: u64, now: Moment) {
-        self.rests_until = now.plus(self.share.rest_after(took_us));
-    }
-
-    /// The moment before which a copy may not read again after these rows. `None` without a limit.
-    pub fn next_chunk(&self, rows: u64, now: Moment) -> Option<Moment> {
-        let rate = self.rows_per_second.filter(|rate| *rate > 0)?;
-        Some(now.plus(rows.saturating_mul(SECOND) / rate))
+    /// Sets the rest of all copies after a chunk. The rest is the longer of two: the one that the
+    /// share asks for after `took_us` microseconds, and the one that the limit of rows per second
+    /// asks for after `rows` rows.
+    pub fn rest_after(&mut self, rows: u64, took_us: u64, now: Moment) {
+        let limit = self.rows_per_second.filter(|rate| *rate > 0);
+        let by_rows = limit.map_or(0, |rate| rows.saturating_mul(SECOND) / rate);
+        self.rests_until = now.plus(by_rows.max(self.share.rest_after(took_us)));
     }
 }
 

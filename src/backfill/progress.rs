@@ -1,6 +1,7 @@
 //! What `/status` and the metrics show of backfills and standstills.
 
 use super::standstill::UnderWay;
+use super::waits::Cause;
 use super::{Copies, Copy, Moment, Stage, Windows};
 use crate::lsn::Lsn;
 use crate::metrics::WindowTotals;
@@ -101,23 +102,26 @@ impl Copy {
                 (.., Some(Left { reason, detail, next })) => {
                     ("waiting", reason.clone(), detail.clone(), next.clone())
                 }
-                (.., None) if !self.waits.cause.is_empty() => {
-                    let advice =
-                        "nothing has to be done; the copy goes on when these have ended".to_owned();
-                    (
-                        "waiting",
-                        CopyReason::Transactions.code().to_owned(),
-                        format!("waiting for {}", self.waits.cause),
-                        advice,
-                    )
-                }
-                (.., None) => {
-                    let behind = waits_for_lsn.filter(|position| *position > stands);
-                    let detail = behind.map_or_else(String::new, |position| {
-                        format!("read up to {position}; the stream stands at {stands}")
-                    });
-                    ("copying", String::new(), detail, String::new())
-                }
+                (.., None) => match &self.waits.cause {
+                    Some(Cause::Transactions(words)) => {
+                        let advice = "nothing has to be done; the copy goes on when these have \
+                            ended";
+                        let code = CopyReason::Transactions.code().to_owned();
+                        ("waiting", code, format!("waiting for {words}"), advice.to_owned())
+                    }
+                    Some(Cause::Failure(why)) => {
+                        let advice = "nothing has to be done; the agent tries again by itself";
+                        let code = CopyReason::Retried.code().to_owned();
+                        ("waiting", code, format!("the last try failed: {why}"), advice.to_owned())
+                    }
+                    None => {
+                        let behind = waits_for_lsn.filter(|position| *position > stands);
+                        let detail = behind.map_or_else(String::new, |position| {
+                            format!("read up to {position}; the stream stands at {stands}")
+                        });
+                        ("copying", String::new(), detail, String::new())
+                    }
+                },
             },
         };
         WindowStatus {
@@ -144,6 +148,7 @@ mod tests {
     use super::super::{CopyTable, Known, Task};
     use super::*;
     use crate::lsn::Oid;
+    use crate::snapshot::keyset::RowKey;
     use crate::snapshot::throttle::Share;
     use crate::snapshot::window::What;
     use crate::table::TableName;
@@ -175,6 +180,46 @@ mod tests {
         assert_eq!(copies.next_tick(), Some(Moment(500)));
         copies.set_now(Moment(500));
         assert!(matches!(copies.next_task(1000), Some(Task::Begin { .. })));
+    }
+
+    #[test]
+    fn a_chunk_of_moved_rows_that_is_too_large_becomes_smaller() {
+        let mut copies = ready();
+        let moved = (0..9).map(|key| RowKey::new([Some(key.to_string().as_bytes())]).unwrap());
+        let journal = Journal { ended: true, moved: moved.collect(), ..Journal::default() };
+        copies.list[0].windows = Some(Windows::resume(journal, Vec::new()));
+        copies.list[0].chunks.rows_asked = 20;
+        let asked = |copies: &mut Copies| {
+            assert!(matches!(copies.next_task(1000), Some(Task::Begin { .. })));
+            let windows = copies.list[0].windows.as_ref();
+            let asked = windows.and_then(|windows| windows.requested().cloned());
+            let Some(What::Keys(keys)) = asked else { panic!("{asked:?}") };
+            copies.gave_up(copies.list[0].id, true, "a chunk was too large".to_owned());
+            keys.len()
+        };
+        assert_eq!([(); 3].map(|()| asked(&mut copies)), [9, 5, 1]);
+    }
+
+    #[test]
+    fn the_limit_of_rows_holds_for_all_copies_together() {
+        let mut copies = ready();
+        copies.pace.rows_per_second = Some(100);
+        let mut other = ready();
+        copies.list.append(&mut other.list);
+        copies.pace.rest_after(200, 1, Moment(0));
+        copies.set_now(Moment(1_999_999));
+        assert!(copies.next_task(1000).is_none(), "200 rows take two seconds of all copies");
+        copies.set_now(Moment(2_000_000));
+        assert!(copies.next_task(1000).is_some());
+    }
+
+    #[test]
+    fn a_failed_try_is_not_told_as_a_wait_for_transactions() {
+        let mut copies = ready();
+        copies.gave_up(copies.list[0].id, false, "connection lost".to_owned());
+        let status = copies.status().remove(0);
+        assert_eq!((&*status.state, &*status.reason), ("waiting", "window_retried"));
+        assert_eq!(status.detail, "the last try failed: connection lost");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::left::queried;
 use super::shape::{key_names, same_shape};
+use super::waits::Cause;
 use super::{
     BACKOFF_MIN, Copies, Copy, HOLD, HOLD_LAST, Known, Shape, Stage, TRY_SPACING, Task, keys,
 };
@@ -29,16 +30,21 @@ impl Copies {
     /// dropped.
     pub fn tick(&mut self, now: Moment) -> bool {
         self.set_now(now);
-        let Some(since) = self.stream.held else { return false };
+        self.stream.held.is_some_and(|since| now.since(since) >= self.hold_max_us())
+    }
+
+    /// How long the chunks that are being read may hold the stream, in microseconds. A chunk of one
+    /// row may hold it for longer, because it cannot become smaller.
+    fn hold_max_us(&self) -> u64 {
         let mut reading = self.list.iter().filter(|copy| copy.is_reading());
         let smallest = reading.all(|copy| copy.chunks.rows_asked <= 1);
-        now.since(since) >= if smallest { HOLD_LAST } else { HOLD }
+        if smallest { HOLD_LAST } else { HOLD }
     }
 
     /// The next moment at which a copy may continue or a hold may expire.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
-        let held = self.stream.held.map(|since| since.plus(HOLD));
+        let held = self.stream.held.map(|since| since.plus(self.hold_max_us()));
         let ready = self
             .list
             .iter()
@@ -117,6 +123,7 @@ impl Copies {
                     if let Some(windows) = &mut copy.windows
                         && let Next::Read(what) = windows.next()
                     {
+                        let what = copy.chunks.bounded(what);
                         windows.request(what, hold);
                         copy.chunks.began = now;
                         return Some(Task::Begin { id, table });
@@ -145,10 +152,8 @@ impl Copies {
             return self.fail(at, Left::new(CopyReason::NotPublished, detail, next));
         };
         let Some(listed) = self.unseen.listed() else {
-            return copy.waits.postpone(
-                "a crowd of transactions that were emitted and have not ended".to_owned(),
-                self.now,
-            );
+            let cause = "more transactions than can be listed, which were sent and have not ended";
+            return copy.waits.postpone(Cause::Transactions(cause.to_owned()), self.now);
         };
         if copy.window.relation != table.relation {
             copy.window.relation = table.relation;
@@ -258,7 +263,7 @@ impl Copies {
                 let since = *copy.waits.hold_since.get_or_insert(now);
                 copy.waits.not_before = now.plus(TRY_SPACING);
                 if now.since(since) >= HOLD {
-                    copy.waits.postpone(copy.in_words(&unseen), now);
+                    copy.waits.postpone(Cause::Transactions(copy.in_words(&unseen)), now);
                 }
                 None
             }
@@ -318,10 +323,7 @@ impl Copies {
         let took_us = now.since(copy.chunks.began);
         let (rows, upto, took_ms) = (chunk.rows, chunk.insert_lsn, took_us / 1000);
         tracing::debug!(table = copy.name, rows, %upto, took_ms, "a chunk of a backfill was read");
-        if let Some(not_before) = self.pace.next_chunk(chunk.rows, now) {
-            copy.waits.not_before = not_before;
-        }
-        self.pace.rest_after(took_us, now);
+        self.pace.rest_after(chunk.rows, took_us, now);
         copy.chunks.took(took_us);
         last.iter().for_each(|last| self.tell_read(at, last));
     }
@@ -341,7 +343,7 @@ impl Copies {
         if smaller && copy.chunks.shrink() {
             copy.waits.hold_since = None;
         } else {
-            copy.waits.postpone(why, now);
+            copy.waits.postpone(Cause::Failure(why), now);
         }
     }
 

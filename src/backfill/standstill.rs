@@ -4,6 +4,7 @@
 //! `snapshot::standstill` decides where the stream stops.
 
 use super::shape::same_shape;
+use super::waits::Cause;
 use super::{Copies, Copy, Stage, Task};
 use crate::change::RelationSlot;
 use crate::core::SECOND;
@@ -119,7 +120,7 @@ impl Copies {
         under_way.standstill = Some(Standstill::noted(noted));
         let id = under_way.id;
         if let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) {
-            copy.waits.cause.clear();
+            copy.waits.cause = None;
             copy.waits.stuck = None;
         }
     }
@@ -211,7 +212,11 @@ impl Copies {
                             by itself";
                 return self.lacks(id, Left::new(CopyReason::NoSlot, why, next));
             }
-            Failure::Writers(_) => WRITERS_REST,
+            Failure::Writers(_) => {
+                copy.waits.cause = Some(Cause::Transactions(why));
+                copy.waits.not_before = now.plus(WRITERS_REST);
+                return;
+            }
             Failure::Postgres(error) if crate::snapshot::prepare::is_short(error) => {
                 let table = TableName::of_shown(&copy.name);
                 let left = crate::snapshot::prepare::refused(&table, error);
@@ -220,7 +225,7 @@ impl Copies {
             }
             Failure::Rewritten | Failure::NotPublished | Failure::Postgres(_) => REST,
         };
-        copy.waits.cause = why;
+        copy.waits.cause = Some(Cause::Failure(why));
         copy.waits.not_before = now.plus(rest);
     }
 

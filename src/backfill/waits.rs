@@ -7,6 +7,15 @@ use crate::lsn::Xid;
 use crate::snapshot::journal::Left;
 use crate::snapshot::visibility::FullXid;
 
+/// What a copy waits for before it is tried again, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Transactions that have to end first.
+    Transactions(String),
+    /// The last try did not succeed.
+    Failure(String),
+}
+
 /// What one copy waits for.
 pub(super) struct Waits {
     /// Nothing is tried before this moment.
@@ -19,8 +28,8 @@ pub(super) struct Waits {
     pub hold_since: Option<Moment>,
     /// True if the last snapshot did not see a transaction that it has to see.
     pub unseen: bool,
-    /// The transactions or the cause that the copy waits for, in words for the status.
-    pub cause: String,
+    /// What the copy waits for, for the status.
+    pub cause: Option<Cause>,
     /// What the server lacks for the copy, such as a free slot.
     pub stuck: Option<Left>,
 }
@@ -33,14 +42,14 @@ impl Waits {
             backoff: BACKOFF_MIN,
             hold_since: None,
             unseen: false,
-            cause: String::new(),
+            cause: None,
             stuck: None,
         }
     }
 
     /// Puts the next try off, each time for longer.
-    pub fn postpone(&mut self, cause: String, now: Moment) {
-        self.cause = cause;
+    pub fn postpone(&mut self, cause: Cause, now: Moment) {
+        self.cause = Some(cause);
         self.hold_since = None;
         self.not_before = now.plus(self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
@@ -48,7 +57,7 @@ impl Waits {
 
     /// Notes that a snapshot saw every transaction that it has to see.
     pub fn over(&mut self) {
-        (self.backoff, self.cause, self.unseen) = (BACKOFF_MIN, String::new(), false);
+        (self.backoff, self.cause, self.unseen) = (BACKOFF_MIN, None, false);
     }
 }
 
@@ -62,21 +71,20 @@ impl Copy {
                 |pid| format!("xid {xid} (pid {pid})"),
             )
         });
-        self.waits.cause = if self.window.journal.fresh {
-            words.take(8).collect::<Vec<_>>().join(", ")
-        } else {
-            String::new()
-        };
+        let is_awaited = self.window.journal.fresh && !holders.is_empty();
+        self.waits.cause =
+            is_awaited.then(|| Cause::Transactions(words.take(8).collect::<Vec<_>>().join(", ")));
     }
 
     /// Lists up to eight transactions, with the process ids that are known.
     pub(super) fn in_words(&self, unseen: &[FullXid]) -> String {
+        let waited_for = match &self.waits.cause {
+            Some(Cause::Transactions(words)) => words.as_str(),
+            Some(Cause::Failure(_)) | None => "",
+        };
         let known = |xid: &FullXid| {
-            let named = self
-                .waits
-                .cause
-                .split(", ")
-                .find(|words| words.starts_with(&format!("xid {xid} ")));
+            let mut words = waited_for.split(", ");
+            let named = words.find(|words| words.starts_with(&format!("xid {xid} ")));
             named.map_or_else(|| format!("xid {xid}"), str::to_owned)
         };
         unseen.iter().take(8).map(known).collect::<Vec<_>>().join(", ")

@@ -46,6 +46,9 @@ super::reasons! {
             "The copy waits for disk space, memory or connections of the server.";
         Transactions: "window_waits",
             "The copy waits for the end of transactions that began before the copy.";
+        Retried: "window_retried",
+            "The last try of a chunk or a standstill did not succeed, and the copy waits for the \
+             next try.";
         Snapshot: "window_snapshot",
             "The standstill waits for the snapshot of its temporary slot.";
     }

@@ -74,10 +74,10 @@ pub enum Failure {
     Writers(String),
     /// The table was rewritten, truncated or dropped before it was locked. The snapshot then does
     /// not show its rows.
-    #[error("a rewrite of the table, which came between snapshot and lock")]
+    #[error("the table was rewritten between the snapshot and the lock")]
     Rewritten,
     /// The publication does not have the table.
-    #[error("the table's return to the publication")]
+    #[error("the publication does not have the table")]
     NotPublished,
     /// The server refused, or the connection failed.
     #[error(transparent)]

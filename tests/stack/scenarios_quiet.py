@@ -31,6 +31,7 @@ comment on table items is 'quiet'
 alter table items add column extra int
 alter table items add column filled int not null default 7
 alter table items owner to somebody
+alter table items owner to postgres; alter table items owner to somebody
 reindex table items
 alter publication {publication} add table other
 alter publication {publication} drop table other

@@ -358,14 +358,12 @@ impl Runner {
                 }
             }
             Err(ReadError::TooLarge { .. }) => {
-                self.backfills.copies.gave_up(id, true, "a chunk that is too large".to_owned())
+                self.backfills.copies.gave_up(id, true, "a chunk was too large".to_owned())
             }
             Err(ReadError::Postgres(error)) => match error.sqlstate() {
-                Some("57014") => self.backfills.copies.gave_up(
-                    id,
-                    true,
-                    "a chunk that takes too long".to_owned(),
-                ),
+                Some("57014") => {
+                    self.backfills.copies.gave_up(id, true, "a chunk took too long".to_owned())
+                }
                 Some(_) if is_short(&error) => {
                     let left = refused(&TableName::of_shown(&table), &error);
                     self.backfills.copies.gave_up(id, false, String::new());
