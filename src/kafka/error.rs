@@ -90,6 +90,16 @@ pub enum KafkaError {
     /// A record in the state topic is not UTF-8. Somebody else has written this record.
     #[error("state topic `{topic}` holds a record at offset {offset} whose {part} is not text")]
     StateText { topic: String, offset: i64, part: &'static str },
+    /// A topic that is read as a whole has more bytes than are read.
+    #[error(
+        "read topic `{topic}`: it holds more than {} MiB, and a topic of offsets or of state holds \
+         less; name another topic, or let Kafka compact this one", bytes_max >> 20
+    )]
+    TopicTooLarge {
+        topic: String,
+        /// The most bytes of keys and values that are read.
+        bytes_max: usize,
+    },
     /// A call did not finish in time. Its effect may still happen.
     #[error("{call} `{topic}` within {after:?}")]
     Timeout {
@@ -127,7 +137,8 @@ impl KafkaError {
             | KafkaError::Missing { .. }
             | KafkaError::StatePolicy { .. }
             | KafkaError::StatePartitions { .. }
-            | KafkaError::StateText { .. } => Remedy::Operator,
+            | KafkaError::StateText { .. }
+            | KafkaError::TopicTooLarge { .. } => Remedy::Operator,
             // A failed `Secret` can pass too: the password or token may come from a service that is
             // away for a while.
             KafkaError::Secret { .. }

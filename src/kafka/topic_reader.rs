@@ -6,6 +6,8 @@
 use super::config::Config;
 use super::context::Asking;
 use super::error::KafkaError;
+use super::login::is_refusal;
+use super::state_topic::is_fatal;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as RdError;
 use rdkafka::message::Message;
@@ -28,8 +30,8 @@ pub type Entry = (Vec<u8>, Option<Vec<u8>>);
 /// Reads every record, partition by partition, in the order of each partition.
 ///
 /// # Errors
-/// `Request` for the broker's refusal, `Missing` for a topic that does not exist, `Timeout` without
-/// progress or beyond the bound.
+/// `Request` for the broker's refusal, `Missing` for a topic that does not exist, `TopicTooLarge`
+/// for a topic beyond the bound, `Timeout` without progress.
 pub async fn read_whole(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
     let (config, topic) = (config.clone(), topic.to_owned());
     tokio::task::spawn_blocking(move || read(&config, &topic))
@@ -61,19 +63,14 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
         }
     }
     reader.assign(&all).map_err(failed)?;
-    let (mut entries, mut bytes, mut progress) = (Vec::new(), 0_usize, Instant::now());
+    let (mut whole, mut progress) = (Whole::default(), Instant::now());
     while !open.is_empty() {
         match reader.poll(READ_POLL) {
             Some(Ok(message)) => {
                 progress = Instant::now();
                 let end = open.get(&message.partition()).copied().unwrap_or(0);
                 if message.offset() < end {
-                    let entry = (
-                        message.key().map_or_else(Vec::new, <[u8]>::to_vec),
-                        message.payload().map(<[u8]>::to_vec),
-                    );
-                    bytes += entry.0.len() + entry.1.as_ref().map_or(0, Vec::len);
-                    entries.push(entry);
+                    whole.take(topic, message.key().unwrap_or(&[]), message.payload())?;
                 }
                 if message.offset() + 1 >= end {
                     open.remove(&message.partition());
@@ -82,10 +79,11 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
             // A partition may end without a record at its last offset: compaction has removed the
             // record, or the offset holds the end of a transaction.
             Some(Err(RdError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            Some(Err(error)) if is_lasting(&error) => return Err(failed(error)),
             Some(Err(error)) => tracing::debug!(%error, topic, "reading the topic goes on"),
             None => {}
         }
-        if progress.elapsed() >= READ_TIMEOUT || bytes > BYTES_MAX {
+        if progress.elapsed() >= READ_TIMEOUT {
             return Err(KafkaError::Timeout {
                 call: CALL,
                 topic: topic.to_owned(),
@@ -93,5 +91,71 @@ fn read(config: &Config, topic: &str) -> Result<Vec<Entry>, KafkaError> {
             });
         }
     }
-    Ok(entries)
+    Ok(whole.entries)
+}
+
+/// Whether an error ends the reading: brokers refuse the topic or our login, and waiting longer
+/// cannot help.
+fn is_lasting(error: &RdError) -> bool {
+    is_fatal(error) || is_refusal(error.rdkafka_error_code())
+}
+
+/// The records that are read so far.
+#[derive(Default)]
+struct Whole {
+    entries: Vec<Entry>,
+    /// The bytes of all keys and values.
+    bytes: usize,
+}
+
+impl Whole {
+    /// Adds a record, unless it exceeds the bound.
+    fn take(&mut self, topic: &str, key: &[u8], value: Option<&[u8]>) -> Result<(), KafkaError> {
+        self.bytes += key.len() + value.map_or(0, <[u8]>::len);
+        if self.bytes > BYTES_MAX {
+            return Err(KafkaError::TopicTooLarge {
+                topic: topic.to_owned(),
+                bytes_max: BYTES_MAX,
+            });
+        }
+        self.entries.push((key.to_vec(), value.map(<[u8]>::to_vec)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Remedy;
+    use super::*;
+    use rdkafka::types::RDKafkaErrorCode as Code;
+
+    #[test]
+    fn a_refused_topic_or_login_ends_the_reading() {
+        let ends = |code| is_lasting(&RdError::MessageConsumption(code));
+        for code in [
+            Code::TopicAuthorizationFailed,
+            Code::UnknownTopicOrPartition,
+            Code::Authentication,
+            Code::SaslAuthenticationFailed,
+        ] {
+            assert!(ends(code), "{code:?}");
+        }
+        for code in
+            [Code::BrokerTransportFailure, Code::AllBrokersDown, Code::GroupAuthorizationFailed]
+        {
+            assert!(!ends(code), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_beyond_the_bound_is_refused_by_its_size() {
+        let mut whole = Whole::default();
+        let most = vec![0; BYTES_MAX - 1];
+        whole.take("offsets", b"k", Some(&most)).unwrap();
+        let error = whole.take("offsets", b"k", None).unwrap_err();
+        let told = "read topic `offsets`: it holds more than 64 MiB, and a topic of offsets or of \
+                    state holds less; name another topic, or let Kafka compact this one";
+        assert_eq!((error.to_string().as_str(), error.remedy()), (told, Remedy::Operator));
+        assert_eq!(whole.entries.len(), 1);
+    }
 }
