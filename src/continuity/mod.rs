@@ -288,7 +288,7 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
     {
         Err(halt) => Verdict::Halt(halt),
         Ok(()) if went_back(record, seen) && seen.standby => Verdict::Wait(format!(
-            "the standby has replayed up to {}; the stream was at {}",
+            "the standby has received or replayed WAL up to {}; the stream was at {}",
             seen.server, record.server_seen
         )),
         Ok(()) => {
@@ -540,7 +540,9 @@ mod tests {
         halts(|now| now.server = Lsn::new(1199), Reason::ServerWentBack, Some((1199, 1200)));
         let record = sample();
         let lagging = Observed { server: Lsn::new(1199), standby: true, ..seen(&record) };
-        assert!(matches!(judge(Some(&record), false, &lagging), Verdict::Wait(_)));
+        let Verdict::Wait(told) = judge(Some(&record), false, &lagging) else { panic!() };
+        let text = "the standby has received or replayed WAL up to 0/4AF; the stream was at 0/4B0";
+        assert_eq!(told, text);
     }
 
     #[test]
