@@ -93,7 +93,7 @@ impl Compiler<'_> {
 
     fn field(&self, operand: &Operand) -> Result<Field, PlanError> {
         let schema = &operand.part.schema;
-        let mut gaps = self.part::<PlainText>(&operand.part, &Frame::default(), false)?;
+        let mut gaps = self.part::<PlainText>(&operand.part, &Frame::default(), None)?;
         if schema.name.as_deref() == Some(VARIABLE) {
             for gap in &mut gaps {
                 if let Gap::Column(column) = gap {

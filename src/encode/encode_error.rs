@@ -47,6 +47,14 @@ pub enum EncodeError {
          hold the key"
     )]
     KeyMissing { table: String, column: String },
+    /// The row does not hold a column that makes the partition, or the column's large value was not
+    /// sent because it did not change.
+    #[error(
+        "place a row of {table}: column `{column}`, which makes the partition, is not in the row; \
+         its replica identity must hold the column, or write missing = \"ignore\" in \
+         partition-routing"
+    )]
+    PartitionMissing { table: String, column: String },
     /// The column that makes the topic is NULL or blank.
     #[error("route a row of {table}: column `{column}`, which makes the topic, is NULL or blank")]
     RouteMissing { table: String, column: String },

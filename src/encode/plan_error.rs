@@ -39,6 +39,15 @@ pub enum PlanError {
         /// The first key column that old rows lack.
         column: String,
     },
+    /// The old rows of deletes do not hold a column that makes the partition.
+    #[error(
+        "table {table}: the replica identity does not hold column `{column}`, which makes the \
+         partition, so a delete could go to another partition than its row; use an identity that \
+         holds it (ALTER TABLE {} REPLICA IDENTITY FULL), or write missing = \"ignore\" in \
+         partition-routing",
+        in_sql(table)
+    )]
+    PartitionOutsideIdentity { table: String, column: String },
     /// A mode leaves a column of the key out. The keys of rows would lack this column.
     #[error(
         "table {table}: its key column `{column}` is of type {type_name}, which \
@@ -196,6 +205,7 @@ impl PlanError {
             | PlanError::NoKeyColumn { .. }
             | PlanError::FieldClash { .. }
             | PlanError::KeyOutsideIdentity { .. }
+            | PlanError::PartitionOutsideIdentity { .. }
             | PlanError::KeyLeftOut { .. }
             | PlanError::Rerouted { .. }
             | PlanError::Transform { .. }

@@ -85,14 +85,22 @@ pub(super) enum Gap {
     Meta(Meta, Union),
 }
 
+/// What a value makes that no record may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Key,
+    Partition,
+}
+
 /// A value that comes from a column.
 #[derive(Debug)]
 pub(super) struct ColumnGap {
     pub index: usize,
     pub side: Side,
     pub plan: ColumnPlan,
-    /// Whether a value that the row lacks halts the stream.
-    pub in_key: bool,
+    /// What the value makes. A value that the row lacks then halts the stream. `None` for a value
+    /// that may be missing.
+    pub need: Option<Need>,
     /// The bytes for null, if null becomes the default of the schema.
     pub null: Option<Box<[u8]>>,
     /// The bytes for every value that is not null, if they do not depend on the value.
@@ -192,8 +200,8 @@ impl Compiler<'_> {
         key: &Frame,
         value: &Frame,
     ) -> Result<Scripts, PlanError> {
-        let part = |part: &Part, frame: &Frame, in_key| {
-            let gaps = self.part::<F>(part, frame, in_key)?;
+        let part = |part: &Part, frame: &Frame, need| {
+            let gaps = self.part::<F>(part, frame, need)?;
             Ok(Whole { gaps, nothing: self.nothing::<F>(&part.schema, frame) })
         };
         let is_there = |part: &&Part| !part.is_null();
@@ -202,12 +210,17 @@ impl Compiler<'_> {
         };
         Ok(Scripts {
             conditions: self.asked(shape)?,
-            key: shape.key.as_ref().filter(is_there).map(|it| part(it, key, true)).transpose()?,
+            key: shape
+                .key
+                .as_ref()
+                .filter(is_there)
+                .map(|it| part(it, key, Some(Need::Key)))
+                .transpose()?,
             value: shape
                 .value
                 .as_ref()
                 .filter(is_there)
-                .map(|it| part(it, value, false))
+                .map(|it| part(it, value, None))
                 .transpose()?,
             headers: shape.headers.iter().map(header).collect::<Result<_, PlanError>>()?,
             time: match &shape.time {
@@ -222,10 +235,10 @@ impl Compiler<'_> {
         &self,
         part: &Part,
         frame: &Frame,
-        in_key: bool,
+        need: Option<Need>,
     ) -> Result<Vec<Gap>, PlanError> {
         let mut script = Script { gaps: Vec::new(), pending: frame.0.clone() };
-        self.node::<F>(&part.schema, &part.node, in_key, &mut script)?;
+        self.node::<F>(&part.schema, &part.node, need, &mut script)?;
         script.pending.extend_from_slice(&frame.1);
         script.flush();
         Ok(script.gaps)
@@ -245,7 +258,7 @@ impl Compiler<'_> {
 
     /// The script that writes a value as a text, for a time or a partition, or to compare values.
     fn text_of(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
-        self.part::<HeaderValue>(part, &Frame::default(), false)
+        self.part::<HeaderValue>(part, &Frame::default(), None)
     }
 
     fn header(&self, part: &Part) -> Result<HeaderScript, PlanError> {
@@ -255,8 +268,8 @@ impl Compiler<'_> {
         let frame = Frame::default();
         let nested = matches!(part.schema.base, Base::Struct(_) | Base::Array(_) | Base::Map(..));
         let mut gaps = match nested {
-            true => self.part::<HeaderText>(part, &frame, false)?,
-            false => self.part::<HeaderValue>(part, &frame, false)?,
+            true => self.part::<HeaderText>(part, &frame, None)?,
+            false => self.part::<HeaderValue>(part, &frame, None)?,
         };
         Ok(match gaps.pop() {
             Some(Gap::Constant(bytes)) if gaps.is_empty() => HeaderScript::Constant(Some(bytes)),
@@ -272,7 +285,7 @@ impl Compiler<'_> {
         &self,
         schema: &Schema,
         node: &Node,
-        in_key: bool,
+        need: Option<Need>,
         script: &mut Script,
     ) -> Result<(), PlanError> {
         let union = schema.union();
@@ -287,12 +300,12 @@ impl Compiler<'_> {
                 F::struct_open(&mut script.pending);
                 for (place, (field, node)) in schema.fields().iter().zip(nodes).enumerate() {
                     F::field(place == 0, &field.name, &mut script.pending);
-                    self.node::<F>(&field.schema, node, in_key, script)?;
+                    self.node::<F>(&field.schema, node, need, script)?;
                 }
                 F::struct_close(&mut script.pending);
             }
             Node::Column { .. } | Node::Viewed(..) => {
-                self.column::<F>(schema, node, None, in_key, script)?;
+                self.column::<F>(schema, node, None, need, script)?;
             }
             Node::Compared { differ, fields } => {
                 let mut compared = Vec::new();
@@ -309,7 +322,7 @@ impl Compiler<'_> {
             }
             Node::Meta(meta) => script.push(Gap::Meta(*meta, union)),
             Node::Converted(converted) => {
-                let gap = self.converted::<F>(schema, converted, None, in_key)?;
+                let gap = self.converted::<F>(schema, converted, None, need)?;
                 script.push(Gap::Converted(Box::new(gap)));
             }
             Node::Hashed(hashed) => {
@@ -318,10 +331,10 @@ impl Compiler<'_> {
             }
             Node::Masked(inner, literal) => match &**inner {
                 Node::Column { .. } | Node::Viewed(..) => {
-                    self.column::<F>(schema, inner, Some(literal), in_key, script)?;
+                    self.column::<F>(schema, inner, Some(literal), need, script)?;
                 }
                 Node::Converted(converted) => {
-                    let gap = self.converted::<F>(schema, converted, Some(literal), in_key)?;
+                    let gap = self.converted::<F>(schema, converted, Some(literal), need)?;
                     script.push(Gap::Converted(Box::new(gap)));
                 }
                 Node::Null => F::null(union, &mut script.pending),
@@ -337,13 +350,13 @@ impl Compiler<'_> {
         schema: &Schema,
         converted: &Converted,
         mask: Option<&Literal>,
-        in_key: bool,
+        need: Option<Need>,
     ) -> Result<ConvertedGap, PlanError> {
         let union = schema.union();
         let default = schema.default.as_ref().filter(|_| converted.defaults);
         let is_required = union == Union::Required && default.is_none();
         Ok(ConvertedGap {
-            gaps: self.part::<PlainText>(&converted.part, &Frame::default(), in_key)?,
+            gaps: self.part::<PlainText>(&converted.part, &Frame::default(), need)?,
             origin: converted.origin,
             conversion: converted.conversion.clone(),
             union,
@@ -354,7 +367,8 @@ impl Compiler<'_> {
     }
 
     fn hashed(&self, hashed: &Hashed, union: Union) -> Result<HashedGap, PlanError> {
-        let gaps = |part| self.part::<PlainText>(part, &Frame::default(), hashed.is_strict);
+        let need = hashed.is_strict.then_some(Need::Partition);
+        let gaps = |part| self.part::<PlainText>(part, &Frame::default(), need);
         let values = hashed.values.iter().map(|(class, part)| Ok((*class, gaps(part)?)));
         let values = values.collect::<Result<_, PlanError>>()?;
         Ok(HashedGap { values, hash: hashed.hash, partitions: hashed.partitions, union })
@@ -365,7 +379,7 @@ impl Compiler<'_> {
         schema: &Schema,
         node: &Node,
         mask: Option<&Literal>,
-        in_key: bool,
+        need: Option<Need>,
         script: &mut Script,
     ) -> Result<(), PlanError> {
         let (node, seen) = match node {
@@ -384,9 +398,13 @@ impl Compiler<'_> {
             ReplicaIdentity::Full | ReplicaIdentity::Nothing => false,
         };
         let of_key = table.key.contains(&index);
-        if in_key && side == Side::Old && partial && !column.in_identity && !of_key {
+        let is_outside = side == Side::Old && partial && !column.in_identity && !of_key;
+        if let Some(need) = need.filter(|_| is_outside) {
             let (table, column) = (table.name.to_string(), rule.name.to_string());
-            return Err(PlanError::KeyOutsideIdentity { table, column });
+            return Err(match need {
+                Need::Key => PlanError::KeyOutsideIdentity { table, column },
+                Need::Partition => PlanError::PartitionOutsideIdentity { table, column },
+            });
         }
         let union = schema.union();
         let wire = seen.iter().fold(rule.wire.clone(), views::seen);
@@ -403,7 +421,7 @@ impl Compiler<'_> {
         if let (Some(masked), Union::Required) = (&masked, union) {
             plan.missing = masked.clone();
         }
-        let gap = ColumnGap { index, side, plan, in_key, null, masked };
+        let gap = ColumnGap { index, side, plan, need, null, masked };
         script.push(Gap::Column(Box::new(gap)));
         Ok(())
     }

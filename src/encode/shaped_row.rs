@@ -10,7 +10,7 @@ use super::header::HeaderValue;
 use super::plain_text::{self, PlainText};
 use super::row::{Image, Writer};
 use super::shaped::{
-    ColumnGap, ComparedGap, ConvertedGap, DocumentGap, Gap, HashedGap, HeaderScript, Scripts,
+    ColumnGap, ComparedGap, ConvertedGap, DocumentGap, Gap, HashedGap, HeaderScript, Need, Scripts,
     Shaped, Whole,
 };
 use super::transcode::Texts;
@@ -207,11 +207,14 @@ impl<F: Form> Writer<'_, F> {
         images: Images<'_, '_>,
     ) -> Result<(), EncodeError> {
         let found = cell(gap, images);
+        if let (None | Some(Cell::Unchanged), Some(need)) = (&found, gap.need) {
+            let (table, column) = (self.plan.table.to_string(), gap.plan.name.to_string());
+            return Err(match need {
+                Need::Key => EncodeError::KeyMissing { table, column },
+                Need::Partition => EncodeError::PartitionMissing { table, column },
+            });
+        }
         match (found, &gap.null, &gap.masked) {
-            (None | Some(Cell::Unchanged), ..) if gap.in_key => {
-                let (table, column) = (self.plan.table.to_string(), gap.plan.name.to_string());
-                return Err(EncodeError::KeyMissing { table, column });
-            }
             (None, ..) => self.out.extend_from_slice(&gap.plan.missing),
             (Some(Cell::Null), Some(null), _) => self.out.extend_from_slice(null),
             (Some(Cell::Text(_) | Cell::Unchanged), _, Some(masked)) => {

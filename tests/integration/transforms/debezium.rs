@@ -149,8 +149,26 @@ fn a_column_outside_the_identity_makes_no_partition_unasked() {
         lines(&config, &places(ReplicaIdentity::Default), [&PLACE, &SEEN])
     };
     let refused = of("").unwrap_err().to_string();
-    assert!(refused.contains("public.places") && refused.contains("`region`"), "{refused}");
+    let told = "table public.places: the replica identity does not hold column `region`, which makes \
+                the partition";
+    assert!(refused.starts_with(told), "{refused}");
     assert!(of("\nmissing = \"ignore\"").is_ok());
+}
+
+#[test]
+fn a_row_without_the_column_of_its_partition_says_so() {
+    let config = settings(PARTITION);
+    let planner = Planner::new(config.encode.clone(), "app", "run", 1);
+    let plan = planner.draft(&places(ReplicaIdentity::Full)).unwrap().into_plan(Ids::default());
+    let mut wire = message(b'U', &[(b'N', &SEEN)]);
+    let region = wire.windows(11).position(|at| at == b"t\0\0\0\x06orange").unwrap();
+    wire.splice(region..region + 11, [b'u']);
+    let Message::Update { old, new, .. } = pgoutput::decode(&wire).unwrap() else { panic!() };
+    let error = Encoder::new().row(&plan, &CONTEXT, &Row::Update { old, new }, 0).unwrap_err();
+    let told = "place a row of public.places: column `region`, which makes the partition, is not in \
+                the row; its replica identity must hold the column, or write missing = \"ignore\" \
+                in partition-routing";
+    assert_eq!(error.to_string(), told);
 }
 
 #[test]
