@@ -117,19 +117,29 @@ impl Chain {
     /// row by a value of the row.
     pub(crate) fn one_names_topics(&self, table: &TableName) -> Result<(), TransformError> {
         let links = || (1..).zip(&self.links).filter(|(_, link)| link.is_for(table));
-        let content = links().find_map(|(_, link)| match &link.transform {
-            Transform::ContentRouter(router) => Some(router),
+        let content = links().find_map(|(number, link)| match &link.transform {
+            Transform::ContentRouter(router) => Some((number, router)),
             _ => None,
         });
-        let is_other = |link: &Link| match &link.transform {
-            Transform::Outbox(_) => true,
-            Transform::Unwrap(unwrap) => unwrap.route.is_some() || unwrap.dropped.is_some(),
-            _ => false,
-        };
-        match (content, links().find(|(_, link)| is_other(link))) {
-            (Some(router), Some((number, link))) => {
+        let other = links().find_map(|(number, link)| match &link.transform {
+            Transform::Outbox(_) => Some((number, link, "the topic of a row by a column")),
+            Transform::Unwrap(unwrap) if unwrap.route.is_some() => {
+                Some((number, link, "the topic of a row by a column"))
+            }
+            Transform::Unwrap(unwrap) if unwrap.dropped.is_some() => {
+                Some((number, link, "the schema of a row by a header"))
+            }
+            _ => None,
+        });
+        match (content, other) {
+            (Some((content, router)), Some((number, link, chosen))) => {
                 let text = router.topic.text().to_owned();
-                let what = "names topics of the table too; use one of them for a table".to_owned();
+                let what = format!(
+                    "transform {content} ({NAME}) chooses the topic of a row by this expression, \
+                     and transform {number} ({}) chooses {chosen}; a table can have one of the two \
+                     transforms: leave the table out of the `tables` of the other one",
+                    link.name
+                );
                 let source = TransformFault::Expression { text, what };
                 Err(TransformError { number, name: link.name, source })
             }

@@ -3,12 +3,15 @@
 mod converted;
 mod zoned;
 
+use super::content::ContentRouter;
+use super::expression::Expression;
 use super::fields::{Edit, Fields, Of, value_to_key};
+use super::filter::Nulls;
 use super::headers::Headers;
 use super::outbox::{Outbox, Updates};
 use super::reroute::Replace;
 use super::shape::{Base, Field, Header, Kind, Literal, Node, Part, Schema, Shape, Side};
-use super::unwrap::{Added, Deletes, Unwrap};
+use super::unwrap::{Added, Deletes, Missing, RouteBy, Unwrap};
 use super::{Chain, Condition, Link, Transform, TransformFault};
 use crate::table::TableName;
 use crate::table::names::NameList;
@@ -279,6 +282,31 @@ fn outbox(fields: &[(&str, &str)]) -> Outbox {
         updates: Updates::Warn,
         topics_max: 1,
     }
+}
+
+#[test]
+fn a_second_chooser_of_a_rows_topic_or_schema_is_named() {
+    let link = |name, transform| Link { tables: NameList::default(), when: None, name, transform };
+    let router = || {
+        let topic = Expression::read("'x'").unwrap();
+        let router = ContentRouter { topic, nulls: Nulls::Keep, topics_max: 1 };
+        Transform::ContentRouter(Box::new(router))
+    };
+    let told = |name, other| {
+        let links = vec![link("filter", Transform::Filter), link("content-router", router())];
+        let chain = Chain { links: [links, vec![link(name, other)]].concat() };
+        chain.one_names_topics(&TableName::new("s", "t")).unwrap_err().source.to_string()
+    };
+    let begin = "`'x'`: transform 2 (content-router) chooses the topic of a row by this \
+                 expression, and transform 3";
+    let end = "a table can have one of the two transforms: leave the table out of the `tables` of \
+               the other one";
+    let outbox = told("outbox", Transform::Outbox(Box::new(outbox(&[]))));
+    assert_eq!(outbox, format!("{begin} (outbox) chooses the topic of a row by a column; {end}"));
+    let route = RouteBy { field: "v".to_owned(), missing: Missing::Own, topics_max: 1 };
+    let unwrap = Unwrap { route: Some(route), ..unwrap(Deletes::Drop) };
+    let unwrap = told("unwrap", Transform::Unwrap(unwrap));
+    assert_eq!(unwrap, format!("{begin} (unwrap) chooses the topic of a row by a column; {end}"));
 }
 
 #[test]
