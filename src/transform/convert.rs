@@ -45,6 +45,11 @@ impl Target {
         ("string", Target::Text),
     ];
 
+    /// The word of the configuration for this type.
+    fn word(self) -> &'static str {
+        Target::WORDS.iter().find(|(_, target)| *target == self).map_or("", |(word, _)| word)
+    }
+
     pub(crate) fn base(self) -> Base {
         match self {
             Target::Int8 => Base::Int8,
@@ -166,6 +171,22 @@ impl Conversion {
                 TimeTarget::Timestamp => named(Base::Int64, CONNECT_TIMESTAMP),
             },
             Conversion::Zone(_) => unreachable!("a field keeps its schema in another zone"),
+        }
+    }
+
+    /// The conversion of such a field in words, for the message of a fault.
+    pub(crate) fn asked(&self, schema: &Schema) -> String {
+        match self {
+            Conversion::Cast(target) => format!("cast to {}", target.word()),
+            Conversion::Time(times) => {
+                let by = match (&schema.base, &times.pattern) {
+                    (Base::Text, None) => " without a `format`",
+                    (Base::Text, Some(_)) => " by this `format`",
+                    _ => "",
+                };
+                format!("conversion to {}{by}", times.to.word())
+            }
+            Conversion::Zone(_) => "conversion to another time zone".to_owned(),
         }
     }
 

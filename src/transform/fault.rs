@@ -1,7 +1,7 @@
 //! Why a transform cannot be applied.
 
 use super::convert::ConvertFault;
-use super::shape::Schema;
+use super::shape::{Base, Schema};
 
 /// Why a transform cannot be applied to a table. A fault names fields, and never contains a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,8 +55,14 @@ pub enum TransformFault {
          `before` and `after`"
     )]
     NullStruct { field: String },
-    #[error("field `{field}` is of a type that is not converted so")]
-    NoConversion { field: String },
+    #[error("field `{field}` is of type {of}, for which there is no {asked}")]
+    NoConversion {
+        field: String,
+        /// The type of the field, as Connect names it.
+        of: String,
+        /// The conversion that was asked for.
+        asked: String,
+    },
     #[error("field `{field}` is the same in each record and cannot be converted: {fault}")]
     Unconverted { field: String, fault: ConvertFault },
     #[error("the record is no envelope; no transform before this one may change that")]
@@ -77,7 +83,7 @@ impl TransformFault {
             | TransformFault::Clash { field, .. }
             | TransformFault::NotText { field }
             | TransformFault::NotTime { field }
-            | TransformFault::NoConversion { field }
+            | TransformFault::NoConversion { field, .. }
             | TransformFault::Unconverted { field, .. }
             | TransformFault::NotHashed { field }
             | TransformFault::NotVersion { field }
@@ -104,6 +110,32 @@ pub struct TransformError {
     /// What is wrong with the transform.
     #[source]
     pub source: TransformFault,
+}
+
+impl TransformFault {
+    /// The fault of a field whose type a conversion does not take.
+    pub(super) fn no_conversion(field: &str, of: &Schema, asked: String) -> Self {
+        TransformFault::NoConversion { field: field.to_owned(), of: type_of(of), asked }
+    }
+}
+
+/// The type of a field as Connect names it, with the name of its semantic type if it has one.
+fn type_of(schema: &Schema) -> String {
+    let base = match &schema.base {
+        Base::Boolean => "boolean",
+        Base::Int8 => "int8",
+        Base::Int16 => "int16",
+        Base::Int32 => "int32",
+        Base::Int64 => "int64",
+        Base::Float32 => "float32",
+        Base::Float64 => "float64",
+        Base::Text => "string",
+        Base::Bytes => "bytes",
+        Base::Array(_) => "array",
+        Base::Map(..) => "map",
+        Base::Struct(_) => "struct",
+    };
+    schema.name.as_ref().map_or_else(|| base.to_owned(), |name| format!("{base} ({name})"))
 }
 
 /// The names of a struct's fields, for the message of a fault.

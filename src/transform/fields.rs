@@ -180,11 +180,13 @@ impl Fields {
                 Ok(Part { schema: part.schema, node: made.node })
             }
             Edit::Cast(Casts::Whole(target)) => {
-                let cast = self.converted(of, part.clone(), &Conversion::Cast(*target))?;
+                let conversion = Conversion::Cast(*target);
+                let cast = self.converted(of, part.clone(), &conversion)?;
                 if matches!(Origin::of(&part.schema), Some(Origin::Moment(_) | Origin::Decimal)) {
                     // Connect keeps the schema's name, and then fails because the value does not
                     // fit it.
-                    return Err(TransformFault::NoConversion { field: of.to_owned() });
+                    let asked = conversion.asked(&part.schema);
+                    return Err(TransformFault::no_conversion(of, &part.schema, asked));
                 }
                 let schema = Schema { optional: cast.schema.optional, ..part.schema.basics() };
                 let (base, default) = (cast.schema.base, cast.schema.default);
@@ -237,7 +239,8 @@ impl Fields {
         part: Part,
         conversion: &Conversion,
     ) -> Result<Part, TransformFault> {
-        let fault = || TransformFault::NoConversion { field: name.to_owned() };
+        let fault =
+            || TransformFault::no_conversion(name, &part.schema, conversion.asked(&part.schema));
         let origin = conversion.origin(&part.schema).ok_or_else(fault)?;
         let literal = |literal: &Literal| {
             conversion

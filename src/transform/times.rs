@@ -42,6 +42,11 @@ impl TimeTarget {
         ("Time", TimeTarget::Time),
         ("Timestamp", TimeTarget::Timestamp),
     ];
+
+    /// The word of the configuration for this type.
+    pub(super) fn word(self) -> &'static str {
+        TimeTarget::WORDS.iter().find(|(_, target)| *target == self).map_or("", |(word, _)| word)
+    }
 }
 
 /// The unit of a number that counts from 1970.

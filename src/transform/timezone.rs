@@ -150,8 +150,8 @@ impl Timezone {
     /// its column.
     fn moved(&self, field: &Field, form: Form, node: Node) -> Result<Node, TransformFault> {
         let Field { name, schema } = field;
-        let fault = || TransformFault::NoConversion { field: name.to_string() };
         let conversion = Conversion::Zone(Box::new(Zoned { zone: self.zone.clone(), form }));
+        let fault = || TransformFault::no_conversion(name, schema, conversion.asked(schema));
         let origin = Origin::of(schema).ok_or_else(fault)?;
         let literal = |value: &Literal| {
             let converted = conversion.literal(schema, value).ok_or_else(fault)?;

@@ -120,7 +120,10 @@ fn vector(field: &Field, node: Node) -> Result<Part, TransformFault> {
             seen(Node::Column { index, side, defaults: false }, View::Json)
         }
         Node::Null => Node::Null,
-        _ => return Err(TransformFault::NoConversion { field: field.name.to_string() }),
+        _ => {
+            let asked = "conversion to JSON after another transform has changed it".to_owned();
+            return Err(TransformFault::no_conversion(&field.name, &field.schema, asked));
+        }
     };
     Ok(Part { schema, node })
 }
