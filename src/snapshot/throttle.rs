@@ -145,7 +145,10 @@ impl Throttle {
         }
         if let Some((lag, least)) = self.lags().filter(|_| self.lag < Share::FREE) {
             let (lag, least) = (mib(lag), mib(least));
-            why.push(format!("a standby is {lag} MiB behind, {least} MiB when copies began"));
+            why.push(format!(
+                "a standby is {lag} MiB behind, and its smallest lag since copies began was \
+                 {least} MiB"
+            ));
         }
         (!why.is_empty()).then(|| why.join("; "))
     }
@@ -193,7 +196,7 @@ mod tests {
         assert_eq!(measured(both).of_held(), Share::FREE);
         assert_eq!(
             measured(both).in_words().unwrap(),
-            "10 of 160 MiB are left until the slot is lost (max_slot_wal_keep_size); a standby is 512 MiB behind, 0 MiB when copies began"
+            "10 of 160 MiB are left until the slot is lost (max_slot_wal_keep_size); a standby is 512 MiB behind, and its smallest lag since copies began was 0 MiB"
         );
     }
 
@@ -218,7 +221,7 @@ mod tests {
     proptest! {
         /// Method: two measures of any sizes, of which one is at least as high in every part.
         #[test]
-        fn a_load_that_grows_never_raises_a_share_and_copies_never_stop(
+        fn a_growing_load_raises_no_share_of_chunks_and_stops_no_copy(
             limit in 0u64..1 << 50,
             (used, more) in (0u64..1 << 50, 0u64..1 << 50),
             (lag, further) in (0u64..1 << 50, 0u64..1 << 50),
