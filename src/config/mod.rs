@@ -461,7 +461,9 @@ fn warnings(checked: &Checked) -> Vec<String> {
     if let SinkConfig::Kafka(kafka) = &checked.sink {
         let protocol = kafka.client.get("security.protocol").map_or("plaintext", String::as_str);
         if protocol.to_ascii_lowercase().ends_with("plaintext") {
-            warnings.push(format!("kafka over {protocol}: records travel in the clear"));
+            let secret = kafka.secret_in_clear();
+            let what = secret.map_or("records".to_owned(), |it| format!("records and the {it}"));
+            warnings.push(format!("kafka over {protocol}: {what} travel in the clear"));
         }
     }
     if let Some(listen) = checked.admin.filter(|listen| !listen.ip().is_loopback()) {

@@ -40,7 +40,10 @@ fn refuses_credentials_in_the_clear_without_consent() {
              credentials to the network; use sasl_ssl, or consent with kafka.insecure = true"
         ],
     );
-    check(&[(brokers, &format!("{brokers}\ninsecure = true\n{client}"))], &[], expect!["no fault"]);
+    let text = replaced(&[(brokers, &format!("{brokers}\ninsecure = true\n{client}"))]);
+    let warnings = with(&text, &[]).unwrap().checked.warnings;
+    let told = "kafka over SASL_PLAINTEXT: records and the password travel in the clear";
+    assert!(warnings.iter().any(|warning| warning == told), "{warnings:?}");
     let unverified = "[kafka.client]\nsecurity.protocol = \
                       \"ssl\"\nssl.endpoint.identification.algorithm = \"none\"\n\
                       sasl.password = \"hunter2\"";

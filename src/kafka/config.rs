@@ -333,17 +333,24 @@ impl Config {
         }
     }
 
-    /// Whether a password or token would travel unencrypted with these properties.
+    /// What clients send unencrypted when they log in: `password`, `token`, or `None` if they send
+    /// neither. With SCRAM the password itself does not travel.
     #[must_use]
-    pub fn sends_password_in_clear(&self) -> bool {
-        let protocol = self.client.get("security.protocol").map(|p| p.to_ascii_lowercase());
-        let mechanism = self
-            .client
-            .get("sasl.mechanism")
-            .or_else(|| self.client.get("sasl.mechanisms"))
-            .map(|m| m.to_ascii_uppercase());
-        protocol.as_deref() == Some("sasl_plaintext")
-            && matches!(mechanism.as_deref(), Some("PLAIN" | "OAUTHBEARER"))
+    pub fn secret_in_clear(&self) -> Option<&'static str> {
+        let protocol = self.client.get("security.protocol")?;
+        if !protocol.eq_ignore_ascii_case("sasl_plaintext") {
+            return None;
+        }
+        if let Login::Token(_) = &self.login {
+            return Some("token");
+        }
+        let mechanism =
+            self.client.get("sasl.mechanism").or_else(|| self.client.get("sasl.mechanisms"))?;
+        match mechanism.to_ascii_uppercase().as_str() {
+            "PLAIN" => Some("password"),
+            "OAUTHBEARER" => Some("token"),
+            _ => None,
+        }
     }
 
     fn number(&self, property: &str, default: usize) -> usize {
@@ -590,11 +597,21 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_clear_is_recognised() {
-        let mut config = config();
-        assert!(!config.sends_password_in_clear());
-        config.client.insert("security.protocol".to_owned(), "SASL_PLAINTEXT".to_owned());
-        config.client.insert("sasl.mechanisms".to_owned(), "plain".to_owned());
-        assert!(config.sends_password_in_clear());
+    fn a_password_or_token_in_clear_is_named() {
+        let by = |protocol: &str, mechanism: &str, login: &Login| {
+            let mut config = Config { login: login.clone(), ..config() };
+            config.client.insert("security.protocol".to_owned(), protocol.to_owned());
+            config.client.insert("sasl.mechanisms".to_owned(), mechanism.to_owned());
+            config.secret_in_clear()
+        };
+        let own = Login::Properties;
+        let token = Login::Token(crate::secret::Source::File("token".into()));
+        assert_eq!(config().secret_in_clear(), None);
+        assert_eq!(by("SASL_PLAINTEXT", "plain", &own), Some("password"));
+        assert_eq!(by("sasl_plaintext", "OAUTHBEARER", &own), Some("token"));
+        assert_eq!(by("sasl_plaintext", "SCRAM-SHA-512", &own), None);
+        assert_eq!(by("sasl_plaintext", "", &token), Some("token"));
+        assert_eq!(by("sasl_ssl", "PLAIN", &own), None);
+        assert_eq!(by("sasl_ssl", "", &token), None);
     }
 }
