@@ -52,11 +52,6 @@ use tokio::sync::mpsc;
 /// Pause before planning tries again after a failure that only a person can end.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
 
-/// Half of the first pause after a failure that can pass by itself. Each further pause is twice as
-/// long as the one before, up to [`BUSY_RETRY_MAX`].
-const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
-const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
-
 /// A plan with everything that its records need.
 pub struct Ready {
     /// How the rows are encoded.

@@ -1,7 +1,8 @@
 //! Planning for detached tables: the quarantine topic, and the state records that have to be
 //! written before a change goes there.
 
-use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Failure, Outcome, PlanMaker, REFUSED_RETRY};
+use super::tries::{BUSY_RETRY_MAX, Pauses};
+use super::{Failure, Outcome, PlanMaker};
 use crate::change::RelationShape;
 use crate::continuity::detached::{Detached, Refusal};
 use crate::continuity::{Trouble, TroubleReason};
@@ -80,7 +81,7 @@ impl PlanMaker {
         key: Option<String>,
     ) -> (Self, QuarantinePlan) {
         let name = self.planner.config().quarantine_topic();
-        let mut delay = BUSY_RETRY_MIN;
+        let mut pauses = Pauses::new();
         let mut troubled = false;
         let (topic, partitions) = loop {
             let failure = match self.quarantined(&name, key.as_deref().zip(detached.as_ref())).await
@@ -89,16 +90,10 @@ impl PlanMaker {
                 Err(failure) => failure,
             };
             troubled = true;
-            let (trouble, wait) = match failure {
-                Failure::OfTable(trouble) | Failure::Refused(trouble) => (trouble, REFUSED_RETRY),
-                Failure::Busy(trouble) => {
-                    delay = (delay * 2).min(BUSY_RETRY_MAX);
-                    (trouble, delay)
-                }
-            };
+            let pause = pauses.after(&failure);
             // A send fails only if the agent is stopping. Nobody needs the report then.
-            let _ = self.troubles.send(Some(trouble)).await;
-            tokio::time::sleep(wait).await;
+            let _ = self.troubles.send(Some(failure.trouble())).await;
+            tokio::time::sleep(pause).await;
         };
         if troubled {
             let _ = self.troubles.send(None).await;
@@ -169,10 +164,8 @@ impl PlanMaker {
         loop {
             match self.remember(&key, detached.to_json()).await {
                 Ok(()) => return (self, Ok(outcome)),
-                Err(
-                    Failure::OfTable(trouble) | Failure::Refused(trouble) | Failure::Busy(trouble),
-                ) => {
-                    let _ = self.troubles.send(Some(trouble)).await;
+                Err(failure) => {
+                    let _ = self.troubles.send(Some(failure.trouble())).await;
                 }
             }
             tokio::time::sleep(BUSY_RETRY_MAX).await;

@@ -1,7 +1,37 @@
-//! The loop in which a plan is tried until it is complete.
+//! The loop in which a plan is tried until it is complete, and the pauses between the tries.
 
-use super::{BUSY_RETRY_MAX, BUSY_RETRY_MIN, Failure, PlanMaker, REFUSED_RETRY, Ready};
+use super::{Failure, PlanMaker, REFUSED_RETRY, Ready};
 use crate::encode::{Draft, PlanError, Planner};
+use std::time::Duration;
+
+/// The first pause after a failure that can pass by itself. Each further pause is twice as long as
+/// the one before, up to [`BUSY_RETRY_MAX`].
+const BUSY_RETRY_MIN: Duration = Duration::from_millis(200);
+pub(super) const BUSY_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// The pauses between the tries of one plan.
+pub(super) struct Pauses {
+    /// The pause after the next failure that can pass by itself.
+    busy: Duration,
+}
+
+impl Pauses {
+    pub(super) fn new() -> Self {
+        Pauses { busy: BUSY_RETRY_MIN }
+    }
+
+    /// The pause after this failure.
+    pub(super) fn after(&mut self, failure: &Failure) -> Duration {
+        match failure {
+            Failure::Refused(_) | Failure::OfTable(_) => REFUSED_RETRY,
+            Failure::Busy(_) => {
+                let pause = self.busy;
+                self.busy = (pause * 2).min(BUSY_RETRY_MAX);
+                pause
+            }
+        }
+    }
+}
 
 impl PlanMaker {
     /// Tries until the plan is complete, with a pause after each failure. Each failure is reported
@@ -15,7 +45,7 @@ impl PlanMaker {
         draft: impl Fn(&Planner) -> Result<Draft, PlanError>,
         gives_up: impl Fn(Failure) -> Result<Failure, E>,
     ) -> Result<Box<Ready>, E> {
-        let mut delay = BUSY_RETRY_MIN;
+        let mut pauses = Pauses::new();
         let mut troubled = false;
         let ended = loop {
             let failure = match self.once(name, &draft).await {
@@ -25,21 +55,35 @@ impl PlanMaker {
                     Err(error) => break Err(error),
                 },
             };
-            let (trouble, pause) = match failure {
-                Failure::Refused(trouble) | Failure::OfTable(trouble) => (trouble, REFUSED_RETRY),
-                Failure::Busy(trouble) => {
-                    delay = (delay * 2).min(BUSY_RETRY_MAX);
-                    (trouble, delay)
-                }
-            };
+            let pause = pauses.after(&failure);
             troubled = true;
             // A send fails only while the agent stops. Then nobody needs the report.
-            let _ = self.troubles.send(Some(trouble)).await;
+            let _ = self.troubles.send(Some(failure.trouble())).await;
             tokio::time::sleep(pause).await;
         };
         if troubled {
             let _ = self.troubles.send(None).await;
         }
         ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::continuity::{Trouble, TroubleReason};
+
+    fn trouble() -> Trouble {
+        Trouble::plain(TroubleReason::RegistryUnavailable, "busy".to_owned(), "wait")
+    }
+
+    #[test]
+    fn pauses_begin_with_the_shortest_and_double() {
+        let mut pauses = Pauses::new();
+        let told: Vec<u128> =
+            (0..8).map(|_| pauses.after(&Failure::Busy(trouble())).as_millis()).collect();
+        assert_eq!(told, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(pauses.after(&Failure::Refused(trouble())), REFUSED_RETRY);
+        assert_eq!(Pauses::new().after(&Failure::OfTable(trouble())), REFUSED_RETRY);
     }
 }
