@@ -428,12 +428,6 @@ impl Plan {
         self.router.as_ref()
     }
 
-    /// Whether rows have a key before any transform.
-    #[must_use]
-    pub fn keyed(&self) -> bool {
-        !matches!(self.key, Key::None)
-    }
-
     /// The columns of a row's key before any transform, in the order of the key, as places in the
     /// table. There are none if rows have no key.
     pub fn key_places(&self) -> impl Iterator<Item = usize> + '_ {

@@ -158,9 +158,14 @@ fn failure(
         what.push_str(&format!(", field `{field}`"));
     }
     match error {
-        RegistryError::Unavailable { .. }
-        | RegistryError::Secret { .. }
-        | RegistryError::Broken { .. } => {
+        RegistryError::Unavailable { retry_after, .. } => {
+            let trouble = Trouble::new(TroubleReason::RegistryUnavailable, what, &error);
+            match retry_after {
+                Some(pause) => Failure::Paused(trouble, pause),
+                None => Failure::Busy(trouble),
+            }
+        }
+        RegistryError::Secret { .. } | RegistryError::Broken { .. } => {
             Failure::Busy(Trouble::new(TroubleReason::RegistryUnavailable, what, &error))
         }
         RegistryError::Refused { status, .. } => {
@@ -182,6 +187,21 @@ fn failure(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_pause_of_a_busy_registry_reaches_the_next_try() {
+        let error = RegistryError::Unavailable {
+            url: "http://r/".to_owned(),
+            status: Some(429),
+            retry_after: Some(Duration::from_secs(7)),
+            detail: "busy".to_owned(),
+            source: None,
+        };
+        let failure = failure("t", ("p.t-value", "http://r/config/p.t-value"), error, None);
+        let Failure::Paused(_, pause) = failure else { panic!() };
+        assert_eq!(pause, Duration::from_secs(7));
+    }
 
     #[test]
     fn only_an_incompatible_schema_is_helped_by_a_lower_level() {

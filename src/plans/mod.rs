@@ -152,7 +152,10 @@ enum Origin {
 }
 
 enum Failure {
+    /// The failure can pass by itself.
     Busy(Trouble),
+    /// The registry is busy, and asks for this pause before the next call.
+    Paused(Trouble, Duration),
     /// The failure concerns more than this table, such as credentials or general rights.
     Refused(Trouble),
     /// The failure concerns this table or its topic alone.
@@ -411,9 +414,10 @@ impl PlanMaker {
 impl Failure {
     fn trouble(self) -> Trouble {
         match self {
-            Failure::Busy(trouble) | Failure::Refused(trouble) | Failure::OfTable(trouble) => {
-                trouble
-            }
+            Failure::Busy(trouble)
+            | Failure::Paused(trouble, _)
+            | Failure::Refused(trouble)
+            | Failure::OfTable(trouble) => trouble,
         }
     }
 
@@ -421,7 +425,7 @@ impl Failure {
         match (self, patience) {
             (Failure::Refused(_), Patience::UntilRefused) => true,
             (Failure::OfTable(_), Patience::UntilRefused | Patience::UntilTableRefused) => true,
-            (Failure::Busy(_), _)
+            (Failure::Busy(_) | Failure::Paused(..), _)
             | (_, Patience::Endless)
             | (Failure::Refused(_), Patience::UntilTableRefused) => false,
         }

@@ -20,16 +20,20 @@ impl Pauses {
         Pauses { busy: BUSY_RETRY_MIN }
     }
 
-    /// The pause after this failure.
+    /// The pause after this failure. A longer pause that the registry asks for is kept, up to
+    /// [`BUSY_RETRY_MAX`].
     pub(super) fn after(&mut self, failure: &Failure) -> Duration {
         match failure {
             Failure::Refused(_) | Failure::OfTable(_) => REFUSED_RETRY,
-            Failure::Busy(_) => {
-                let pause = self.busy;
-                self.busy = (pause * 2).min(BUSY_RETRY_MAX);
-                pause
-            }
+            Failure::Busy(_) => self.busy_after(Duration::ZERO),
+            Failure::Paused(_, asked) => self.busy_after(*asked),
         }
+    }
+
+    fn busy_after(&mut self, asked: Duration) -> Duration {
+        let pause = self.busy;
+        self.busy = (pause * 2).min(BUSY_RETRY_MAX);
+        pause.max(asked).min(BUSY_RETRY_MAX)
     }
 }
 
@@ -85,5 +89,14 @@ mod tests {
         assert_eq!(told, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
         assert_eq!(pauses.after(&Failure::Refused(trouble())), REFUSED_RETRY);
         assert_eq!(Pauses::new().after(&Failure::OfTable(trouble())), REFUSED_RETRY);
+    }
+
+    #[test]
+    fn a_pause_that_the_registry_asks_for_is_kept_within_the_bound() {
+        let mut pauses = Pauses::new();
+        let mut after = |asked_ms| {
+            pauses.after(&Failure::Paused(trouble(), Duration::from_millis(asked_ms))).as_millis()
+        };
+        assert_eq!([7000, 0, 100, 60_000].map(&mut after), [7000, 400, 800, 10_000]);
     }
 }

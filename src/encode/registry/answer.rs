@@ -84,21 +84,6 @@ pub enum RegistryError {
     Setup { detail: String },
 }
 
-impl RegistryError {
-    /// Whether the error can pass by itself: the registry is unavailable, or a secret could not be
-    /// read.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            RegistryError::Unavailable { .. } | RegistryError::Secret { .. } => true,
-            RegistryError::Refused { .. }
-            | RegistryError::Denied { .. }
-            | RegistryError::Broken { .. }
-            | RegistryError::Setup { .. } => false,
-        }
-    }
-}
-
 /// An answer that is not an error of transport, access or availability. The answer may still be a
 /// refusal.
 pub(super) struct Answer {
