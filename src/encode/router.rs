@@ -163,6 +163,12 @@ impl Router {
         Router { of: Of::Messages(rules), by, times: times(routing), probe: None }
     }
 
+    /// Whether logical messages are routed, and not the rows of a table.
+    #[must_use]
+    pub fn is_of_messages(&self) -> bool {
+        matches!(self.of, Of::Messages(_))
+    }
+
     /// The table whose rows are routed, or the name of logical messages.
     #[must_use]
     pub fn name(&self) -> String {

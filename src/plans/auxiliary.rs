@@ -1,6 +1,6 @@
 //! Plans the topics of heartbeats and notices, which are auxiliary records.
 
-use super::{Outcome, Patience, PlanMaker};
+use super::{Outcome, Patience, PlanMaker, PlanOf};
 use crate::postgres::PgError;
 
 impl PlanMaker {
@@ -10,7 +10,9 @@ impl PlanMaker {
     /// See [`PlanMaker::relation`].
     pub async fn heartbeats(mut self) -> (Self, Result<Outcome, PgError>) {
         let outcome = self
-            .until_done("heartbeats", Patience::Endless, |planner| Ok(planner.heartbeat_draft()))
+            .until_done(PlanOf::Other("heartbeats"), Patience::Endless, |planner| {
+                Ok(planner.heartbeat_draft())
+            })
             .await;
         (self, outcome)
     }
@@ -22,8 +24,9 @@ impl PlanMaker {
     /// See [`PlanMaker::relation`].
     pub async fn notices(mut self) -> (Self, Result<Outcome, PgError>) {
         let Some(draft) = self.planner.notice_draft() else { return (self, Ok(Outcome::Excluded)) };
-        let outcome =
-            self.until_done("notifications", Patience::Endless, |_| Ok(draft.clone())).await;
+        let outcome = self
+            .until_done(PlanOf::Other("notifications"), Patience::Endless, |_| Ok(draft.clone()))
+            .await;
         (self, outcome)
     }
 }

@@ -1,7 +1,7 @@
 //! Planning of schema ids: the recorded id if this registry serves it, otherwise the id that this
 //! registry gives.
 
-use super::{Failure, PlanMaker};
+use super::{Failure, PlanMaker, PlanOf};
 use crate::continuity::checkpoint::State;
 use crate::continuity::schema_key::{RecordedId, SchemaKey};
 use crate::continuity::{Trouble, TroubleReason};
@@ -57,7 +57,7 @@ impl PlanMaker {
     /// proven yet, or a new id. The id is recorded, unless it is not proven yet.
     pub(super) async fn schema_id(
         &mut self,
-        name: &str,
+        of: PlanOf<'_>,
         schema: &AvroSchema,
         unproven: &mut Vec<Unproven>,
     ) -> Result<u32, Failure> {
@@ -92,7 +92,7 @@ impl PlanMaker {
                     _ => None,
                 };
                 let level_url = registry.level_url(&schema.subject);
-                return Err(failure(name, (&schema.subject, &level_url), error, rule));
+                return Err(failure(of, (&schema.subject, &level_url), error, rule));
             }
         };
         proofs.given(Claim { id, schema: digest }).await;
@@ -148,12 +148,12 @@ async fn rule_of(registry: &Registry, schema: &AvroSchema) -> Option<String> {
 }
 
 fn failure(
-    name: &str,
+    of: PlanOf<'_>,
     (subject, level_url): (&str, &str),
     error: RegistryError,
     rule: Option<String>,
 ) -> Failure {
-    let mut what = format!("table {name}, subject `{subject}`");
+    let mut what = format!("{of}, subject `{subject}`");
     if let RegistryError::Refused { field: Some(field), .. } = &error {
         what.push_str(&format!(", field `{field}`"));
     }
@@ -198,9 +198,21 @@ mod tests {
             detail: "busy".to_owned(),
             source: None,
         };
-        let failure = failure("t", ("p.t-value", "http://r/config/p.t-value"), error, None);
+        let failure =
+            failure(PlanOf::Table("t"), ("p.t-value", "http://r/config/p.t-value"), error, None);
         let Failure::Paused(_, pause) = failure else { panic!() };
         assert_eq!(pause, Duration::from_secs(7));
+    }
+
+    #[test]
+    fn only_a_table_is_called_a_table() {
+        let told = |of| {
+            let error = RegistryError::Setup { detail: "x".to_owned() };
+            failure(of, ("s", "http://r/config/s"), error, None).trouble().detail
+        };
+        let (table, other) = (told(PlanOf::Table("public.t")), told(PlanOf::Other("heartbeats")));
+        assert!(table.starts_with("table public.t, subject `s`"), "{table}");
+        assert!(other.starts_with("heartbeats, subject `s`"), "{other}");
     }
 
     #[test]
@@ -209,7 +221,12 @@ mod tests {
             let (subject, message) = ("p.t-value".to_owned(), String::new());
             let error =
                 RegistryError::Refused { subject, status, error_code: 0, message, field: None };
-            match failure("t", ("p.t-value", "http://r/config/p.t-value"), error, None) {
+            match failure(
+                PlanOf::Table("t"),
+                ("p.t-value", "http://r/config/p.t-value"),
+                error,
+                None,
+            ) {
                 Failure::OfTable(trouble) => trouble.next,
                 _ => unreachable!("a refusal is about the table"),
             }

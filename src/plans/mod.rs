@@ -45,6 +45,7 @@ use crate::postgres::{PgError, Sql, catalog};
 use crate::table::{Selection, TableName};
 use keeper::Keeper;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -149,6 +150,32 @@ enum Origin {
     Stream,
     /// The first copy reads the rows.
     Copy,
+}
+
+/// What a plan is for, as troubles name it.
+#[derive(Clone, Copy)]
+enum PlanOf<'a> {
+    /// The rows of a table, by `namespace.name`, or those rows that go to one topic.
+    Table(&'a str),
+    /// Records of no table, such as heartbeats.
+    Other(&'a str),
+}
+
+impl<'a> PlanOf<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            PlanOf::Table(name) | PlanOf::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for PlanOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanOf::Table(name) => write!(f, "table {name}"),
+            PlanOf::Other(name) => f.write_str(name),
+        }
+    }
 }
 
 enum Failure {
@@ -265,8 +292,9 @@ impl PlanMaker {
         if self.relations.is_unchanged(&table) {
             return (self, Ok(Outcome::Unchanged));
         }
-        let outcome =
-            self.until_done(&name.to_string(), patience, |planner| planner.draft(&table)).await;
+        let name = name.to_string();
+        let of = PlanOf::Table(&name);
+        let outcome = self.until_done(of, patience, |planner| planner.draft(&table)).await;
         if matches!(outcome, Ok(Outcome::Ready(_))) {
             self.relations.planned(table);
         }
@@ -309,8 +337,8 @@ impl PlanMaker {
     /// # Errors
     /// See [`PlanMaker::relation`].
     pub async fn messages(mut self) -> (Self, Result<Outcome, PgError>) {
-        let outcome =
-            self.until_done("logical messages", Patience::Endless, |planner| {
+        let outcome = self
+            .until_done(PlanOf::Other("logical messages"), Patience::Endless, |planner| {
                 Ok(planner.message_draft())
             })
             .await;
@@ -322,8 +350,8 @@ impl PlanMaker {
     /// # Errors
     /// See [`PlanMaker::relation`].
     pub async fn transactions(mut self) -> (Self, Result<Outcome, PgError>) {
-        let outcome =
-            self.until_done("transactions", Patience::Endless, |planner| {
+        let outcome = self
+            .until_done(PlanOf::Other("transactions"), Patience::Endless, |planner| {
                 Ok(planner.transaction_draft())
             })
             .await;
@@ -332,7 +360,7 @@ impl PlanMaker {
 
     async fn until_done(
         &mut self,
-        name: &str,
+        of: PlanOf<'_>,
         patience: Patience,
         draft: impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Outcome, PgError> {
@@ -340,7 +368,7 @@ impl PlanMaker {
             true => Err(failure.trouble()),
             false => Ok(failure),
         };
-        Ok(match self.until_ready(name, draft, gives_up).await {
+        Ok(match self.until_ready(of, draft, gives_up).await {
             Ok(ready) => Outcome::Ready(ready),
             Err(trouble) => Outcome::Refused(trouble),
         })
@@ -348,12 +376,11 @@ impl PlanMaker {
 
     async fn once(
         &mut self,
-        name: &str,
+        of: PlanOf<'_>,
         draft: &impl Fn(&Planner) -> Result<Draft, crate::encode::PlanError>,
     ) -> Result<Ready, Failure> {
         let draft = draft(&self.planner).map_err(|error| {
-            let trouble =
-                Trouble::new(TroubleReason::TableRefused, format!("table {name}"), &error);
+            let trouble = Trouble::new(TroubleReason::TableRefused, of.to_string(), &error);
             Failure::OfTable(trouble.or_next(error.next()))
         })?;
         let mut warnings = Vec::new();
@@ -361,32 +388,30 @@ impl PlanMaker {
             // Each topic is looked up, and its schemas are registered, when the first row goes to
             // the topic.
             let given = Given { unproven: Vec::new(), replaced: Vec::new() };
-            let (name, plan) = (name.to_owned(), draft.into_plan(Ids::default()));
+            let (name, plan) = (of.name().to_owned(), draft.into_plan(Ids::default()));
             let (ids, topic) = (Vec::new(), None);
             return Ok(Ready { name, plan, topic, partitions: 1, ids, given, warnings });
         }
         let topic = self.topic(&draft.topic).await?;
-        self.hold_partitions(name, &draft, topic.as_ref())?;
+        self.hold_partitions(of, &draft, topic.as_ref())?;
         let partitions = self.partitions_of(&draft.topic, topic.as_ref(), &mut warnings).await?;
         if draft.key.is_none() && topic.as_ref().is_some_and(TopicInfo::is_compacted) {
-            let what = format!("table {name} has no key, and topic `{}` is compacted", draft.topic);
-            let next = "set the topic's cleanup.policy to delete, or give the table a primary key";
-            return Err(Failure::OfTable(Trouble::plain(TroubleReason::TableRefused, what, next)));
+            return Err(without_key(of, &draft.topic));
         }
         let (mut ids, mut listed, mut unproven) =
             (Ids { key: None, value: 0 }, Vec::new(), Vec::new());
         if self.ids.is_some() {
             if let Some(key) = &draft.key {
-                let id = self.schema_id(name, key, &mut unproven).await?;
+                let id = self.schema_id(of, key, &mut unproven).await?;
                 ids.key = Some(id);
                 listed.push(id);
             }
             if let Some(value) = &draft.value {
-                ids.value = self.schema_id(name, value, &mut unproven).await?;
+                ids.value = self.schema_id(of, value, &mut unproven).await?;
                 listed.push(ids.value);
             }
         }
-        let (name, plan) = (name.to_owned(), draft.into_plan(ids));
+        let (name, plan) = (of.name().to_owned(), draft.into_plan(ids));
         let given = Given { unproven, replaced: std::mem::take(&mut self.replaced) };
         Ok(Ready { name, plan, topic, partitions, ids: listed, given, warnings })
     }
@@ -409,6 +434,21 @@ impl PlanMaker {
         };
         self.keeper.write(key, value).await.map_err(failed)
     }
+}
+
+/// The failure for records without a key, which a compacted topic refuses.
+fn without_key(of: PlanOf<'_>, topic: &str) -> Failure {
+    let (what, next) = match of {
+        PlanOf::Table(name) => (
+            format!("table {name} has no key, and topic `{topic}` is compacted"),
+            "set the topic's cleanup.policy to delete, or give the table a primary key",
+        ),
+        PlanOf::Other(name) => (
+            format!("{name} have no key, and topic `{topic}` is compacted"),
+            "set the topic's cleanup.policy to delete",
+        ),
+    };
+    Failure::OfTable(Trouble::plain(TroubleReason::TableRefused, what, next))
 }
 
 impl Failure {

@@ -4,7 +4,7 @@
 //! The row path finds a plan by the route of the row. A row with a new route waits until the topic
 //! of the route is looked up and its schemas are registered.
 
-use super::{Active, Failure, Outcome, PlanMaker};
+use super::{Active, Failure, Outcome, PlanMaker, PlanOf};
 use crate::change::{Context, Row};
 use crate::encode::{EncodeError, Encoder, Planner, Route, Router};
 use crate::ledger::RouteId;
@@ -180,7 +180,11 @@ impl PlanMaker {
         };
         let draft = |planner: &Planner| planner.routed(&router, &route);
         // No failure ends the tries, because `Infallible` has no value.
-        let Ok(ready) = self.until_ready(&name, draft, Ok::<Failure, Infallible>).await;
+        let plan_of = match router.is_of_messages() {
+            true => PlanOf::Other(&name),
+            false => PlanOf::Table(&name),
+        };
+        let Ok(ready) = self.until_ready(plan_of, draft, Ok::<Failure, Infallible>).await;
         let of = RouteOf { table: router.name(), route };
         (self, Ok(Outcome::Routed(ready, of)))
     }

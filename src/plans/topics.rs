@@ -1,7 +1,7 @@
 //! The topic of a plan: describes it, creates it if the configuration allows that, and finds its
 //! number of partitions.
 
-use super::{Failure, PlanMaker};
+use super::{Failure, PlanMaker, PlanOf};
 use crate::continuity::{Trouble, TroubleReason};
 use crate::encode::Draft;
 use crate::kafka::{TopicInfo, TopicSpec, Topics};
@@ -134,14 +134,13 @@ impl PlanMaker {
     /// topics takes any number.
     pub(super) fn hold_partitions(
         &self,
-        table: &str,
+        of: PlanOf<'_>,
         draft: &Draft,
         info: Option<&TopicInfo>,
     ) -> Result<(), Failure> {
         match info.and_then(|info| self.too_few_partitions(draft, info)) {
             Some(error) => {
-                let what = format!("table {table}");
-                let trouble = Trouble::new(TroubleReason::TableRefused, what, &error);
+                let trouble = Trouble::new(TroubleReason::TableRefused, of.to_string(), &error);
                 Err(Failure::OfTable(trouble.or_next(Some(error.next()))))
             }
             None => Ok(()),

@@ -1,6 +1,6 @@
 //! The loop in which a plan is tried until it is complete, and the pauses between the tries.
 
-use super::{Failure, PlanMaker, REFUSED_RETRY, Ready};
+use super::{Failure, PlanMaker, PlanOf, REFUSED_RETRY, Ready};
 use crate::encode::{Draft, PlanError, Planner};
 use std::time::Duration;
 
@@ -45,14 +45,14 @@ impl PlanMaker {
     /// The failure that `gives_up` turns into an error. `gives_up` hands back every other failure.
     pub(super) async fn until_ready<E>(
         &mut self,
-        name: &str,
+        of: PlanOf<'_>,
         draft: impl Fn(&Planner) -> Result<Draft, PlanError>,
         gives_up: impl Fn(Failure) -> Result<Failure, E>,
     ) -> Result<Box<Ready>, E> {
         let mut pauses = Pauses::new();
         let mut troubled = false;
         let ended = loop {
-            let failure = match self.once(name, &draft).await {
+            let failure = match self.once(of, &draft).await {
                 Ok(ready) => break Ok(Box::new(ready)),
                 Err(failure) => match gives_up(failure) {
                     Ok(failure) => failure,
