@@ -38,10 +38,18 @@ impl Document {
         serde_json::from_slice(text).ok()
     }
 
-    /// Reads a text as a JSON object, because only objects are expanded. `None` for any other text.
+    /// Reads a text of a column as a JSON object, because only objects are expanded. `None` for any
+    /// other text. As in Debezium, a text with white space before its brace is not expanded.
     pub(super) fn expandable(text: &[u8]) -> Option<Document> {
         // A text that does not begin with a brace is not parsed at all.
         if text.first() != Some(&b'{') { None } else { Document::read(text) }
+    }
+
+    /// Reads the content of a logical message as a JSON object. White space may stand before the
+    /// object. (Debezium fails at such a content, so that no record has to be equal.)
+    pub(super) fn of_message(content: &[u8]) -> Option<Document> {
+        let blank = content.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+        Document::expandable(content.get(blank.count()..)?)
     }
 
     /// The outline of the whole document. `None` if its types cannot be inferred, for example
@@ -250,6 +258,7 @@ mod tests {
         for text in [
             "",
             "x",
+            " {\"a\":1}",
             "[1]",
             "{",
             r#"{"a":[1,"x"]}"#,
@@ -260,6 +269,17 @@ mod tests {
             r#"{"a":[1,2147483648]}"#,
         ] {
             assert_eq!(outline(text, RULES), "", "{text}");
+        }
+    }
+
+    #[test]
+    fn white_space_may_stand_before_the_content_of_a_message() {
+        let field = Document::Struct(vec![("a".to_owned(), Document::Int(1))]);
+        for text in ["{\"a\":1}", " \t\r\n{\"a\": 1}\n"] {
+            assert_eq!(Document::of_message(text.as_bytes()), Some(field.clone()), "{text:?}");
+        }
+        for text in ["", " ", " [1]", "\u{a0}{}", "\u{b}{}"] {
+            assert_eq!(Document::of_message(text.as_bytes()), None, "{text:?}");
         }
     }
 

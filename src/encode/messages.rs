@@ -88,7 +88,7 @@ impl Router {
             unreachable!("a table's router has no messages")
         };
         let rules = *rules;
-        let document = Document::expandable(content).ok_or(EncodeError::Content)?;
+        let document = Document::of_message(content).ok_or(EncodeError::Content)?;
         let outline = document.outline(rules).ok_or(EncodeError::Content)?;
         for field in [&outbox.id, &outbox.key, &outbox.payload] {
             if *document.named(field) == Document::Null {
@@ -115,7 +115,7 @@ impl Encoder {
         now: i64,
     ) -> Result<(), EncodeError> {
         let (mut write, slots, headers) = self.writer::<F>(plan, context, now);
-        write.document = Document::expandable(content);
+        write.document = Document::of_message(content);
         let images = Images { old: None, new: None };
         write.shaped(shaped, Kind::Create, images, &mut Written { slots, headers })
     }
