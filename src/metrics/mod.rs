@@ -142,8 +142,7 @@ pub struct Metrics {
     pub server_lsn: Gauge,
     /// Time of the main loop's last turn. `/livez` reads it.
     pub heartbeat: Heartbeat,
-    /// `wellspring_needs_a_person`: 1 while the agent is halted, or is refused at each attempt
-    /// until a person acts.
+    /// `wellspring_needs_a_person`: 1 while a person has to act, even if the stream runs.
     pub needs_a_person: IntGauge,
     /// `wellspring_phase{phase}`: 1 for the current phase, 0 for the others.
     pub phase: OneHot,
@@ -366,7 +365,7 @@ impl Metrics {
                 "Time of the main loop's last turn, in seconds since 1970.",
             ),
             needs_a_person: to
-                .gauge("needs_a_person", "1 while the agent cannot go on until a person acts."),
+                .gauge("needs_a_person", "1 while a person has to act, even if the stream runs."),
             phase: one_hot(
                 "phase",
                 "1 for the current phase of the agent, 0 for the others.",
