@@ -189,7 +189,7 @@ impl Copies {
 
     /// Takes the operator's limit of rows per second, and the tables with a `snapshot.query`.
     pub fn configure(&mut self, snapshot: &crate::snapshot::Config) {
-        self.pace.rows_per_second = snapshot.rows_per_second;
+        self.pace.configure(snapshot.rows_per_second, self.now);
         self.queried = snapshot.queries.keys().cloned().collect();
         self.debts.configure(snapshot);
     }

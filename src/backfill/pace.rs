@@ -5,9 +5,12 @@ use crate::core::{Moment, SECOND};
 use crate::snapshot;
 use crate::snapshot::throttle::Share;
 
-/// The pace of chunks. The share counts for all of them together, the limit for each copy.
+/// The longest pause that the limit of rows per second may ask for after one chunk.
+const PAUSE_MAX_SECONDS: u64 = 10;
+
+/// The pace of the chunks of all copies together.
 pub(super) struct Pace {
-    /// The operator's limit of rows per second.
+    /// The operator's limit of rows per second. It is above 0.
     pub rows_per_second: Option<u64>,
     /// Share of the time that chunks may take.
     pub share: Share,
@@ -21,12 +24,24 @@ impl Pace {
         Pace { rows_per_second: None, share: Share::FREE, rests_until: Moment::default() }
     }
 
+    /// Takes the operator's limit. Another limit ends the pause that the earlier limit asked for.
+    pub fn configure(&mut self, rows_per_second: Option<u64>, now: Moment) {
+        let limit = rows_per_second.filter(|rate| *rate > 0);
+        if limit != self.rows_per_second {
+            (self.rows_per_second, self.rests_until) = (limit, now);
+        }
+    }
+
+    /// Most rows of one chunk, so that the pause after the chunk is at most 10 s.
+    pub fn chunk_rows_max(&self) -> u64 {
+        self.rows_per_second.map_or(u64::MAX, |rate| rate.saturating_mul(PAUSE_MAX_SECONDS))
+    }
+
     /// Sets the rest of all copies after a chunk. The rest is the longer of two: the one that the
     /// share asks for after `took_us` microseconds, and the one that the limit of rows per second
     /// asks for after `rows` rows.
     pub fn rest_after(&mut self, rows: u64, took_us: u64, now: Moment) {
-        let limit = self.rows_per_second.filter(|rate| *rate > 0);
-        let by_rows = limit.map_or(0, |rate| rows.saturating_mul(SECOND) / rate);
+        let by_rows = self.rows_per_second.map_or(0, |rate| rows.saturating_mul(SECOND) / rate);
         self.rests_until = now.plus(by_rows.max(self.share.rest_after(took_us)));
     }
 }

@@ -214,6 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_of_the_limit_is_short_and_ends_with_the_limit() {
+        let mut copies = ready();
+        copies.pace.configure(Some(3), Moment(0));
+        assert!(copies.next_task(1000).is_some());
+        assert_eq!(copies.list[0].chunks.rows_asked, 30, "a chunk takes ten seconds at most");
+        copies.list[0].windows.as_mut().unwrap().give_up();
+        copies.pace.rest_after(30, 1, Moment(0));
+        copies.set_now(Moment(1));
+        assert!(copies.next_task(1000).is_none());
+        copies.pace.configure(None, Moment(1));
+        assert!(copies.next_task(1000).is_some());
+    }
+
+    #[test]
     fn a_failed_try_is_not_told_as_a_wait_for_transactions() {
         let mut copies = ready();
         copies.gave_up(copies.list[0].id, false, "connection lost".to_owned());

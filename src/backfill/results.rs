@@ -90,7 +90,10 @@ impl Copies {
     /// The next task for the server, if any. `room_bytes` is the number of bytes that chunks may
     /// hold.
     pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
-        let full = self.held_bytes() > room_bytes || self.now < self.pace.rests_until;
+        let full = self.held_bytes() > room_bytes
+            || self.now < self.pace.rests_until
+            || self.standstill.is_some();
+        let chunk_rows_max = self.pace.chunk_rows_max();
         for at in 0..self.list.len() {
             let now = self.now;
             let copy = self.list.get_mut(at)?;
@@ -123,6 +126,7 @@ impl Copies {
                     if let Some(windows) = &mut copy.windows
                         && let Next::Read(what) = windows.next()
                     {
+                        copy.chunks.rows_asked = copy.chunks.rows_asked.min(chunk_rows_max);
                         let what = copy.chunks.bounded(what);
                         windows.request(what, hold);
                         copy.chunks.began = now;

@@ -168,13 +168,12 @@ pub enum PgError {
     /// A message is longer than its limit, which is `frame_bytes_max` after the login, or the rows
     /// of one answer together are longer than theirs. The connection is of no more use.
     ///
-    /// A change of the publication concerns only rows that are written after it, so the row in the
-    /// WAL remains. Only a new slot begins behind this row.
+    /// A change of the publication concerns only rows that are written after the change, so the
+    /// stream still meets a row that is in the WAL already.
     #[error(
         "a message of {bytes} bytes exceeds the limit of {bytes_max}, which no key changes; if it \
-         is a row, keep rows of this size out of the publication (a column list, or without the \
-         table); to pass the row that is in the WAL, drop the slot and run `wellspring slot \
-         accept`, which goes on without the changes in between"
+         is a row, keep rows of this size out of the publication (by a column list, or without the \
+         table)"
     )]
     FrameTooLong {
         /// Length of the message with its header, or of the rows so far.
@@ -420,7 +419,7 @@ mod tests {
     fn no_error_names_a_limit_that_cannot_be_raised() {
         let told = PgError::FrameTooLong { bytes: 300, bytes_max: 256 }.to_string();
         assert!(told.starts_with("a message of 300 bytes exceeds the limit of 256"), "{told}");
-        assert!(!told.contains("raise") && told.contains("wellspring slot accept"), "{told}");
+        assert!(!told.contains("raise") && !told.contains("drop the slot"), "{told}");
     }
 
     fn error(sqlstate: &str) -> ServerError {

@@ -29,11 +29,14 @@ pub async fn read(sql: &Sql, publication: &str) -> Result<Vec<i32>, PgError> {
     Ok(pids)
 }
 
-/// True if the command names the publication, or if its list of publications is cut off. The server
+/// True if the command names the publication, or if the command is cut off before the end of its
+/// list of publications. The server
 /// keeps `track_activity_query_size` bytes of a command. The publication may be in the part that is
 /// missing.
 fn names(command: &str, publication: &str) -> bool {
-    let Some((list, is_whole)) = value(command) else { return false };
+    let Some((list, is_whole)) = value(command) else {
+        return command.contains('(') && !command.trim_end().ends_with(')');
+    };
     !is_whole || listed(&list).iter().any(|name| name == publication)
 }
 
@@ -135,5 +138,6 @@ mod tests {
     #[test]
     fn a_list_that_is_cut_off_may_name_every_publication() {
         assert!(names("START_REPLICATION SLOT \"s\" (publication_names '\"aaa\",\"bb", "w"));
+        assert!(names("START_REPLICATION SLOT \"s\" LOGICAL 0/0 (proto_version '4', publ", "w"));
     }
 }

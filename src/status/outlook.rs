@@ -68,7 +68,7 @@ impl Outlook {
             self.seen.pop_front();
         }
         let (written, growth) = self.rates().unzip();
-        let safe = row.safe_bytes;
+        let (safe, is_lost) = (row.safe_bytes, row.wal_status == "lost");
         #[expect(clippy::cast_precision_loss, reason = "sizes of WAL, below 2^53 bytes")]
         let until = |rate: Option<f64>| {
             let safe = safe.map(|safe| safe.max(0) as f64)?;
@@ -83,8 +83,8 @@ impl Outlook {
             invalidation: row.invalidation,
             written_bytes_per_second: written,
             growth_bytes_per_second: growth,
-            seconds_to_limit: until(growth),
-            seconds_at_standstill: until(written),
+            seconds_to_limit: if is_lost { Some(0.0) } else { until(growth) },
+            seconds_at_standstill: if is_lost { Some(0.0) } else { until(written) },
         }
     }
 
@@ -154,6 +154,13 @@ mod tests {
         outlook.read(0, row(1000, 2000, Some(9000)));
         let last = outlook.read(30_000, row(4500, 5000, Some(9500)));
         assert_eq!((last.seconds_to_limit, last.seconds_at_standstill), (None, Some(95.0)));
+    }
+
+    #[test]
+    fn a_lost_slot_has_no_time_left() {
+        let lost = Reading { wal_status: "lost".to_owned(), ..row(2000, 2000, None) };
+        let told = Outlook::default().read(0, lost);
+        assert_eq!((told.seconds_to_limit, told.seconds_at_standstill), (Some(0.0), Some(0.0)));
     }
 
     #[test]

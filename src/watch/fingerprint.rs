@@ -184,7 +184,7 @@ impl Fingerprint {
         });
         for (oid, relation) in &mut self.relations {
             let unchanged = known(oid).filter(|known| known.version == relation.version);
-            if let (None, Some(unchanged)) = (&relation.types, unchanged) {
+            if let (None, Some(unchanged)) = (relation.placed, unchanged) {
                 relation.types.clone_from(&unchanged.types);
                 relation.placed = unchanged.placed;
             }

@@ -32,8 +32,9 @@ struct Details {
     relations: Vec<Oid>,
     /// Names whose relations are read, whichever relation has the name now.
     names: Vec<TableName>,
-    /// Relations whose column types, and whose row in `pg_depend`, are read.
-    typed: Vec<Oid>,
+    /// True if the column types of all relations, and the rows in `pg_depend` that tie them to
+    /// their namespaces, are read.
+    all: bool,
 }
 
 /// Reads the publication `name` and its captured relations. `earlier` is the look before, if there
@@ -54,7 +55,7 @@ pub async fn query(
     let mut seen = ask(sql, name, &Details::default()).await?;
     seen.capture(&is_selected, earlier);
     let details = details(&seen, earlier);
-    if details.relations.is_empty() && details.names.is_empty() && details.typed.is_empty() {
+    if details.relations.is_empty() && details.names.is_empty() && !details.all {
         return Ok(seen);
     }
     let before = seen.before;
@@ -77,11 +78,7 @@ fn details(seen: &Fingerprint, earlier: Option<&Fingerprint>) -> Details {
     Details {
         relations: missing.iter().map(|relation| relation.oid).collect(),
         names: missing.iter().map(|relation| relation.table()).collect(),
-        typed: seen
-            .captured()
-            .filter(|relation| relation.types.is_none())
-            .map(|relation| relation.oid)
-            .collect(),
+        all: seen.captured().any(|relation| relation.placed.is_none()),
     }
 }
 
@@ -136,7 +133,7 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
         ("", "SELECT oid FROM pg_class WHERE false")
     };
     let relations = oids(&details.relations);
-    let typed = oids(&details.typed);
+    let all = details.all;
     let names: Vec<String> = details
         .names
         .iter()
@@ -202,11 +199,11 @@ relation AS (
     c.relfilenode::int8 AS filenode, c.xmin::text::int8 AS version,
     n.xmin::text::int8 AS namespace_version,
     md5(n.nspowner::text || coalesce(n.nspacl::text, '')) AS namespace_rights,
-    CASE WHEN c.oid = ANY ({typed}) THEN (
+    CASE WHEN {all} THEN (
       SELECT string_agg(format('%s:%s', a.attnum,
         CASE WHEN a.atttypid IN (25, 1043) THEN '25:-1' ELSE format('%s:%s', a.atttypid, a.atttypmod) END), ' ' ORDER BY a.attnum)
       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END AS types,
-    CASE WHEN c.oid = ANY ({typed}) THEN coalesce((
+    CASE WHEN {all} THEN coalesce((
       SELECT max(d.xmin::text::int8) FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
         AND d.objid = c.oid AND d.objsubid = 0
         AND d.refclassid = 'pg_namespace'::regclass), 0) END AS placed,
@@ -225,4 +222,36 @@ SELECT json_build_object(
 fn oids(oids: &[Oid]) -> String {
     let oids: Vec<String> = oids.iter().map(Oid::to_string).collect();
     format!("'{{{}}}'::oid[]", oids.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(version: u32, placed: Option<u32>) -> Fingerprint {
+        let relation = serde_json::json!({
+            "oid": 1, "namespace": "p", "name": "t", "published": true, "membership": 2,
+            "membership_version": 3, "columns": null, "filter": null, "persistence": "p",
+            "identity": "d", "key": "1", "updates_fail": false, "filenode": 4, "version": version,
+            "namespace_version": 5, "namespace_rights": "", "types": null, "placed": placed,
+        });
+        let relation: Relation = serde_json::from_value(relation).unwrap();
+        Fingerprint { relations: [(Oid(1), relation)].into(), ..Fingerprint::default() }
+    }
+
+    #[test]
+    fn an_altered_relation_has_all_relations_read_again() {
+        let is_selected = |_: &TableName| true;
+        let mut first = look(7, None);
+        first.capture(is_selected, None);
+        assert!(details(&first, None).all, "nothing is known at the first look");
+        let mut known = look(7, Some(9));
+        known.capture(is_selected, None);
+        let mut same = look(7, None);
+        same.capture(is_selected, Some(&known));
+        assert!(!details(&same, Some(&known)).all && same.relations[&Oid(1)].placed == Some(9));
+        let mut altered = look(8, None);
+        altered.capture(is_selected, Some(&known));
+        assert!(details(&altered, Some(&known)).all);
+    }
 }

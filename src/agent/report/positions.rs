@@ -33,7 +33,8 @@ impl Reporter {
         let wal = self.outlook.read(now_micros / 1000, reading);
         let metrics = &self.metrics;
         metrics.server_lsn.set(float(wal.server.bytes()));
-        metrics.slot_limit_bytes.set(wal.limit_bytes.map_or(-1.0, float));
+        let unlimited = if wal.wal_status == "lost" { f64::NAN } else { -1.0 };
+        metrics.slot_limit_bytes.set(wal.limit_bytes.map_or(unlimited, float));
         metrics.slot_limit_forecast_seconds.set(wal.seconds_to_limit.unwrap_or(f64::INFINITY));
         metrics.slot_standstill_seconds.set(wal.seconds_at_standstill.unwrap_or(f64::INFINITY));
         self.status.wal = wal;

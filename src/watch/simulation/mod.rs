@@ -6,7 +6,8 @@
 //!
 //! The model does not do between two looks what the looks cannot tell apart: rights of a schema
 //! that change together with a renaming of the schema that is taken back (both write the same row),
-//! a change of type together with VACUUM FULL, and SET UNLOGGED that is taken back (it looks like
+//! a swap of two names that is taken back after rows were written into the relation that is not
+//! captured, a change of type together with VACUUM FULL, and SET UNLOGGED that is taken back (it looks like
 //! VACUUM FULL).
 
 mod catalog;
