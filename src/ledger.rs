@@ -49,8 +49,10 @@ struct InFlight {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     end: Lsn,
+    /// The oldest commit that this entry covers: the one whose records it waits for.
+    oldest: Option<Committed>,
     /// The newest commit at or below `end` that this entry covers.
-    commit: Option<Committed>,
+    newest: Option<Committed>,
     upto: Ticket,
 }
 
@@ -149,9 +151,10 @@ impl Ledger {
             // is therefore at most the number of records in flight plus one.
             Some(last) if last.upto == upto => {
                 last.end = end;
-                last.commit = commit.or(last.commit);
+                last.oldest = last.oldest.or(commit);
+                last.newest = commit.or(last.newest);
             }
-            _ => self.entries.push_back(Entry { end, commit, upto }),
+            _ => self.entries.push_back(Entry { end, oldest: commit, newest: commit, upto }),
         }
         self.settle();
     }
@@ -203,8 +206,8 @@ impl Ledger {
                 entry.end
             );
             self.confirmed = entry.end;
-            self.last_commit = entry.commit.or(self.last_commit);
-            if let Some(commit) = entry.commit
+            self.last_commit = entry.newest.or(self.last_commit);
+            if let Some(commit) = entry.oldest
                 && self.acknowledged.len() < ACKNOWLEDGED_MAX
             {
                 self.acknowledged.push(commit.at);
@@ -240,7 +243,7 @@ impl Ledger {
     /// The oldest commit that still waits for deliveries; `None` when no commit waits.
     #[must_use]
     pub fn oldest_open_commit(&self) -> Option<Committed> {
-        self.entries.iter().find_map(|entry| entry.commit)
+        self.entries.iter().find_map(|entry| entry.oldest)
     }
 
     /// Records sent and not delivered.
@@ -256,7 +259,7 @@ impl Ledger {
     }
 
     /// Takes the commit times of the transactions that were confirmed since the last call, at most
-    /// 4096 of them.
+    /// 4096 of them. A transaction without records that ended while another one waited is left out.
     pub fn take_acknowledged(&mut self) -> impl Iterator<Item = PgMicros> + '_ {
         self.acknowledged.drain(..)
     }
@@ -384,6 +387,19 @@ mod tests {
         ledger.deliver(ticket);
         assert_eq!(ledger.confirmed(), Lsn::new(20));
         assert_eq!(ledger.last_commit(), Some(commit(10)));
+    }
+
+    #[test]
+    fn commits_without_records_do_not_hide_one_that_waits() {
+        let mut ledger = Ledger::resume(Lsn::ZERO, Ticket(0));
+        let ticket = ledger.sent(RouteId(0), Position::default(), 1);
+        for end in [10, 20, 30] {
+            ledger.committed(commit(end));
+        }
+        assert_eq!(ledger.oldest_open_commit(), Some(commit(10)));
+        ledger.deliver(ticket);
+        assert_eq!((ledger.last_commit(), ledger.confirmed()), (Some(commit(30)), Lsn::new(30)));
+        assert_eq!(ledger.take_acknowledged().collect::<Vec<_>>(), [commit(10).at]);
     }
 
     #[test]
