@@ -26,7 +26,8 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
 
-/// Number of a topic on the row path: an index into the list of routes.
+/// Number of a topic to which this process sends records: the index of the topic in the agent's
+/// list of topics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub u32);
 
@@ -36,7 +37,8 @@ pub struct RouteId(pub u32);
 /// drains, the allocator's arenas hold nearly as much again.
 pub const RECORD_OVERHEAD_BYTES: usize = 1024;
 
-/// A record that waits for its delivery report.
+/// A record that was sent and is not yet removed from the ledger. It waits for its own delivery
+/// report or for that of an earlier record.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     bytes: u32,
@@ -45,7 +47,7 @@ struct InFlight {
     position: Position,
 }
 
-/// A position that may be confirmed once every ticket below `upto` is delivered.
+/// A position (`end`) that may be confirmed once every ticket below `upto` is delivered.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     end: Lsn,
@@ -61,7 +63,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Ledger {
     /// The records from the ticket `oldest` on, in ticket order. The first of them is not
-    /// delivered.
+    /// delivered, and later ones may be.
     in_flight: VecDeque<InFlight>,
     oldest: Ticket,
     /// Payload and overhead, in bytes, of the records that are not delivered.
@@ -72,20 +74,22 @@ pub struct Ledger {
     entries: VecDeque<Entry>,
     confirmed: Lsn,
     last_commit: Option<Committed>,
-    /// End of the newest entry, delivered or not. The end of a later entry is never below it.
+    /// End of the newest entry, whether its records are delivered or not. At first it is the floor
+    /// of `resume`. The end of a later entry is never below it.
     entered: Lsn,
-    /// Commit times of the transactions that were confirmed since the last
-    /// [`Ledger::take_acknowledged`]; at most [`ACKNOWLEDGED_MAX`].
+    /// Commit times of the entries that were confirmed since the last
+    /// [`Ledger::take_acknowledged`]; at most [`ACKNOWLEDGED_MAX`]. An entry of several commits has
+    /// the time of the newest one.
     acknowledged: Vec<PgMicros>,
 }
 
-/// The most commit times that are kept until `take_acknowledged`. The latency histogram needs no
-/// more samples than this.
+/// The most commit times that are kept until `take_acknowledged`. Further times are dropped. The
+/// latency histogram needs no more samples than this.
 const ACKNOWLEDGED_MAX: usize = 4096;
 
 impl Ledger {
-    /// A ledger for a connection that resumes at `floor`. A position at or below `floor` is never
-    /// reported as newly confirmed. Tickets continue where the previous ledger of the process
+    /// A ledger for a connection that resumes at `floor`, which is the first confirmed position.
+    /// `next` is the first ticket. Tickets continue where the previous ledger of the process
     /// stopped.
     #[must_use]
     pub fn resume(floor: Lsn, next: Ticket) -> Self {
@@ -126,7 +130,7 @@ impl Ledger {
         ticket
     }
 
-    /// Notes the end of a transaction whose records have all been sent.
+    /// Notes the commit of a transaction whose records have all been sent, as an entry.
     pub fn committed(&mut self, commit: Committed) {
         self.enter(commit.end, Some(commit));
     }
@@ -186,15 +190,16 @@ impl Ledger {
         Some(route)
     }
 
-    /// Route and Position of a ticket. `None` for a ticket below `oldest`, or one that was never
-    /// issued.
+    /// Route and Position of the record that was sent with this ticket. `None` for a ticket below
+    /// `oldest`, or one that was never issued.
     #[must_use]
     pub fn find(&self, ticket: Ticket) -> Option<(RouteId, Position)> {
         let index = usize::try_from(ticket.0.checked_sub(self.oldest.0)?).ok()?;
         self.in_flight.get(index).map(|r| (r.route, r.position))
     }
 
-    /// Confirms every entry whose tickets are all delivered, oldest first.
+    /// Confirms entries from the oldest on, up to the first entry that has a ticket that is not
+    /// delivered.
     fn settle(&mut self) {
         while let Some(entry) = self.entries.front()
             && entry.upto <= self.oldest
@@ -221,26 +226,30 @@ impl Ledger {
         );
     }
 
-    /// End of the newest entry that, with everything before it, is delivered. Postgres may discard
-    /// the WAL before this position.
+    /// End of the newest entry whose records, and all earlier records, are delivered. It is the
+    /// floor of `resume` if there is no such entry. Postgres may discard the WAL before this
+    /// position.
     #[must_use]
     pub fn confirmed(&self) -> Lsn {
         self.confirmed
     }
 
-    /// Newest commit at or below `confirmed` that was entered into this ledger.
+    /// The newest commit of the confirmed entries of this ledger. `None` if there is no such commit
+    /// yet.
     #[must_use]
     pub fn last_commit(&self) -> Option<Committed> {
         self.last_commit
     }
 
-    /// End of the newest commit or keepalive entered, delivered or not.
+    /// End of the newest commit or keepalive that was noted, whether the records before it are
+    /// delivered or not. It is the floor of `resume` if there is none.
     #[must_use]
     pub fn entered(&self) -> Lsn {
         self.entered
     }
 
-    /// The oldest commit that still waits for deliveries; `None` when no commit waits.
+    /// The oldest commit that still waits for deliveries; `None` when no commit waits. Of several
+    /// commits in one entry it is the newest.
     #[must_use]
     pub fn oldest_open_commit(&self) -> Option<Committed> {
         self.entries.iter().find_map(|entry| entry.oldest)
@@ -281,7 +290,8 @@ mod tests {
         Committed { end: Lsn::new(end), xid: Xid(end as u32), at: PgMicros(end as i64) }
     }
 
-    /// An input of the ledger, in WAL order. Each position lies above the previous one.
+    /// One input of the ledger. The test gives each input a position above that of the previous
+    /// one.
     #[derive(Clone, Copy, Debug)]
     enum Entered {
         Records(u8),
@@ -298,8 +308,8 @@ mod tests {
         prop::collection::vec(one, 1..40)
     }
 
-    /// A naive model: it walks the history, stops at the first undelivered record, and returns the
-    /// last end before this record.
+    /// A naive model of [`Ledger::confirmed`]: it walks the history, stops at the first undelivered
+    /// record, and returns the last end before this record.
     #[derive(Default)]
     struct Model {
         history: Vec<(Option<u64>, Lsn)>, // a ticket, or an end

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A WAL position in bytes. It prints as Postgres before 19 prints it: `16/B374D848`.
+/// A WAL position in bytes. It prints without leading zeros, as in Postgres before 19:
+/// `16/B374D848`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Lsn(u64);
@@ -32,7 +33,8 @@ impl Lsn {
         self.0
     }
 
-    /// How many bytes of WAL lie between `earlier` and this position; 0 if it is not earlier.
+    /// How many bytes of WAL lie between `earlier` and this position; 0 if `earlier` is not below
+    /// this position.
     #[must_use]
     pub const fn bytes_since(self, earlier: Lsn) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -113,13 +115,15 @@ impl PgMicros {
     /// Microseconds from 1970-01-01 to 2000-01-01.
     const UNIX_OFFSET: i64 = 946_684_800_000_000;
 
-    /// The same instant in microseconds since 1970; saturates at the ends of the range.
+    /// The same instant in microseconds since 1970. An instant beyond the range of `i64` becomes
+    /// the end of the range.
     #[must_use]
     pub const fn unix_micros(self) -> i64 {
         self.0.saturating_add(Self::UNIX_OFFSET)
     }
 
-    /// The server time of an instant given in microseconds since 1970.
+    /// The server's form of an instant that is given in microseconds since 1970. An instant beyond
+    /// the range of `i64` becomes the end of the range.
     #[must_use]
     pub const fn from_unix_micros(micros: i64) -> Self {
         PgMicros(micros.saturating_sub(Self::UNIX_OFFSET))
@@ -148,7 +152,8 @@ impl fmt::Display for Oid {
     }
 }
 
-/// The 32-bit id of a top-level transaction, as Begin carries it. It wraps.
+/// The 32-bit id of a top-level transaction, as Begin carries it. The ids begin again after 2^32
+/// transactions, so an `Xid` has no order.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
 )]

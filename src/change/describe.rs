@@ -91,7 +91,8 @@ fn key_of(identity: ReplicaIdentity, columns: &[Column], facts: &TableFacts) -> 
     }
 }
 
-/// The places of the named columns. `None` if there are no names, or if the Relation lacks one.
+/// The indexes of the named columns in `columns`. `None` if there are no names, or if the Relation
+/// lacks one of the columns.
 fn positions(names: &[String], columns: &[Column]) -> Option<Vec<usize>> {
     let found: Option<Vec<usize>> =
         names.iter().map(|name| columns.iter().position(|column| *column.name == **name)).collect();
@@ -111,7 +112,8 @@ mod tests {
     use crate::table::{ColumnFacts, TypeClass, TypeFacts};
     use expect_test::{Expect, expect};
 
-    /// A Relation with these columns. A star before a name marks a column of the identity.
+    /// A Relation with these columns and this replica identity. A star before a name marks a column
+    /// of the identity.
     fn relation(identity: u8, columns: &[&str]) -> RelationShape {
         let column = |name: &&str| ShapeColumn {
             name: name.trim_start_matches('*').to_owned(),
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn under_default_the_wire_knows_the_key_of_its_time() {
-        // The catalog has changed since: it has another primary key, or none that fits.
+        // The catalog has changed since the change was made: it has another primary key, or none
+        // that fits the Relation.
         check(&relation(b'd', &["*a", "b"]), &facts(&["b", "a"], &[], &[]), expect!["a"]);
         check(&relation(b'd', &["*a", "b"]), &facts(&["dropped"], &["b"], &[]), expect!["a"]);
     }

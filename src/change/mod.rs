@@ -28,7 +28,8 @@ pub struct Position {
 pub struct Context<'a> {
     /// Place of the change in the stream.
     pub position: Position,
-    /// Start of the change's own WAL record (XLogData header). It does not always rise from one
+    /// Start of the change's own WAL record (XLogData header); for a message of
+    /// `pg_logical_emit_message` the end of its WAL record. It does not always rise from one
     /// transaction to the next.
     pub lsn: Lsn,
     /// End of the last commit before this change, or LSN of the last message outside of
@@ -40,10 +41,11 @@ pub struct Context<'a> {
     /// Time of the commit; for a message outside of transactions the time at which its frame was
     /// sent.
     pub committed_at: PgMicros,
-    /// Replication origin of the transaction, with its position there.
+    /// Name of the transaction's replication origin, and the position of its commit in the WAL of
+    /// the origin's server. `None` if the transaction has no origin.
     pub origin: Option<(&'a str, Lsn)>,
-    /// `catalog_xmin` of the slot when it was last read. `None` for a copied row, or if it is not
-    /// read. It is `source.xmin`.
+    /// `catalog_xmin` of the replication slot when the agent last read it. `None` for a copied row,
+    /// or if the agent does not read it. It is `source.xmin`.
     pub xmin: Option<Xid>,
     /// Whether the row was streamed or copied. It is `source.snapshot`.
     pub marker: Marker,
@@ -58,7 +60,7 @@ pub struct Context<'a> {
 /// stream stood when the row was sent. This `lsn` shows only in `source.sequence`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Marker {
-    /// The row comes from the write-ahead log.
+    /// The row was streamed: it comes from the write-ahead log.
     #[default]
     Streamed,
     /// The first row of the first table of the first copy.
@@ -101,7 +103,7 @@ pub enum Row<'a> {
     },
     /// The row existed before; its key can have changed too.
     Update {
-        /// The part of the old row that the replica identity logs, if any.
+        /// The part of the old row that the replica identity logs. `None` if the server sent none.
         old: Option<OldTuple<'a>>,
         /// The new row; cells may be `Unchanged`.
         new: Tuple<'a>,
@@ -111,7 +113,7 @@ pub enum Row<'a> {
         /// The part of the old row that the replica identity logs.
         old: OldTuple<'a>,
     },
-    /// A row that existed before, which was copied and not streamed.
+    /// A copy has read the row from the table. The row does not come from the stream.
     Read {
         /// The row; no cell is `Unchanged`.
         new: Tuple<'a>,

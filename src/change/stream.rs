@@ -14,8 +14,8 @@ use crate::pgoutput::{Message, OldTuple, Relation};
 use std::cell::Cell;
 use std::collections::HashMap;
 
-/// Index of a relation in the order of first appearance on this connection. The row path uses it in
-/// place of the relation.
+/// Index of a relation in the order in which this connection first announced relations. The row
+/// path uses it in place of the relation's oid. It has nothing to do with a replication slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelationSlot(pub usize);
 
@@ -27,7 +27,7 @@ pub struct RelationShape {
     /// Namespace of the table; `pg_catalog` if the server sends an empty text.
     pub namespace: String,
     pub(crate) name: String,
-    /// `d`, `n`, `f` or `i`.
+    /// `pg_class.relreplident`: `d`, `n`, `f` or `i`.
     pub identity: u8,
     /// Columns, in the order of the tuples on the wire.
     pub columns: Vec<ShapeColumn>,
@@ -98,7 +98,7 @@ pub enum Step<'a> {
     Truncate(Vec<RelationSlot>, Context<'a>),
     /// A `pg_logical_emit_message` call, in a transaction or outside of any.
     Logical {
-        /// Position of the message, with the facts of its transaction if it has one.
+        /// Position of the logical message, with the facts of its transaction if it has one.
         context: Context<'a>,
         /// The prefix that the sender chose.
         prefix: &'a str,
@@ -108,7 +108,7 @@ pub enum Step<'a> {
     /// The shape of a relation from here on, with the Position of the next change if a transaction
     /// is open. Rows of the relation wait until it has been looked up in the catalog.
     Relation(RelationSlot, Relation<'a>, Option<Position>),
-    /// Nothing to do (Type, Origin).
+    /// The caller has nothing to do, as for the messages Type and Origin.
     Nothing,
 }
 
@@ -144,12 +144,14 @@ struct Transaction {
     next_ordinal: u64,
 }
 
-/// The decoder's state for one connection: relations, the open transaction, its origin.
+/// The state that gives the messages of one connection their places: announced relations, the open
+/// transaction with its origin, the last commit.
 #[derive(Debug, Default)]
 pub struct Changes {
     slots: HashMap<Oid, RelationSlot>,
-    /// The relation of the last call of `slot`. The next row often has the same relation and then
-    /// needs no lookup in `slots`. No result depends on this field, so `look` may set it.
+    /// The oid and the [`RelationSlot`] of the last call of `slot` that found its relation in
+    /// `slots`. The next row often has the same relation and then needs no lookup in `slots`. No
+    /// result depends on this field, so `look` may set it.
     latest: Cell<Option<(Oid, RelationSlot)>>,
     open: Option<Transaction>,
     origin_name: String,
@@ -172,13 +174,16 @@ impl Changes {
         self.open.is_some()
     }
 
-    /// End of the last commit that was seen. The next event carries it as `sequence[0]`.
+    /// End of the last commit that was taken, or LSN of the last message outside of transactions.
+    /// Before both, it is the argument of `resume`. The next change of a transaction carries it as
+    /// `sequence[0]`.
     #[must_use]
     pub fn last_commit(&self) -> Option<Lsn> {
         self.last_commit
     }
 
-    /// Notes the `catalog_xmin` of the replication slot. Events carry it from now on.
+    /// Notes the `catalog_xmin` of the replication slot. Each later event carries it as
+    /// `source.xmin`.
     pub fn set_xmin(&mut self, xmin: Option<Xid>) {
         self.xmin = xmin;
     }

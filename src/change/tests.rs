@@ -11,7 +11,7 @@ use expect_test::{Expect, expect};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// The relations that the tests' servers announce.
+/// Number of the relations that each test announces. Their oids are 1 to this number.
 const RELATIONS: u32 = 4;
 
 /// One message, with only the fields that matter in these tests. One number serves as position and
@@ -97,7 +97,8 @@ fn places(changes: &mut Changes, sent: &[Spec]) -> Result<Vec<Placed>, ChangeErr
     Ok(places)
 }
 
-/// Looks at one message, reads its step, and takes it.
+/// Looks at one message, passes its step to `read`, and takes the message. Returns the result of
+/// `read`.
 fn taken<T>(changes: &mut Changes, lsn: u64, sent: &Spec, read: impl FnOnce(Step<'_>) -> T) -> T {
     let bytes = sent.bytes();
     let found = read(changes.look(Lsn::new(lsn), PgMicros(99), decode(&bytes).unwrap()).unwrap());
@@ -105,7 +106,7 @@ fn taken<T>(changes: &mut Changes, lsn: u64, sent: &Spec, read: impl FnOnce(Step
     found
 }
 
-/// A connection on which the relations have been announced.
+/// The state of a connection on which the relations have been announced.
 fn announced(last_commit: Option<u64>) -> Changes {
     let mut changes = Changes::resume(last_commit.map(Lsn::new));
     let relations: Vec<_> = (1..=RELATIONS).map(Spec::Relation).collect();
@@ -397,7 +398,7 @@ fn a_relation_without_namespace_is_of_pg_catalog() {
     .assert_debug_eq(&RelationShape::from(relation));
 }
 
-/// A message that may come between Begin and Commit.
+/// Generates a message that may come between Begin and Commit.
 fn inside() -> impl Strategy<Value = Spec> {
     let relation = 1..=RELATIONS;
     prop_oneof![
@@ -411,8 +412,9 @@ fn inside() -> impl Strategy<Value = Spec> {
     ]
 }
 
-/// Transactions one after the other, with messages outside of them before some. The position of a
-/// message outside of a transaction may be that of the commit record that follows it.
+/// Generates a stream: transactions one after the other, with messages outside of transactions
+/// before some of them. The position of a message outside of a transaction may be that of the
+/// commit record that follows it.
 fn streams() -> impl Strategy<Value = Vec<Spec>> {
     let origin = proptest::option::of("[a-z]{1,3}".prop_map(Origin));
     let transaction = (vec(0u64..3, 0..3), origin, vec(inside(), 0..8), 0u64..3);

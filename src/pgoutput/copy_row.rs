@@ -8,28 +8,29 @@
 
 use super::tuple::Tuple;
 
-/// The most bytes that the buffer keeps from one row to the next. Most rows fit, and one huge row
-/// does not cost its size for ever.
+/// The most bytes of memory that the buffer keeps from one row to the next. Most rows need no more.
+/// The memory for one huge row is given back when the next row is read.
 const KEEP_BYTES: usize = 1024 * 1024;
 
-/// A line that is no row of the table. The error names no value.
+/// Why a line of COPY could not be read as a row of the table. No variant holds a value of the
+/// line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum CopyRowError {
-    /// Another number of columns than were asked for.
+    /// The line has another number of columns than the caller of [`CopyRow::read`] wants.
     #[error("a copied row has {found} columns, {expected} were asked for")]
     Columns {
         expected: usize,
         /// Columns of the line.
         found: usize,
     },
-    /// The line ends after a backslash.
+    /// The line ends after a backslash, which begins an escape.
     #[error("a copied row ends inside an escape in column {column}")]
     Escape {
         /// Index of the column, counted from 0.
         column: usize,
     },
-    /// A value is longer than the wire form allows.
+    /// A value is longer than the four bytes of a length in pgoutput can say.
     #[error("column {column} of a copied row is longer than 4 GiB")]
     TooLong {
         /// Index of the column, counted from 0.
@@ -67,7 +68,9 @@ impl CopyRow {
         }
     }
 
-    /// Reads one field. Returns the line after its tab, and whether there was a tab.
+    /// Reads the first field of `line`, and appends it to `wire` as a cell. Returns the rest of the
+    /// line after the field's tab, and whether there was a tab. Without a tab it was the last
+    /// field.
     #[inline]
     fn field<'l>(
         &mut self,
@@ -141,8 +144,8 @@ fn plain_length(bytes: &[u8]) -> usize {
     at + tail.iter().position(|byte| matches!(byte, b'\t' | b'\\')).unwrap_or(tail.len())
 }
 
-/// The byte that an escape stands for, and the line after the escape. `escape` begins after the
-/// backslash. `None` if the line ends at the backslash.
+/// The byte that an escape means, and the rest of the line after the escape. `escape` begins after
+/// the backslash. `None` if the line ends at the backslash.
 fn unescape(escape: &[u8]) -> Option<(u8, &[u8])> {
     let (&first, rest) = escape.split_first()?;
     let digits = |bytes: &[u8], radix: u32, most: usize| {
@@ -179,7 +182,8 @@ mod tests {
     use crate::pgoutput::Cell;
     use proptest::prelude::*;
 
-    /// A line as a server writes it (CopyAttributeOutText).
+    /// Writes a row as a line of COPY, with the escapes of the server's function
+    /// CopyAttributeOutText.
     fn line(row: &[Option<Vec<u8>>]) -> Vec<u8> {
         let mut out = Vec::new();
         for (at, cell) in row.iter().enumerate() {

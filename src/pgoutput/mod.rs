@@ -45,8 +45,8 @@ pub enum Message<'a> {
     },
     /// The transaction has a replication origin. The message follows Begin.
     Origin {
-        /// Position of the commit on the origin; 0 if the writing session set an origin and no
-        /// position.
+        /// Position of the commit in the WAL of the server from which the transaction came; 0 if
+        /// the session that wrote the transaction here set an origin and no position.
         commit_lsn: Lsn,
         /// `pg_replication_origin.roname` on this server.
         name: &'a str,
@@ -74,7 +74,8 @@ pub enum Message<'a> {
     Update {
         /// `pg_class.oid`, announced by an earlier Relation message.
         relation: Oid,
-        /// What the replica identity logs of the old row, if anything.
+        /// The part of the old row that the replica identity logs. `None` if the server sent none,
+        /// as when an update changes no column of the identity.
         old: Option<OldTuple<'a>>,
         /// The new row; columns may be `Unchanged`.
         new: Tuple<'a>,
@@ -83,7 +84,7 @@ pub enum Message<'a> {
     Delete {
         /// `pg_class.oid`, announced by an earlier Relation message.
         relation: Oid,
-        /// What the replica identity logs of the old row.
+        /// The part of the old row that the replica identity logs.
         old: OldTuple<'a>,
     },
     /// One TRUNCATE statement over one or more tables.
@@ -149,7 +150,7 @@ pub struct RelationColumn<'a> {
     pub typmod: i32,
 }
 
-/// A Truncate message: one for all tables of the statement.
+/// A Truncate message. The server sends one message for all tables of the statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truncate<'a> {
     /// True if the statement said CASCADE (the lowest bit of the options).
@@ -160,7 +161,7 @@ pub struct Truncate<'a> {
 }
 
 impl<'a> Truncate<'a> {
-    /// The truncated relations, in the order of the message.
+    /// The oids (`pg_class.oid`) of the truncated relations, in the order of the message.
     pub fn relations(self) -> impl Iterator<Item = Oid> + 'a {
         let (oids, rest) = self.relations.as_chunks();
         assert!(rest.is_empty(), "a truncate has four bytes for each relation, and no part of one");

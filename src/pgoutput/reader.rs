@@ -14,7 +14,8 @@ pub enum DecodeError {
     /// A byte that the protocol does not define at this place.
     #[error("byte {byte:#04x} at {at} is no {field}")]
     BadTag { field: &'static str, byte: u8, at: usize },
-    /// A name that is not UTF-8; the connection asks for UTF-8.
+    /// A name or another text that ends with a zero byte is not UTF-8, although the connection asks
+    /// for UTF-8.
     #[error("`{field}` at byte {at} is not UTF-8")]
     NotUtf8 {
         /// The field being read.
@@ -30,7 +31,8 @@ pub enum DecodeError {
     },
 }
 
-/// Reads forward. Every method takes its field whole, or fails without moving past the end.
+/// Reads one message from its begin to its end. Every method reads its field whole, or fails and
+/// never reads beyond the end of the message.
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
@@ -117,7 +119,7 @@ impl<'a> Reader<'a> {
         DecodeError::BadTag { field, byte, at: self.at.saturating_sub(1) }
     }
 
-    /// Fails if bytes follow the complete message.
+    /// Succeeds if every byte of the message is read, and otherwise fails with `Trailing`.
     pub(super) fn end(&self) -> Result<(), DecodeError> {
         match self.remaining() {
             0 => Ok(()),

@@ -27,7 +27,8 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     bytes
 }
 
-/// The cells of a row for an expected text: text values in quotes, binary values in brackets.
+/// Prints the cells of a row, to be compared with an expected text. Text values are in quotes, and
+/// binary values are in brackets.
 fn row(tuple: Tuple<'_>) -> String {
     let cell = |cell| match cell {
         Cell::Null => "null".to_owned(),
@@ -233,7 +234,8 @@ fn refuses_tags_that_the_protocol_does_not_define() {
     );
 }
 
-/// Cuts a message before each of its bytes, and compares the errors, of which each field has one.
+/// Decodes every part of a message from its first byte to a cut, one for each cut before a byte.
+/// Compares the errors with `expect`. Equal errors in a row count as one, so each field has one.
 #[track_caller]
 fn check_cuts(hex: &str, expect: Expect) {
     let bytes = bytes_of(hex);

@@ -2,7 +2,8 @@
 
 use super::reader::{DecodeError, Reader};
 
-/// A row whose structure has been checked; its columns are read from the message's own bytes.
+/// A row whose structure has been checked. Its cells are read from the bytes of the message or of
+/// the [`CopyRow`](super::CopyRow) that it borrows.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Tuple<'a> {
     count: u16,
@@ -33,7 +34,7 @@ pub struct CellSpan {
 }
 
 impl CellSpan {
-    /// Bytes of the value; 0 for NULL and for a value that was not sent.
+    /// Number of bytes of the value; 0 for NULL and for a value that the server did not send.
     #[must_use]
     pub fn size_bytes(self) -> usize {
         self.length as usize
@@ -77,7 +78,8 @@ impl<'a> Tuple<'a> {
         Ok(Tuple { count, bytes })
     }
 
-    /// A tuple whose writer guarantees its structure: `bytes` has `count` whole columns.
+    /// A tuple without a check. The caller guarantees that `bytes` has exactly `count` whole
+    /// columns.
     pub(super) fn of_parts(count: u16, bytes: &'a [u8]) -> Self {
         Tuple { count, bytes }
     }
@@ -94,7 +96,7 @@ impl<'a> Tuple<'a> {
         self.count == 0
     }
 
-    /// The row's size on the wire, in bytes.
+    /// Number of bytes of all cells in the form of pgoutput, with their tags and lengths.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
@@ -139,8 +141,8 @@ impl<'a> Tuple<'a> {
         }
     }
 
-    /// The place of the cell that begins at `at`, and the place of the next cell. `read` has
-    /// checked the structure.
+    /// The place of the cell that begins at the offset `at`, and the offset of the next cell.
+    /// `read` has checked the structure.
     fn span_at(self, at: usize) -> (CellSpan, usize) {
         let Some((&tag, rest)) = self.bytes.get(at..).and_then(<[u8]>::split_first) else {
             unreachable!("a tuple of {} columns ends before one of them", self.count)
