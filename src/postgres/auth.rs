@@ -30,9 +30,10 @@ impl From<String> for Refusal {
 
 /// The properties of the channel that matter to a password exchange.
 pub(super) struct Channel {
-    /// Whether the exchange must, may or must not be bound to the channel.
+    /// Whether the password exchange must, may or must not be bound to the TLS channel.
     pub(super) binding: ChannelBinding,
-    /// The digest that identifies the channel (`tls-server-end-point`), under TLS.
+    /// The digest that identifies the channel (`tls-server-end-point`). `None` without TLS, or if
+    /// the server's certificate permits no such digest.
     pub(super) end_point: Option<Vec<u8>>,
     /// True for TLS or a Unix socket, where nobody can read along.
     pub(super) private: bool,
@@ -44,7 +45,8 @@ pub(super) fn password(source: Option<&Source>) -> Result<Secret, Refusal> {
     source.map_or(Err(Refusal::NoPassword), |source| secret::read(source).map_err(Refusal::Source))
 }
 
-/// The answer to a request for a clear password.
+/// Returns the password that answers a request for a clear password. Refused if the configuration
+/// requires channel binding, or if somebody could read along.
 pub(super) fn cleartext(channel: &Channel, source: Option<&Source>) -> Result<Secret, Refusal> {
     unbound(channel)?;
     if !channel.private {
@@ -58,7 +60,8 @@ pub(super) fn cleartext(channel: &Channel, source: Option<&Source>) -> Result<Se
     password(source)
 }
 
-/// The answer to an md5 challenge.
+/// Returns the hash that answers an md5 challenge. Refused if the configuration requires channel
+/// binding.
 pub(super) fn md5(
     channel: &Channel,
     source: Option<&Source>,
@@ -70,7 +73,8 @@ pub(super) fn md5(
     Ok(Secret::new(md5_hash(user.as_bytes(), password.reveal().as_bytes(), salt)))
 }
 
-/// Whether the login may go on without channel binding; otherwise the reason why not.
+/// Succeeds if the configuration permits a login without channel binding. Refused if the
+/// configuration requires the binding.
 pub(super) fn unbound(channel: &Channel) -> Result<(), Refusal> {
     match channel.binding {
         ChannelBinding::Disable | ChannelBinding::Prefer => Ok(()),
@@ -83,15 +87,16 @@ pub(super) fn unbound(channel: &Channel) -> Result<(), Refusal> {
     }
 }
 
-/// A SCRAM exchange that has begun.
+/// A SCRAM exchange whose mechanism is chosen.
 pub(super) struct Scram {
-    /// The name of the mechanism, which the server is told.
+    /// The name of the chosen mechanism, which the first message to the server contains.
     pub(super) mechanism: &'static str,
     exchange: ScramSha256,
 }
 
 impl Scram {
-    /// Chooses one of the mechanisms that the server offers.
+    /// Chooses one of the mechanisms that the server offers, reads the password, and prepares the
+    /// first message. Refused if no offered mechanism can be used.
     pub(super) fn begin(
         channel: &Channel,
         source: Option<&Source>,
@@ -139,12 +144,13 @@ impl Scram {
         Ok(Scram { mechanism, exchange: ScramSha256::new(password.reveal().as_bytes(), binding) })
     }
 
-    /// The next message to be sent.
+    /// The content of the next message of ours to the server.
     pub(super) fn message(&self) -> &[u8] {
         self.exchange.message()
     }
 
-    /// Takes the server's challenge; [`Scram::message`] answers it.
+    /// Reads the server's challenge. After that [`Scram::message`] returns the answer to the
+    /// challenge.
     pub(super) fn challenged(&mut self, data: &[u8]) -> Result<(), Refusal> {
         if let Some(iterations) = iterations(data)
             && iterations > ITERATIONS_MAX
@@ -161,7 +167,7 @@ impl Scram {
             .map_err(|_| "the server's SCRAM challenge is malformed".to_owned().into())
     }
 
-    /// Checks that the server knows the password too.
+    /// Checks the server's last message, which proves that the server knows the password, too.
     pub(super) fn finished(&mut self, data: &[u8]) -> Result<(), Refusal> {
         self.exchange.finish(data).map_err(|_| {
             "the server did not prove that it knows the password: it may not be the server you mean"
@@ -171,11 +177,12 @@ impl Scram {
     }
 }
 
-/// The most iterations that are computed. `postgres_protocol` has no bound. Without this one, a
-/// server could keep the library computing for ever.
+/// The most iterations of the SCRAM hash that we compute for a login. `postgres_protocol` has no
+/// bound. Without this one, a server could keep the library computing for ever.
 const ITERATIONS_MAX: u64 = 100_000;
 
-/// The number of iterations (`i=`) in the server-first message of SCRAM.
+/// The number of iterations (`i=`) in the server-first message of SCRAM. `None` if the message has
+/// no such number.
 fn iterations(data: &[u8]) -> Option<u64> {
     std::str::from_utf8(data)
         .ok()?

@@ -9,15 +9,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The port if none is given.
+/// The port of a Postgres server if the configuration gives none.
 pub const PORT_DEFAULT: u16 = 5432;
 /// The default of `connect_timeout`: the time for three SYN retries and a handshake.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest `connect_timeout` that is accepted. With a longer one, a dead first host would hide
 /// a living second host.
 pub const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// The default for the longest message that is accepted from a server. Postgres's own limit for a
-/// value is 1 GiB. A quarter of that holds any row that Kafka accepts, old and new image together.
+/// The default of `Config::frame_bytes_max`: the longest message, in bytes, that is accepted from a
+/// server. Postgres's own limit for a value is 1 GiB. A quarter of that is enough for any row that
+/// Kafka accepts, old and new row together.
 pub const FRAME_BYTES_MAX_DEFAULT: usize = 256 * 1024 * 1024;
 /// The default name of our sessions in `pg_stat_activity`.
 pub const APPLICATION_NAME_DEFAULT: &str = "wellspring";
@@ -35,13 +36,15 @@ pub struct Config {
     pub password: Option<Source>,
     /// The TLS of a TCP connection. A Unix socket has no TLS, whatever `tls` says.
     pub tls: Tls,
-    /// The kind of server that is accepted.
+    /// The kind of server that is accepted, such as a primary.
     pub target: TargetSession,
-    /// The name in `pg_stat_activity`. Our other sessions add a suffix to it.
+    /// The name of our sessions in `pg_stat_activity`. Some sessions add a suffix that tells their
+    /// purpose.
     pub application_name: String,
-    /// The longest time for one address of one host, from the socket to the end of the greeting.
+    /// The longest time to open a session at one address of a host, from the socket to the checked
+    /// settings. The resolution of each host's name may take as long again.
     pub connect_timeout: Duration,
-    /// How a dead TCP peer is recognised.
+    /// The times of the TCP keepalive, by which a dead server is recognised.
     pub keepalive: Keepalive,
     /// Further command-line options for the server, as in libpq (`-c wal_sender_timeout=10s`).
     /// Settings that our sessions depend on are pinned all the same.
@@ -69,7 +72,8 @@ pub struct Tls {
 }
 
 impl Default for Tls {
-    /// The server's identity is proven by the certificates of the system.
+    /// The default is `verify-full`: the server's certificate must be signed by an authority of the
+    /// system and name the host.
     fn default() -> Self {
         Tls {
             sslmode: SslMode::VerifyFull,
@@ -147,8 +151,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Why the connection is weaker than one that proves the server's identity, for log and status.
-    /// `None` if it is not weaker.
+    /// Says why the connection is weaker than one that proves the server's identity, as a text for
+    /// log and status. `None` if it is not weaker.
     ///
     /// A connection that does not leave this machine needs no proof.
     #[must_use]
@@ -206,13 +210,14 @@ pub enum Host {
     Unix {
         /// An absolute path, such as `/run/postgresql`.
         dir: PathBuf,
-        /// The number in the socket's name.
+        /// The number at the end of the socket's name.
         port: u16,
     },
 }
 
 impl Host {
-    /// Whether the server is on this machine, by a socket or a loopback address.
+    /// True for a Unix socket, the name `localhost` and a loopback address: such a server is on
+    /// this machine.
     fn is_local(&self) -> bool {
         match self {
             Host::Unix { .. } => true,
@@ -261,7 +266,8 @@ impl SslMode {
         }
     }
 
-    /// What this mode does not prove, compared with verify-full. `None` for verify-full itself.
+    /// Says what this mode does not prove, compared with verify-full, as a text for log and status.
+    /// `None` for verify-full itself.
     #[must_use]
     pub fn weakness(self) -> Option<&'static str> {
         match self {
@@ -305,8 +311,8 @@ impl SslNegotiation {
 pub enum ChannelBinding {
     /// SCRAM-SHA-256 is used without binding, even if the server offers SCRAM-SHA-256-PLUS.
     Disable,
-    /// The exchange is bound to the TLS channel if the server offers that and the channel has data
-    /// for it.
+    /// The exchange is bound to the TLS channel if the server offers SCRAM-SHA-256-PLUS and the
+    /// server's certificate permits the binding. Otherwise it is not bound.
     Prefer,
     /// The login fails if the exchange cannot be bound.
     Require,
@@ -315,10 +321,10 @@ pub enum ChannelBinding {
 /// Which kind of server is accepted (`target_session_attrs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetSession {
-    /// The first server that accepts us. This is the default for one host.
+    /// Any server: the first one that accepts our login. This is the default for one host.
     Any,
-    /// A server that accepts writes. This is the default for several hosts, because the slot lives
-    /// on the primary.
+    /// A server that accepts writes: it is no standby, and `default_transaction_read_only` is off.
+    /// This is the default for several hosts, because the slot lives on the primary.
     ReadWrite,
     /// A server that is not in recovery.
     Primary,

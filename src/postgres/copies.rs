@@ -16,9 +16,9 @@ use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// The size in bytes at which a piece is handed to the caller. That is some 1000 rows of a common
-/// size. Handing over a piece then costs next to nothing per row. The pieces of several workers are
-/// small beside the byte budget. A single larger row makes a larger piece.
+/// The size in bytes at which [`CopySession::next`] returns a piece. That is some 1000 rows of a
+/// common size. Handing over a piece then costs next to nothing per row. The pieces of several
+/// workers are small beside the byte budget. A single larger row makes a larger piece.
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// The longest wait for the answer to a statement that is not a COPY. Such a statement waits only
@@ -28,10 +28,10 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest wait while [`CopySession::close`] sends its Terminate message.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Whole rows in COPY's text format, in the order in which they came.
+/// Whole rows in COPY's text format, in the order in which the server sent them.
 #[derive(Default)]
 pub struct Piece {
-    /// Each row as it came from the server: a length that counts itself, and the line.
+    /// Each row as the server sent it: a length of four bytes that counts itself, and the line.
     bytes: Vec<u8>,
     rows: usize,
 }
@@ -56,8 +56,8 @@ impl Piece {
         self.bytes.len()
     }
 
-    /// The line that begins at `at` (0 for the first line), and where the next line begins. `None`
-    /// at the end.
+    /// The line whose length is at the offset `at` (0 for the first line), and the offset for the
+    /// next line. `None` after the last line.
     #[inline]
     #[must_use]
     pub fn line(&self, at: usize) -> Option<(&[u8], usize)> {
@@ -76,14 +76,15 @@ pub struct ResultColumn {
     pub type_oid: Oid,
 }
 
-/// A session for reading rows with COPY. The role's own search path applies, and there is no
-/// statement timeout.
+/// A session for reading rows with COPY and with statements. The role's own search path applies,
+/// and there is no statement timeout.
 pub struct CopySession {
     session: Session,
 }
 
 impl CopySession {
-    /// Connects. `suffix` is added to the session's `application_name` and tells its purpose.
+    /// Opens a session. `suffix` is added to the session's `application_name` and tells its
+    /// purpose.
     ///
     /// # Errors
     /// As [`crate::postgres::Sql::connect`].
@@ -204,7 +205,8 @@ impl CopySession {
         }
     }
 
-    /// The next rows of the last COPY that was started. `None` when it is complete.
+    /// Waits for the next rows of the last COPY that was started, and returns them. `None` when the
+    /// COPY is complete.
     ///
     /// # Errors
     /// An error of the connection; `Server` if the statement fails half-way. After `Server` the
@@ -215,7 +217,7 @@ impl CopySession {
             while let Some((tag, body)) = self.session.inbox.take()? {
                 match tag {
                     b'd' => {
-                        // The line is taken with the four bytes of its length.
+                        // The piece keeps the line with the four bytes of its length.
                         let line = self.session.inbox.bytes(body.start - 4..body.end);
                         piece.bytes.extend_from_slice(line);
                         piece.rows += 1;

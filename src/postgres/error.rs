@@ -11,8 +11,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The most characters that are kept of one text of a server's error. Postgres's own texts are
-/// shorter, and a broken server cannot make us log more.
+/// The most characters that are kept of each text (message, detail, hint) of a server's error.
+/// Postgres's own texts are shorter, and a broken server cannot make us log more.
 const SERVER_TEXT_CHARS_MAX: usize = 1000;
 
 /// A failed call to a Postgres server.
@@ -162,11 +162,12 @@ pub enum PgError {
     Protocol {
         /// The call that failed.
         call: &'static str,
-        /// The fault, described by tag and length.
+        /// The fault as a text. It may name tags and lengths of messages, and it quotes no content.
         what: String,
     },
-    /// A message is longer than its limit, which is `frame_bytes_max` after the login, or the rows
-    /// of one answer together are longer than theirs. The connection is of no more use.
+    /// A message is longer than the limit for messages, which is `frame_bytes_max` after the login,
+    /// or the rows of one answer together are longer than the limit for answers. The connection is
+    /// of no more use.
     ///
     /// A change of the publication concerns only rows that are written after the change, so the
     /// stream still meets a row that is in the WAL already.
@@ -202,10 +203,11 @@ pub enum PgError {
     Answer {
         call: &'static str,
         object: String,
-        /// The part of the answer that has another form.
+        /// The part of the answer that is missing or cannot be read.
         field: &'static str,
     },
-    /// A failure inside `tokio_postgres` that is none of the above.
+    /// A failure that `tokio_postgres` reports and that is neither an error of the server nor the
+    /// end of the connection.
     #[error("{call} `{object}`")]
     Client {
         call: &'static str,
@@ -219,7 +221,7 @@ impl PgError {
     /// The `call` in the error with which the server ends a stream that has begun.
     pub(super) const STREAM: &'static str = "stream from";
 
-    /// The error with which the server ended a stream that had begun.
+    /// The error with which the server ended a stream that had begun. `None` for any other failure.
     #[must_use]
     pub fn of_stream(&self) -> Option<&ServerError> {
         match self {
@@ -256,7 +258,8 @@ impl PgError {
         self.sqlstate() == Some("55006")
     }
 
-    /// The variant for an error of `tokio_postgres`: `Server`, `Closed` or `Client`.
+    /// Turns an error of `tokio_postgres` into one of these variants: `Server`, `Closed` or
+    /// `Client`.
     pub(super) fn of_client(
         call: &'static str,
         object: &str,
@@ -316,9 +319,11 @@ pub struct ServerError {
     /// server sent none.
     pub sqlstate: String,
     pub(crate) message: String,
-    /// The detail that the server sent. `None` if the detail might quote a row.
+    /// The detail that the server sent. `None` if the server sent none, or if the detail might
+    /// quote a row.
     pub detail: Option<String>,
-    /// The hint that the server sent.
+    /// The hint that the server sent. `None` if the server sent none, or if the hint might quote a
+    /// row.
     pub hint: Option<String>,
 }
 
@@ -371,9 +376,10 @@ impl ServerError {
         .without_values()
     }
 
-    /// Removes the texts that may quote values of rows: those of bad data (class 22, except for
-    /// 22023, which quotes options), those of violated constraints (class 23), and those that a
-    /// function raises itself (P0001). Cuts other texts to [`SERVER_TEXT_CHARS_MAX`].
+    /// Replaces the message and removes detail and hint if they may quote values of rows: in errors
+    /// of bad data (class 22, except for 22023, which quotes options) and of violated constraints
+    /// (class 23), and in those that a function raises itself (P0001). Cuts other texts to
+    /// [`SERVER_TEXT_CHARS_MAX`].
     fn without_values(mut self) -> Self {
         let quotes_values = (self.sqlstate.starts_with("22") && self.sqlstate != "22023")
             || self.sqlstate.starts_with("23")

@@ -18,7 +18,7 @@ use tokio_postgres::types::Type;
 /// `server_version_num`.
 const GENERATED_VERSION: u32 = 180_000;
 
-/// The first version with column lists and row filters.
+/// The first version with column lists and row filters, in the form of `server_version_num`.
 const PARTS_VERSION: u32 = 150_000;
 
 /// A published table, or a partition of one, whose UPDATE and DELETE the publication makes fail.
@@ -26,14 +26,14 @@ const PARTS_VERSION: u32 = 150_000;
 pub struct Harm {
     /// The published relation: the table itself, or the root above the partition.
     pub root: Oid,
-    /// What the server refuses, as a sentence that names table and columns.
+    /// Why the server refuses the UPDATE and DELETE, as a text that names table and columns.
     pub what: String,
     /// The SQL that ends the harm, with other ways as comments of SQL.
     pub fix: String,
 }
 
-/// The SQL that lists the columns of each leaf table below the relations in `roots(root)`, and says
-/// whether the replica identity of the leaf has the column.
+/// A part of a query: the SQL that lists the columns of each leaf table below the relations in
+/// `roots(root)`, and says whether the replica identity of the leaf has the column.
 const PARTS: &str = "
 leaves AS (
   SELECT r.root, l.oid, l.relreplident::text AS identity, n.nspname::text AS namespace,
@@ -135,8 +135,8 @@ pub async fn of_published(sql: &Sql, name: &str) -> Result<Vec<Harm>, PgError> {
     Ok(harms)
 }
 
-/// The harm of generated columns in a replica identity. `publication` is `None` for a publication
-/// of ours that does not exist yet.
+/// Makes the harm that generated columns in a replica identity do to the one table of `row`.
+/// `publication` is `None` for a publication of ours that does not exist yet.
 fn generated(asked: SqlCall<'_>, row: &Row, publication: Option<&str>) -> Result<Harm, PgError> {
     let table = TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?);
     let columns: Vec<String> = asked.get(row, "cols")?;
@@ -164,7 +164,8 @@ fn generated(asked: SqlCall<'_>, row: &Row, publication: Option<&str>) -> Result
     Ok(Harm { root, what, fix: fix.join("\n") })
 }
 
-/// The harm that a column list or a row filter of a publication does to one table.
+/// Makes the harms that a column list and a row filter of a publication do to the one table of
+/// `row`: none, one or two.
 fn parts(asked: SqlCall<'_>, row: &Row, publication: &str) -> Result<Vec<Harm>, PgError> {
     let table = TableName::new(asked.get(row, "namespace")?, asked.get(row, "name")?);
     let left_out: Vec<String> = asked.get(row, "left_out")?;

@@ -33,9 +33,10 @@ pub struct CopyTable {
     pub name: TableName,
     /// `pg_class.relreplident`: `d`, `n`, `f` or `i`.
     pub identity: u8,
-    /// The published columns in the stream's order.
+    /// The published columns, in the order in which streamed rows have them.
     pub columns: Vec<CopyColumn>,
-    /// The publication's row filter, as an SQL expression.
+    /// The publication's row filter for this table, as an SQL expression. `None` if there is no
+    /// filter.
     pub filter: Option<String>,
     /// The relations that hold the rows: the table itself, or the leaves of its partition tree.
     pub parts: Vec<Part>,
@@ -58,13 +59,13 @@ pub struct CopyColumn {
     pub in_identity: bool,
 }
 
-/// A relation with storage.
+/// A relation that stores rows of a published table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     pub(crate) relation: Oid,
     /// The table itself, or one leaf of its partition tree.
     pub name: TableName,
-    /// Present number of pages, by the size of the file.
+    /// Present number of pages of the table without its TOAST table, by the size of the file.
     pub pages: u32,
     /// Present size in bytes, with the TOAST table and without indexes.
     pub bytes: u64,
@@ -73,7 +74,7 @@ pub struct Part {
     pub rows: Option<u64>,
 }
 
-/// Why a table cannot be copied under this snapshot.
+/// Why a table, or a leaf of it, cannot be copied under this snapshot.
 #[derive(Debug)]
 pub enum Unlocked {
     /// The lock could not be taken: a right is missing, or another session held a lock for longer
@@ -88,17 +89,20 @@ pub enum Unlocked {
 /// tables.
 pub struct Holder {
     session: CopySession,
-    /// The name by which readers import the snapshot. It is valid as long as the holder lives.
+    /// The name by which readers import the snapshot. It is valid until the holder's transaction
+    /// ends.
     pub snapshot: String,
-    /// The newest transaction id that the snapshot knows of, in 64 bits.
+    /// The snapshot's `xmax` less one, in 64 bits: the newest id of a transaction that the snapshot
+    /// can see as ended.
     pub newest_xid: u64,
     /// When the holder's transaction began, by the server's clock.
     pub at: PgMicros,
 }
 
 impl Holder {
-    /// Imports an exported snapshot. When `import` returns, the session that exported the snapshot
-    /// is no longer needed.
+    /// Opens a session and a transaction, imports an exported snapshot into it, and exports the
+    /// snapshot again for readers. When `import` returns, the session that exported the snapshot
+    /// first is no longer needed.
     ///
     /// # Errors
     /// An error of the connection; `Server` with 22023 or 55000 if the snapshot is gone.
@@ -191,8 +195,8 @@ impl Holder {
         self.session
     }
 
-    /// The columns that a statement would return, or the server's error. The statement is not run,
-    /// and a text with several statements is refused.
+    /// The columns that a statement would return, or the server's error, which is the inner result.
+    /// The statement is not run, and a text with several statements is refused.
     ///
     /// # Errors
     /// An error of the connection.
@@ -213,8 +217,8 @@ impl Holder {
         Ok(tried)
     }
 
-    /// Holds the snapshot until `release` is ready. If the session ends before, the error of this
-    /// end is returned.
+    /// Keeps the transaction, and with it the snapshot, until `release` is ready. Then it ends the
+    /// session and returns `None`. If the session ends before, it returns the error of this end.
     pub async fn hold(mut self, release: impl Future<Output = ()>) -> Option<PgError> {
         tokio::select! {
             biased; // 1. the release; 2. the end of the session
@@ -228,7 +232,7 @@ impl Holder {
 }
 
 /// Says which tables of a publication [`tables`] describes. A caller that asks before every chunk
-/// of a table names this table. Otherwise each call could measure thousands of tables.
+/// of a table names this table. Otherwise each call could measure the sizes of thousands of tables.
 #[derive(Clone, Copy, Debug)]
 pub enum Which<'a> {
     /// Every table of the publication.
@@ -239,8 +243,8 @@ pub enum Which<'a> {
     Called(&'a str),
 }
 
-/// Tables of a publication, in the order of names, as the session's transaction sees them. Sizes
-/// are the present ones.
+/// Lists the tables of a publication that `which` names, in the order of names, as the session's
+/// transaction sees them. Sizes are the present ones.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
@@ -274,8 +278,8 @@ pub async fn begin(session: &mut CopySession, snapshot: &str) -> Result<(), PgEr
     session.query("import snapshot", snapshot, &sql).await.map(drop)
 }
 
-/// Locks relations for a reader in the same mode as the holder. Returns false if a lock could not
-/// be taken at once.
+/// Locks relations for a reader in the same mode as the holder (ACCESS SHARE). Returns false if a
+/// lock could not be taken at once, or if the server refused it for another reason.
 ///
 /// A DDL statement that waits for the holder would block every reader that comes later, while the
 /// holder waits for the readers. A reader that has the lock already is not blocked.
@@ -353,9 +357,9 @@ impl From<JsonTable> for CopyTable {
     }
 }
 
-/// The query returns one JSON object for each table. Column lists and row filters came with 15.
-/// From 15 on `pg_get_publication_tables` says which columns are published, including generated
-/// ones if the publication has them (18 on).
+/// The query of [`tables`], which returns one JSON object for each table. Column lists and row
+/// filters came with 15. From 15 on `pg_get_publication_tables` says which columns are published,
+/// including generated ones if the publication has them (18 on).
 fn tables_query(version: u32, publication: &str, which: Which<'_>) -> String {
     let only = match which {
         Which::All => String::new(),

@@ -25,7 +25,8 @@ pub enum Wanted {
     Index(String),
 }
 
-/// The replica identity to be set for the tables whose names match a pattern.
+/// A rule of `tables.set_replica_identity`: the replica identity that the tables whose names match
+/// a pattern are to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub(crate) tables: NamePattern,
@@ -35,11 +36,12 @@ pub struct Rule {
 /// The present replica identity of a table or of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// The table, or a partition of it.
+    /// Name of the table, or of the partition.
     pub name: TableName,
     /// `pg_class.relreplident`: `d` default, `n` nothing, `f` full, `i` index.
     pub letter: u8,
-    /// The index of the identity, under identity INDEX.
+    /// Name of the index whose columns are the replica identity. `None` if no index is marked for
+    /// that.
     pub index: Option<String>,
     /// Whether the table has a primary key.
     pub primary_key: bool,

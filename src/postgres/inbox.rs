@@ -1,5 +1,5 @@
-//! The bytes that have arrived and are not yet read: one buffer, which is cut into the server's
-//! messages without copying them.
+//! The bytes that have arrived from the server and are not yet taken: one buffer, which is cut into
+//! the server's messages without copying them.
 //!
 //! Every message is a tag byte, a length that counts itself, and a body. The length is checked
 //! against the limit before memory is reserved. The buffer grows with the bytes that have arrived,
@@ -27,23 +27,23 @@ const HEADER_BYTES: usize = 5;
 /// The read buffer of one connection.
 pub(super) struct Inbox {
     buf: BytesMut,
-    /// Where the first unread message begins.
+    /// Offset in `buf` at which the first message that is not taken begins.
     at: usize,
-    /// Length of the first unread message, as far as it is known. The next read must make room for
-    /// it.
+    /// Length in bytes of the first message that is not taken, or of its header until the header
+    /// has arrived. The next read makes room for it.
     wanted: usize,
-    /// The longest message that is accepted.
+    /// The longest message that is accepted, in bytes with its header.
     bytes_max: usize,
     calm_reads: u32,
 }
 
 impl Inbox {
-    /// An empty inbox, for messages of at most `bytes_max` bytes.
+    /// An empty inbox, which accepts messages of at most `bytes_max` bytes with their header.
     pub(super) fn new(bytes_max: usize) -> Self {
         Inbox { buf: BytesMut::new(), at: 0, wanted: HEADER_BYTES, bytes_max, calm_reads: 0 }
     }
 
-    /// Changes the limit for messages that are not yet taken.
+    /// Sets the longest message that is accepted, for every message that is not yet taken.
     pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
     }
@@ -53,13 +53,13 @@ impl Inbox {
         self.buf.len() - self.at
     }
 
-    /// Whether a read has room without growing.
+    /// True if the buffer has room for at least one more byte without growing.
     pub(super) fn has_room(&self) -> bool {
         self.buf.len() < self.buf.capacity()
     }
 
-    /// The tag of the first unread message, and the range of the message with its tag. `None` until
-    /// the whole message has arrived.
+    /// The tag of the first message that is not taken, and the range in the buffer of the whole
+    /// message with its tag. The message is not taken. `None` until the whole message has arrived.
     ///
     /// # Errors
     /// A length below 4 or above the limit. The message stays in the buffer, so each further call
@@ -99,8 +99,8 @@ impl Inbox {
         })
     }
 
-    /// Takes the first whole message: its tag, and the range of its body, which is valid until the
-    /// next read.
+    /// Takes the first whole message. Returns its tag, and the range of its body in the buffer,
+    /// which is valid until the next read. `None` until the whole message has arrived.
     ///
     /// # Errors
     /// As [`Inbox::peek`].
@@ -111,7 +111,8 @@ impl Inbox {
         Ok(Some((tag, range.start + HEADER_BYTES..range.end)))
     }
 
-    /// The bytes of a range that was taken since the last read.
+    /// The bytes of a range of the buffer, such as one that `take` has returned since the last
+    /// read.
     #[inline]
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         let Some(bytes) = self.buf.get(range.clone()) else {
@@ -120,8 +121,8 @@ impl Inbox {
         bytes
     }
 
-    /// Takes the first whole message and returns its tag and a copy of its bytes, for a parser that
-    /// owns them.
+    /// Takes the first whole message. Returns its tag and a copy of all its bytes, for a parser
+    /// that owns them. `None` until the whole message has arrived.
     ///
     /// # Errors
     /// As [`Inbox::peek`].
@@ -132,7 +133,7 @@ impl Inbox {
         Ok(Some((tag, message)))
     }
 
-    /// All bytes that are unread.
+    /// All bytes that have arrived and are not taken.
     pub(super) fn into_rest(self) -> Vec<u8> {
         self.unread().to_vec()
     }
@@ -145,8 +146,8 @@ impl Inbox {
         unread
     }
 
-    /// Reads once. If the poll is ready, the bytes that arrived are in the buffer. If the poll is
-    /// pending, no byte was read.
+    /// Reads once from the socket. If the poll is ready, the bytes that arrived are in the buffer.
+    /// If the poll is pending, no byte was read.
     ///
     /// A result of 0 means that the server has closed its side.
     pub(super) fn poll_fill<S: AsyncRead + Unpin>(
@@ -209,7 +210,8 @@ mod tests {
         [&[tag], length.to_be_bytes().as_slice(), body].concat()
     }
 
-    /// Feeds `bytes` in reads of at most `piece`, and returns every message as soon as it is whole.
+    /// Feeds `bytes` to the inbox in reads of at most `piece` bytes, and takes each message as soon
+    /// as it is whole. Returns the tags and bodies of all messages.
     fn read_all(
         inbox: &mut Inbox,
         mut bytes: &[u8],

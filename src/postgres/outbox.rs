@@ -12,27 +12,29 @@ use tokio::io::AsyncWrite;
 /// Size of an update: tag, length, kind, three positions, a time and a flag.
 const STATUS_BYTES: usize = 1 + 4 + 1 + 3 * 8 + 8 + 1;
 
-/// The progress that we report to the server. `ledger` and `core` decide its positions.
+/// A status update: the progress that we report to the server. `ledger` and `core` decide its
+/// positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandbyStatus {
-    /// Every byte of WAL before this position is received.
+    /// We have received every byte of WAL before this position.
     pub write: Lsn,
     /// The server may discard the WAL before this position. 0 leaves the slot's position as it is.
     pub flush: Lsn,
-    /// Every change before this position is applied.
+    /// We have applied every change before this position. The agent gives `flush` and `apply` the
+    /// same value.
     pub apply: Lsn,
     /// True to ask for a keepalive in return.
     pub reply: bool,
 }
 
-/// The write buffer of a stream.
+/// The status updates of a stream that are queued or half sent.
 #[derive(Default)]
 pub(super) struct Outbox {
     /// The update that is being sent, with the number of its bytes that are sent. It may no longer
     /// change, because under TLS the socket may have taken bytes without reporting that.
     begun: Option<([u8; STATUS_BYTES], usize)>,
     next: Option<[u8; STATUS_BYTES]>,
-    /// True if bytes are written and not yet flushed through the socket.
+    /// True if bytes are written to the socket and the socket is not yet flushed.
     unflushed: bool,
 }
 

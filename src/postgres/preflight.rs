@@ -11,14 +11,14 @@ use std::fmt;
 use std::time::Duration;
 use tokio_postgres::types::Type;
 
-/// Settings of the server and rights of our role.
+/// Facts that a pipeline needs before it starts: settings of the server and rights of our role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     pub(crate) server_version: u32,
-    /// The level of the present WAL: `effective_wal_level` if it exists (19 on), otherwise
-    /// `wal_level`.
+    /// The level at which the server writes WAL now: `effective_wal_level` if it exists (19 on),
+    /// otherwise `wal_level`.
     pub wal_level: String,
-    /// The setting `wal_level`, whatever the WAL holds at present.
+    /// The setting `wal_level`, which can be lower than the present level (19 on).
     pub wal_level_set: String,
     /// True if the server is a standby.
     pub in_recovery: bool,
@@ -27,14 +27,17 @@ pub struct Facts {
     pub(crate) database_oid: Oid,
     /// Rights of the role that this session logged in as.
     pub role: Role,
-    /// `max_replication_slots`: slots of every kind, in all databases.
+    /// `max_replication_slots`: the most replication slots of every kind, in all databases of the
+    /// server.
     pub slots_max: u32,
-    /// Slots that exist in the cluster, active or not. Those of REPACK (19 on) have places of their
-    /// own (`max_repack_replication_slots`) and are not counted.
+    /// Number of replication slots that exist in all databases of the server, active or not. Slots
+    /// of REPACK (19 on) have places of their own (`max_repack_replication_slots`) and are not
+    /// counted.
     pub slots_used: u32,
-    /// `max_wal_senders`: walsenders for standbys and for logical consumers.
+    /// `max_wal_senders`: the most walsenders that run at one time, for standbys and for logical
+    /// consumers.
     pub senders_max: u32,
-    /// Walsenders that run now, of all databases.
+    /// Number of walsenders that run now, for all databases.
     pub senders_used: u32,
     /// `max_slot_wal_keep_size` in bytes. `None` for no limit. A stopped pipeline can then fill the
     /// disk.
@@ -51,10 +54,10 @@ pub struct Role {
     pub name: String,
     /// `rolsuper`: every right is given.
     pub superuser: bool,
-    /// `rolcanlogin`: without it no session can begin.
+    /// `rolcanlogin`: the role may log in.
     pub login: bool,
-    /// True by `rolreplication`, for a superuser, or for a member of `rds_replication` if that role
-    /// exists.
+    /// True if the role may replicate: by `rolreplication`, as a superuser, or as a member of
+    /// `rds_replication` if that role exists.
     pub replication: bool,
     /// The right CREATE on the database, which CREATE PUBLICATION needs.
     pub create_on_database: bool,
@@ -72,7 +75,7 @@ pub enum Decoding {
 }
 
 impl Facts {
-    /// Whether a logical slot can be created and read.
+    /// Whether the server decodes its WAL, so that a logical slot can be created and read.
     #[must_use]
     pub fn decoding(&self) -> Decoding {
         // A slot on a standby does not turn decoding on, because a standby decodes the WAL that its
@@ -86,7 +89,8 @@ impl Facts {
         }
     }
 
-    /// The SQL that makes the server decode its WAL.
+    /// The SQL that makes the server decode its WAL after a restart, with the restart as a comment
+    /// of SQL.
     #[must_use]
     pub fn decoding_fix(&self) -> &'static str {
         if self.in_recovery {
@@ -98,7 +102,7 @@ impl Facts {
     }
 }
 
-/// Reads settings and rights.
+/// Reads the settings of the server and the rights of the session's role.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
@@ -168,7 +172,7 @@ pub async fn facts(sql: &Sql) -> Result<Facts, PgError> {
 pub struct TableRights {
     /// The table asked for.
     pub name: TableName,
-    /// The table's oid. `None` if there is no such table; all rights are then false.
+    /// The table's oid. `None` if there is no such table; `select` and `owner` are then false.
     pub relation: Option<Oid>,
     /// The right USAGE on the table's namespace.
     pub usage: bool,
@@ -217,8 +221,8 @@ pub async fn table_rights(sql: &Sql, tables: &[TableName]) -> Result<Vec<TableRi
 /// Whether the application's commits may wait for the confirmations of a walsender's client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncState {
-    /// `async`, `potential`, `sync` or `quorum`. With any state but `async`, commits may wait for
-    /// our confirmations.
+    /// The walsender's `sync_state`: `async`, `potential`, `sync` or `quorum`. With any state but
+    /// `async`, the application's commits may wait for the client's confirmations.
     Known(String),
     /// The state is hidden, because only roles with `pg_read_all_stats` may see it.
     /// [`names_standby`] decides by the setting instead.
@@ -240,7 +244,8 @@ pub async fn sync_state(sql: &Sql, pid: i32) -> Result<SyncState, PgError> {
     Ok(state.map_or(SyncState::Hidden, SyncState::Known))
 }
 
-/// Whether `synchronous_standby_names` names `application_name`: as one of its entries or by `*`.
+/// Whether `setting`, the value of `synchronous_standby_names`, names `application_name`: as one of
+/// its entries or by `*`.
 #[must_use]
 pub fn names_standby(setting: &str, application_name: &str) -> bool {
     // `FIRST 2 (a, "b,c")`, `ANY 1 (*)`, `2 (a)`, `a, b`: the entries are in the parentheses, if
@@ -268,7 +273,7 @@ pub struct SlotHolder {
     pub pid: i32,
     /// `application_name` of the session; every role may see it.
     pub application: Option<String>,
-    /// Name of the session's role.
+    /// Name of the role with which the session logged in. `None` if it cannot be seen.
     pub user: Option<String>,
     /// Client address; `None` for a Unix socket, or if our role may not see it.
     pub client: Option<String>,
@@ -306,14 +311,16 @@ pub async fn slot_holder(sql: &Sql, slot: &str) -> Result<Option<SlotHolder>, Pg
     }))
 }
 
-/// Signs by which a caller sees whether a walsender that sends nothing is at work.
+/// Signs that a caller compares with later ones, to see whether a walsender that sends nothing is
+/// at work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalsenderSigns {
     /// True if the process exists and is a walsender.
     pub alive: bool,
-    /// The event that the walsender waits for, if we may see it.
+    /// `wait_event` of the walsender. `None` if it waits for nothing, or if our role may not see
+    /// it.
     pub wait_event: Option<String>,
-    /// Counters of the slot. `None` if there is no such logical slot.
+    /// Statistics of the slot. `None` if the server has none, as for a slot that does not exist.
     pub counters: Option<SlotCounters>,
 }
 
@@ -321,7 +328,8 @@ pub struct WalsenderSigns {
 /// sends nothing yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotCounters {
-    /// Bytes written to disk for transactions that are too large for memory.
+    /// Bytes that the walsenders of the slot have written to disk for transactions that are too
+    /// large for their memory.
     pub spill_bytes: u64,
     pub(crate) total_txns: u64,
     pub(crate) total_bytes: u64,

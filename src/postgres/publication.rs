@@ -24,9 +24,10 @@ pub struct PublicationRow {
     /// True for FOR ALL SEQUENCES (19 on). Without `all_tables`, no table can then be in the
     /// publication.
     pub all_sequences: bool,
-    /// The tables that EXCEPT leaves out of FOR ALL TABLES; `None` before 19, which has no EXCEPT.
+    /// The relations that EXCEPT leaves out of FOR ALL TABLES, with partitions below them. `None`
+    /// before 19, which has no EXCEPT.
     pub excepted: Option<Vec<Excepted>>,
-    /// True if changes of partitions carry the root's name.
+    /// `pubviaroot`: changes of partitions carry the name of the partitioned table at the root.
     pub via_root: bool,
     /// `pubinsert`: INSERT is published.
     pub inserts: bool,
@@ -51,8 +52,8 @@ pub struct Excepted {
 }
 
 impl PublicationRow {
-    /// The operations that the publication does not publish. TRUNCATE counts only if `truncates` is
-    /// true.
+    /// The operations that the pipeline wants and the publication does not publish: of `insert`,
+    /// `update` and `delete`, and also of `truncate` if the argument `truncates` is true.
     #[must_use]
     pub fn lacks(&self, truncates: bool) -> Vec<&'static str> {
         let published = [
@@ -83,17 +84,19 @@ pub struct PublishedTable {
     pub(crate) relation: Oid,
     /// Namespace and name, read in the same statement as the oid.
     pub name: TableName,
-    /// The row that makes the relation a member: `pg_publication_rel.oid` of the relation or of a
-    /// root above it, otherwise `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another oid
-    /// than before means that changes may be missing.
+    /// The oid of the catalog row that makes the relation a member of the publication:
+    /// `pg_publication_rel.oid` of the relation or of a root above it, otherwise
+    /// `pg_publication_namespace.oid`; 0 under FOR ALL TABLES. Another oid than before means that
+    /// changes may be missing.
     pub membership: Oid,
-    /// The replica identity. For a partitioned table those of its partitions count instead.
+    /// The relation's replica identity. The server ignores that of a partitioned table and uses
+    /// those of its partitions.
     pub identity: ReplicaIdentity,
     /// Ordinary or partitioned, by `pg_class.relkind`.
     pub kind: RelationKind,
-    /// True if only rows that meet a condition are published (15 on).
+    /// True if the publication has a row filter for the relation (15 on).
     pub row_filter: bool,
-    /// True if only some columns are published (15 on).
+    /// True if the publication has a column list for the relation (15 on).
     pub column_list: bool,
     /// True if the publication makes UPDATE or DELETE fail in the table or in one of its
     /// partitions, because a replica identity is missing.
@@ -109,7 +112,7 @@ pub enum RelationKind {
     Partitioned,
 }
 
-/// A table of the database that may be wanted in a publication.
+/// A table of the database, with the facts that decide whether and how it can be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub(crate) relation: Oid,
@@ -151,13 +154,13 @@ impl Candidate {
     }
 }
 
-/// The next step if the publication is of sequences only, to which no table can be added. Such a
-/// publication may serve somebody else.
+/// Says what an operator can do if the publication is of sequences only. No table can be added to
+/// such a publication, and it may serve somebody else.
 pub const OWN_NAME_NEXT: &str =
     "set postgres.publication to another name: the agent creates that publication";
 
-/// The SQL that the queries for members and for candidates share: unique indexes, and the relations
-/// without a usable replica identity.
+/// The begin of the queries for members and for candidates: unique indexes, the relations without a
+/// usable replica identity, and the SQL that gives each of these relations one.
 ///
 /// It follows the server's own rule (`RelationGetIndexList`): an invalid, deferred or partial index
 /// does not count.
@@ -258,8 +261,8 @@ async fn excepted(sql: &Sql, name: &str) -> Result<Vec<Excepted>, PgError> {
 }
 
 /// The query for the relations that `pg_get_publication_tables` returns, each with the catalog row
-/// that made it a member. If the relation and its ancestors have several, the row of the relation
-/// itself or of the nearest ancestor counts.
+/// that made it a member of the publication. If the relation and its ancestors have several such
+/// rows, the row of the relation itself or of the nearest ancestor counts.
 fn members_query(version: u32) -> String {
     // TABLES IN SCHEMA, row filters and column lists came with 15.
     let (filter, columns, by_namespace) = if version >= 150_000 {
@@ -366,8 +369,8 @@ fn kind(asked: SqlCall<'_>, row: &Row) -> Result<RelationKind, PgError> {
     }
 }
 
-/// The statement that creates a publication of ours. An administrator runs it if the agent's role
-/// may not.
+/// Makes the statement that creates a publication of ours for these tables. An administrator runs
+/// it if the agent's role may not.
 #[must_use]
 pub fn create_sql(name: &str, tables: &[TableName], partitions: Partitions) -> String {
     // ONLY is used because children by inheritance are tables of their own. Partitions follow their
@@ -388,8 +391,8 @@ pub fn add_sql(name: &str, tables: &[TableName]) -> String {
     format!("ALTER PUBLICATION {} ADD TABLE {}", escape_identifier(name), list.join(", "))
 }
 
-/// The selected tables that EXCEPT leaves out. A partition is listed by itself only if partitions
-/// stand for themselves.
+/// The tables of `selection` that EXCEPT leaves out of the publication. Under [`Partitions::Root`]
+/// the result has no partition whose root EXCEPT names.
 #[must_use]
 pub fn excepted_of(row: &PublicationRow, selection: &Selection) -> Vec<TableName> {
     let by_root = selection.partitions() == Partitions::Root;
@@ -398,8 +401,8 @@ pub fn excepted_of(row: &PublicationRow, selection: &Selection) -> Vec<TableName
     selected.filter(|name| selection.matches(name)).cloned().collect()
 }
 
-/// The statement that publishes these tables, which EXCEPT leaves out. The other tables that EXCEPT
-/// names stay left out.
+/// Makes the statement that removes `tables`, or their roots, from the EXCEPT list of a publication
+/// FOR ALL TABLES, so that they are published. The other tables of the list stay left out.
 #[must_use]
 pub fn readmit_sql(name: &str, row: &PublicationRow, tables: &[TableName]) -> String {
     let is_wanted = |root: &TableName| {
@@ -412,7 +415,8 @@ pub fn readmit_sql(name: &str, row: &PublicationRow, tables: &[TableName]) -> St
     all_tables_sql(name, row, &roots)
 }
 
-/// The statement that leaves one more table out of FOR ALL TABLES.
+/// Makes the statement that adds `table` to the EXCEPT list of a publication FOR ALL TABLES, so
+/// that it is no longer published.
 #[must_use]
 pub fn except_sql(name: &str, row: &PublicationRow, table: &TableName) -> String {
     let mut roots: Vec<&TableName> =

@@ -1,4 +1,5 @@
-//! Finds the sessions that stream with a publication, by the commands of the server's walsenders.
+//! Finds the sessions that stream changes of a publication, by the commands that the server's
+//! walsenders run.
 
 use crate::postgres::error::PgError;
 use crate::postgres::sql::{Sql, SqlCall};
@@ -62,7 +63,8 @@ fn value(command: &str) -> Option<(String, bool)> {
     None
 }
 
-/// The names in a list of identifiers. The server folds a name without double quotes to lower case.
+/// The names in a list of identifiers, without their double quotes. A name that has no double
+/// quotes is folded to lower case, as by the server.
 fn listed(list: &str) -> Vec<String> {
     let mut chars = list.chars().peekable();
     let mut names = Vec::new();
@@ -81,8 +83,8 @@ fn listed(list: &str) -> Vec<String> {
     names
 }
 
-/// Reads up to the closing quote. A doubled quote stands for one quote. The flag is false if the
-/// closing quote is missing.
+/// Reads and returns the text up to the closing quote, in which a doubled quote means one quote.
+/// The flag is true if the closing quote was found.
 fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> (String, bool) {
     let mut text = String::new();
     while let Some(next) = chars.next() {
@@ -97,7 +99,8 @@ fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> (String, bool) {
     (text, false)
 }
 
-/// Reads the rest of a word without quotes, in lower case.
+/// Reads the rest of a word without quotes that begins with `first`. Returns the whole word in
+/// lower case.
 fn word(chars: &mut Peekable<Chars<'_>>, first: char) -> String {
     let rest = from_fn(|| chars.next_if(|c| is_of_word(*c)));
     std::iter::once(first).chain(rest).collect::<String>().to_ascii_lowercase()

@@ -30,11 +30,12 @@ pub struct Replication {
     frame_bytes_max: usize,
 }
 
-/// The answer to IDENTIFY_SYSTEM, which names the cluster, its timeline and its position.
+/// The answer to IDENTIFY_SYSTEM: the identifier of the Postgres cluster, its timeline, its WAL
+/// position, and our database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemIdentity {
-    /// The identifier that initdb gave to the cluster. Its standbys and restored physical backups
-    /// have the same one.
+    /// The identifier that initdb gave to the Postgres cluster. Standbys and restored physical
+    /// backups of the cluster have the same one.
     pub system_id: u64,
     /// The timeline that a primary writes, or that a standby replays.
     pub timeline: u32,
@@ -57,10 +58,11 @@ pub struct TimelineSwitch {
 /// A slot that was just created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedSlot {
-    /// The consistent point. Every transaction that commits after it is streamed.
+    /// The consistent point: the slot streams every transaction that commits after this position,
+    /// and the snapshot has those before it.
     pub consistent_point: Lsn,
     /// The name of the exported snapshot. Other sessions can import it until the next call on this
-    /// connection.
+    /// connection. `None` if the server exported none.
     pub snapshot: Option<String>,
 }
 
@@ -86,11 +88,11 @@ impl Origins {
 /// The arguments of START_REPLICATION for pgoutput.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartOptions {
-    /// A logical slot of this database with the plugin pgoutput.
+    /// Name of a logical slot of this database with the plugin pgoutput.
     pub slot: String,
     /// The exact name of the publication. The server looks it up when it decodes, not at the start.
     pub publication: String,
-    /// Whether the messages of `pg_logical_emit_message` are streamed, too.
+    /// True if the server is to stream the messages of `pg_logical_emit_message`, too.
     pub messages: bool,
     /// The origins whose changes are streamed.
     pub origins: Origins,
@@ -124,7 +126,8 @@ impl Replication {
         self.session.version
     }
 
-    /// The identity of the server, its timeline and database, and how far it has flushed.
+    /// Asks for the identity of the server, its timeline, our database, and how far the server has
+    /// flushed its WAL.
     ///
     /// # Errors
     /// An error of the connection or of the server, or `Answer` if the answer cannot be read.
@@ -144,8 +147,8 @@ impl Replication {
         })
     }
 
-    /// The timelines that `timeline` descends from, oldest first. Empty for timeline 1, which has
-    /// no history.
+    /// Reads the timelines from which `timeline` descends, and the position at which each ended,
+    /// oldest first. Empty for timeline 1, which has no history.
     ///
     /// # Errors
     /// An error of the connection; `Server` with 58P01 if the history file is gone; `Answer` if the
@@ -284,7 +287,8 @@ impl Replication {
         Ok(setting.parse().ok().filter(|&ms| ms > 0).map(Duration::from_millis))
     }
 
-    /// Starts streaming. The session holds the slot until the connection ends.
+    /// Starts streaming from the slot that `options` names. No other session can use the slot until
+    /// this connection ends.
     ///
     /// # Errors
     /// `Server`: 55006 another session holds the slot, 42704 the slot does not exist, 55000 the
@@ -365,16 +369,16 @@ fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The first row of an answer that must have `N` columns. All values are `None` if there is no row
-/// or another number of columns.
+/// The values of the first row of an answer whose rows must have `N` columns. All values are `None`
+/// if there is no row, or if the row has another number of columns.
 fn first_row<const N: usize>(rows: &Rows) -> [Option<&str>; N] {
     let columns: Vec<Option<&str>> =
         rows.first().into_iter().flatten().map(Option::as_deref).collect();
     columns.try_into().unwrap_or([None; N])
 }
 
-/// Reads a history file. Each line is `<timeline> <tab> <lsn> <tab> <reason>`. Lines that begin
-/// with `#` are comments.
+/// Reads the text of a timeline's history file. `None` if a line has another form. Each line is
+/// `<timeline> <tab> <lsn> <tab> <reason>`. Lines that begin with `#` are comments.
 fn history_of(content: &str) -> Option<Vec<TimelineSwitch>> {
     content
         .lines()

@@ -12,13 +12,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The session's stream, beginning with a greeting that was already read once.
+/// The byte stream of a session as `tokio_postgres` reads it: first the server's greeting, which
+/// `session` has already read once, and then the bytes of the socket.
 pub(super) struct Resumed {
     socket: Socket,
-    /// Messages that the library reads before those of the socket.
+    /// The bytes that `tokio_postgres` reads before those of the socket: messages of the greeting,
+    /// and whatever `session` has read after them.
     greeting: Vec<u8>,
-    /// How many bytes of the greeting the library has read, or 1 after the last. While this is 0,
-    /// the library still writes its startup message.
+    /// How many bytes of the greeting `tokio_postgres` has read; 1 after the last byte. While this
+    /// is 0, `tokio_postgres` writes its startup message, which is discarded.
     read: usize,
 }
 

@@ -25,15 +25,16 @@ use tokio::io::AsyncWriteExt as _;
 /// 30,000 bytes during a login.
 const GREETING_BYTES_MAX: usize = 64 * 1024;
 
-/// The most warnings that are kept of a greeting. A server has one about the form of the password
-/// and one about its age, and extensions may add more.
+/// The most warnings of the server that are kept from one greeting. A server has one about the form
+/// of the password and one about its age, and extensions may add more.
 const WARNINGS_MAX: usize = 8;
 
 /// The most bytes of rows in the answer to one simple query. The answers to our queries have a few
 /// hundred bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A connection whose login is over, with the bytes that were read and are not yet used.
+/// A connection to a server, with the bytes that were read and are not yet used. Whoever gets one
+/// from [`Session::open`] need not log in.
 pub(super) struct Session {
     pub(super) socket: Socket,
     pub(super) inbox: Inbox,
@@ -44,19 +45,21 @@ pub(super) struct Session {
     pub(super) secret_key: i32,
     /// `server_version_num`, for example 170002 for 17.2.
     pub(super) version: u32,
-    /// Warnings of the greeting, such as the one about an md5 password (from 19 on).
+    /// Warnings that the server sent in its greeting, such as the one about an md5 password (from
+    /// 19 on).
     pub(super) warnings: Vec<ServerError>,
     /// True from the begin of a call until its answer is complete. If it is true when the next call
     /// begins, the earlier call was given up, and the next bytes belong to its answer.
     pub(super) abandoned: bool,
 }
 
-/// Rows of a simple query, as text.
+/// Rows of a simple query, with each value as text. `None` is NULL.
 pub(super) type Rows = Vec<Vec<Option<String>>>;
 
 impl Session {
-    /// Tries every address of every host, in order, until one accepts us. A refused login ends the
-    /// search, because the next host would refuse the login, too.
+    /// Tries every address of every host, in order, until one accepts our login and passes the
+    /// checks of its greeting. A refused login ends the search, because the next host would refuse
+    /// the login, too.
     pub(super) async fn open(
         config: &Config,
         purpose: Purpose,
@@ -119,8 +122,8 @@ impl Session {
         };
         let greeting = startup::message(config, purpose, suffix).map_err(encoding)?;
         if let Err(error) = session.send(&greeting, "begin the session").await {
-            // A server that has closed the connection may have sent a TLS alert before. The alert
-            // is still to be read.
+            // A server that has closed the connection may have sent a TLS alert before. This read
+            // finds the alert, which says more than `error`.
             let last = session
                 .fill("begin the session")
                 .await
@@ -192,7 +195,8 @@ impl Session {
         }
     }
 
-    /// The error for a message that is not the next step of a login.
+    /// The error for a message that does not continue a login: an error of the server, a request
+    /// for a method that we do not speak, or a message out of place.
     fn unexpected_login(&self, config: &Config, message: &Message) -> PgError {
         let method = match message {
             Message::ErrorResponse(body) => {
@@ -378,7 +382,8 @@ impl Session {
         }
     }
 
-    /// Waits for one read from the socket into the inbox. Cancel-safe.
+    /// Waits for one read from the socket into the inbox. The end of the stream is the error
+    /// `Closed`. Cancel-safe.
     pub(super) async fn fill(&mut self, call: &'static str) -> Result<(), PgError> {
         let (inbox, socket) = (&mut self.inbox, &mut self.socket);
         match poll_fn(|cx| inbox.poll_fill(cx, socket)).await {
@@ -421,16 +426,17 @@ fn refused_login(config: &Config, host: &Host, refusal: Refusal) -> PgError {
     }
 }
 
-/// The configuration, with the output of the password's command in place of the command. The
-/// command runs once for all hosts, before the first connect. The time of the command thus counts
-/// neither for `connect_timeout` nor for the server's `authentication_timeout`.
+/// A copy of the configuration, in which the output of the password's command replaces the command.
+/// The command runs once for all hosts, before the first connect. The time of the command thus
+/// counts neither for `connect_timeout` nor for the server's `authentication_timeout`.
 async fn with_printed_password(config: &Config) -> Result<Config, PgError> {
     let mut config = config.clone();
     if let Some(source @ Source::Command(_)) = &config.password {
         let printed = secret::fetch(source).await;
         let printed = printed
             .map_err(|source| PgError::PasswordSource { user: config.user.clone(), source })?;
-        // The tool of a cloud may print the end of the token's life beside the token.
+        // The tool of a cloud may print the end of the token's life beside the token. Only the
+        // token is the password.
         config.password =
             Some(Source::Inline(secret::Token::of(&printed, std::time::Duration::ZERO).secret));
     }

@@ -21,19 +21,21 @@ pub struct SlotRow {
     pub temporary: bool,
     /// Process id of the session that holds the slot. `None` if no session does.
     pub active_pid: Option<i32>,
-    /// The server keeps WAL from this position on for the slot.
+    /// The server keeps WAL from this position on for the slot. `None` if it keeps none.
     pub restart_lsn: Option<Lsn>,
-    /// The position that the consumer has confirmed, and from which streaming goes on.
+    /// The position that the slot's consumer has confirmed, and from which streaming goes on.
+    /// `None` for a physical slot.
     pub confirmed_flush_lsn: Option<Lsn>,
-    /// Rows of the catalog that this transaction or a later one has deleted are kept for the slot.
+    /// The server keeps rows of the catalog that this transaction or a later one has deleted,
+    /// because the slot needs them. `None` if the slot needs none.
     pub catalog_xmin: Option<Xid>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
     /// Bytes of WAL that can be written before the slot may be lost, negative if it is in danger
     /// already. `None` without `max_slot_wal_keep_size`, or for a lost slot.
     pub safe_wal_size: Option<i64>,
-    /// Why the slot can no longer be used, `None` if it can: the server's `invalidation_reason`
-    /// from 17 on, and `wal_removed` or `conflicting` before.
+    /// The reason why the slot can no longer be used, `None` if it can: the server's
+    /// `invalidation_reason` from 17 on, and `wal_removed` or `conflicting` before.
     pub invalidation: Option<String>,
     /// True if the slot decodes prepared transactions at PREPARE, which our slots never do.
     pub two_phase: bool,
@@ -42,7 +44,7 @@ pub struct SlotRow {
     /// True for the copy of a primary's slot (17 on), which cannot be used before a promotion.
     pub synced: bool,
     /// The present end of the server's WAL: the position up to which a primary has written, or a
-    /// standby has replayed.
+    /// standby has replayed. It is zero on a standby that has replayed nothing.
     pub server_lsn: Lsn,
 }
 
@@ -71,7 +73,8 @@ impl SlotRow {
     }
 }
 
-/// The view's row as JSON, in which columns that a version lacks are missing.
+/// A row of the view `pg_replication_slots` as JSON. Columns that the server's version does not
+/// have are missing in it.
 #[derive(serde::Deserialize)]
 struct JsonRow {
     plugin: Option<String>,
@@ -165,7 +168,8 @@ pub struct Blocker {
     pub statement_age: Option<Duration>,
 }
 
-/// Every writing transaction of the cluster but ours, oldest first.
+/// Lists every writing transaction in all databases of the server, oldest first, without that of
+/// this session.
 ///
 /// The transactions are found by their locks, because `pg_stat_activity` shows a role without
 /// `pg_read_all_stats` only its own transactions.
