@@ -29,7 +29,7 @@ pub struct RelationShape {
     pub(crate) name: String,
     /// `pg_class.relreplident`: `d`, `n`, `f` or `i`.
     pub identity: u8,
-    /// Columns, in the order of the tuples on the wire.
+    /// The columns, in the order in which every tuple of the relation has its cells.
     pub columns: Vec<ShapeColumn>,
 }
 
@@ -67,7 +67,7 @@ impl From<Relation<'_>> for RelationShape {
     }
 }
 
-/// A commit, as the ledger and the checkpoint know it.
+/// What the ledger and the checkpoint keep of a commit: its end, its transaction's id and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Committed {
     /// The position after the commit record.
@@ -106,7 +106,8 @@ pub enum Step<'a> {
         content: &'a [u8],
     },
     /// The shape of a relation from here on, with the Position of the next change if a transaction
-    /// is open. Rows of the relation wait until it has been looked up in the catalog.
+    /// is open. Rows of the relation wait until the agent has looked up the relation in the
+    /// catalog.
     Relation(RelationSlot, Relation<'a>, Option<Position>),
     /// The caller has nothing to do, as for the messages Type and Origin.
     Nothing,

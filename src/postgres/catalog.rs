@@ -17,8 +17,8 @@ use tokio_postgres::types::Type;
 /// The call that errors name.
 const READ: &str = "read the catalog's facts of relation";
 
-/// The most domains, each based on the next, that are followed to find a NOT NULL. Postgres itself
-/// has no limit.
+/// The most domains, each based on the next, that [`domain_refuses_null`] follows to find a NOT
+/// NULL. Postgres itself has no limit.
 const DOMAINS_DEEP_MAX: usize = 64;
 
 /// Reads columns, keys and types of each relation, each as one JSON array. For a relation that is
@@ -115,7 +115,8 @@ impl JsonType {
     }
 }
 
-/// Reads the present facts of a relation. They are empty if the relation is gone.
+/// Reads the present facts of a relation: its keys, and its columns with their types and defaults.
+/// The facts are empty if the relation is gone.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
@@ -124,8 +125,8 @@ pub async fn table_facts(sql: &Sql, relation: Oid) -> Result<TableFacts, PgError
     facts.ok_or_else(|| PgError::Answer { call: READ, object: relation.to_string(), field: "row" })
 }
 
-/// Reads the present facts of each relation in one statement. They are empty for a relation that is
-/// gone.
+/// Reads the present facts of each relation in one statement, as [`table_facts`] does. The facts
+/// are empty for a relation that is gone.
 ///
 /// # Errors
 /// See [`table_facts`].

@@ -53,7 +53,8 @@ pub struct Config {
     pub frame_bytes_max: usize,
 }
 
-/// What TLS has to prove, and the certificate that we show.
+/// How we use TLS: what it has to prove about the server, and the certificate that we show to the
+/// server.
 #[derive(Clone, Debug)]
 pub struct Tls {
     /// What TLS must prove.

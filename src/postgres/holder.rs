@@ -42,7 +42,7 @@ pub struct CopyTable {
     pub parts: Vec<Part>,
 }
 
-/// A column of a table that the publication publishes.
+/// A published column of a published table.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct CopyColumn {
     /// `pg_attribute.attname`, not quoted for SQL.

@@ -89,8 +89,8 @@ impl Facts {
         }
     }
 
-    /// The SQL that makes the server decode its WAL after a restart, with the restart as a comment
-    /// of SQL.
+    /// The operator's steps that make the server decode its WAL: a statement of SQL, and the
+    /// restart as a comment of SQL.
     #[must_use]
     pub fn decoding_fix(&self) -> &'static str {
         if self.in_recovery {

@@ -122,7 +122,7 @@ pub struct Candidate {
     pub kind: RelationKind,
     /// False for an unlogged table, which cannot be published.
     pub logged: bool,
-    /// The replica identity, which decides what old rows carry.
+    /// The table's replica identity, which decides which columns of old rows are sent.
     pub identity: ReplicaIdentity,
     /// True if the table has a primary key.
     pub primary_key: bool,

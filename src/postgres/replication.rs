@@ -51,7 +51,8 @@ pub struct SystemIdentity {
 pub struct TimelineSwitch {
     /// The timeline that ended.
     pub timeline: u32,
-    /// The switch point. The timeline's WAL beyond this position is not part of the history.
+    /// The position at which the next timeline branches off. WAL of the ended timeline beyond this
+    /// position is not part of the history.
     pub switched_at: Lsn,
 }
 

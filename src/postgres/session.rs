@@ -33,8 +33,8 @@ const WARNINGS_MAX: usize = 8;
 /// hundred bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A connection to a server, with the bytes that were read and are not yet used. Whoever gets one
-/// from [`Session::open`] need not log in.
+/// A connection to a server, with the bytes that were read and are not yet used. [`Session::open`]
+/// returns it after the login and all checks.
 pub(super) struct Session {
     pub(super) socket: Socket,
     pub(super) inbox: Inbox,

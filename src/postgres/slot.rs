@@ -17,7 +17,7 @@ pub struct SlotRow {
     /// Name of the slot's database. `None` for a physical slot.
     pub database: Option<String>,
     pub(crate) database_oid: Option<Oid>,
-    /// True for a temporary slot, which ends with its session.
+    /// True for a temporary slot, which the server drops when the session ends that created it.
     pub temporary: bool,
     /// Process id of the session that holds the slot. `None` if no session does.
     pub active_pid: Option<i32>,

@@ -40,7 +40,8 @@ const UNSCALED_BYTES: u32 = 65_535;
 const UNREAD_BYTES: usize = 96 * 1024;
 
 /// A server to which a TCP connect takes longer than this counts as far. For a far server the
-/// kernel tunes the window, because 64 KiB for each round trip would be too slow (13 MB/s at 5 ms).
+/// kernel tunes the TCP window, because 64 KiB for each round trip would be too slow (13 MB/s at 5
+/// ms).
 const NEAR: Duration = Duration::from_millis(5);
 
 /// The number of TCP connects that must all take longer than [`NEAR`] before a server counts as
@@ -49,11 +50,11 @@ const TRIES: u32 = 3;
 
 /// An open byte stream to a server.
 pub(super) enum Socket {
-    /// An unencrypted stream, before the TLS handshake or under `sslmode=disable`.
+    /// An unencrypted TCP stream, under `sslmode=disable`.
     Tcp(TcpStream),
-    /// An unencrypted stream that does not leave the machine.
+    /// An unencrypted stream over a Unix socket, which does not leave the machine.
     Unix(UnixStream),
-    /// An encrypted stream, checked as `sslmode` requires.
+    /// A TCP stream with TLS. The server's certificate was checked as `sslmode` requires.
     Tls(Box<SslStream<TcpStream>>),
 }
 
@@ -87,8 +88,8 @@ impl Socket {
         }
     }
 
-    /// The data that binds a password exchange to this channel. `None` without TLS, or if the
-    /// signature of the server's certificate has no known hash.
+    /// The digest of the server's certificate that binds a password exchange to this TLS channel.
+    /// `None` without TLS, or if the signature of the server's certificate has no known hash.
     pub(super) fn tls_server_end_point(&self) -> Option<Vec<u8>> {
         match self {
             Socket::Tls(stream) => tls::server_end_point(stream.ssl()),
@@ -96,7 +97,8 @@ impl Socket {
         }
     }
 
-    /// Whether a read ends at the end of a TLS record, even if more bytes have arrived.
+    /// True for TLS, where a read returns no more than one TLS record, even if more bytes have
+    /// arrived.
     pub(super) fn reads_records(&self) -> bool {
         matches!(self, Socket::Tls(_))
     }
@@ -115,22 +117,23 @@ impl Socket {
         if ready.is_read_closed() { Ok(()) } else { std::future::pending().await }
     }
 
-    /// Whether nobody can read along, because the stream is encrypted or does not leave the
-    /// machine.
+    /// True for TLS and for a Unix socket, where nobody can read along. It is false for any TCP
+    /// stream without TLS, even to this machine.
     pub(super) fn is_private(&self) -> bool {
         !matches!(self, Socket::Tcp(_))
     }
 }
 
-/// Where a host can be reached.
+/// One address at which a host of the configuration can be reached.
 pub(super) enum Address {
-    /// One of the addresses of a name.
+    /// One of the addresses to which the host's name resolves, with the port.
     Tcp(SocketAddr),
     /// The host is the path of a Unix socket and needs no further address.
     Path,
 }
 
-/// Every address of `host`, in the resolver's order. Never empty.
+/// Resolves `host` into all its addresses, in the resolver's order. The result is never empty: a
+/// name without an address is the error `Resolve`.
 pub(super) async fn addresses(host: &Host) -> Result<Vec<Address>, PgError> {
     let Host::Tcp { name, port } = host else { return Ok(vec![Address::Path]) };
     let failed = |source| PgError::Resolve { host: host.clone(), source };
@@ -142,8 +145,9 @@ pub(super) async fn addresses(host: &Host) -> Result<Vec<Address>, PgError> {
     if found.is_empty() { Err(failed(io::ErrorKind::NotFound.into())) } else { Ok(found) }
 }
 
-/// A TCP connection for a replication stream. Its receive buffer is chosen so that a near server
-/// receives our status updates while nobody reads from the stream (see [`UNSCALED_BYTES`]).
+/// Opens a TCP connection for a replication stream. The connection's receive buffer is chosen so
+/// that a near server receives our status updates while nobody reads from the stream (see
+/// [`UNSCALED_BYTES`]).
 pub(super) async fn connect_to_stream(address: SocketAddr) -> io::Result<TcpStream> {
     for _ in 0..TRIES {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };

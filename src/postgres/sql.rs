@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
 
-/// The longest wait for an answer. This wait is longer than the server's own limit of 30 s. A
-/// timeout therefore means a dead connection.
+/// The longest wait for the answer to a statement. This wait is longer than the server's own limit
+/// of 30 s. A timeout therefore means a dead connection.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// An open connection. Dropping it ends the session.
+/// An open SQL connection to a server. Dropping it ends the session.
 pub struct Sql {
     client: tokio_postgres::Client,
     ended: watch::Receiver<Option<Ended>>,
@@ -33,7 +33,8 @@ pub struct Sql {
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The server's last error, such as 57P01 in a fast shutdown. `None` if there was none.
+    /// The error that the server sent as the connection ended, such as 57P01 in a fast shutdown.
+    /// `None` if it sent none.
     pub error: Option<ServerError>,
 }
 
@@ -41,7 +42,8 @@ pub struct Ended {
 /// asked for it by preparing the statement.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// The call and the object of a query, which its errors name.
+/// The call and the object of a query: two texts, such as `read publication` and the publication's
+/// name, which the errors of the query contain.
 #[derive(Clone, Copy)]
 pub(super) struct SqlCall<'a> {
     pub(super) call: &'static str,
@@ -49,7 +51,8 @@ pub(super) struct SqlCall<'a> {
 }
 
 impl SqlCall<'_> {
-    /// Reads a column of an answer.
+    /// Reads the column `field` of a row. Fails with `Answer` if there is no such column, or if its
+    /// type does not fit.
     pub(super) fn get<'r, T: FromSql<'r>>(
         self,
         row: &'r Row,
@@ -124,7 +127,7 @@ impl Sql {
         self.version
     }
 
-    /// The host of the list that accepted us.
+    /// The host of `Config::hosts` that accepted the login.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
@@ -136,7 +139,7 @@ impl Sql {
         &self.database
     }
 
-    /// The server's warnings from the login.
+    /// The warnings that the server sent at the login, such as the one about an md5 password.
     #[must_use]
     pub fn warnings(&self) -> &[ServerError] {
         &self.warnings
@@ -152,7 +155,8 @@ impl Sql {
         }
     }
 
-    /// Runs one statement without parameters, and returns every value as Postgres prints it.
+    /// Runs one statement without parameters. Returns its rows, with every value as Postgres prints
+    /// it; `None` is NULL.
     ///
     /// # Errors
     /// `Server` if the statement fails, `Closed`, `Timeout` after 35 s.

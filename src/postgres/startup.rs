@@ -16,8 +16,8 @@ pub(super) enum Purpose {
     Copy,
 }
 
-/// Settings that the defaults of a role or a database must not change, because other values would
-/// end our sessions or alter values of rows.
+/// The settings, with their values, that the defaults of a role or a database must not change in
+/// our sessions, because other values would end our sessions or alter values of rows.
 ///
 /// They are sent as startup parameters of their own, which the server applies after `options`.
 const PINNED: [(&str, &str); 10] = [
@@ -33,8 +33,8 @@ const PINNED: [(&str, &str); 10] = [
     ("idle_session_timeout", "0"),
 ];
 
-/// A pinned setting: the first version that has it, its name and its value. Only [`pinning`] sets
-/// it, because earlier servers refuse it as a startup parameter.
+/// A pinned setting: the first version that has it, its name and its value. It is no startup
+/// parameter, because servers before this version refuse it. Only [`pinning`] sets it.
 const TRANSACTION_TIMEOUT: (u32, &str, &str) = (170_000, "transaction_timeout", "0");
 
 /// Statements that pin every setting once more, and read back the value of each setting. A pooler
@@ -48,8 +48,9 @@ pub(super) fn pinning(version: u32) -> String {
     format!("{sets}SELECT {}", asked.join(", "))
 }
 
-/// Returns the first pinned setting that has another value, and its value. `answer` has one value
-/// for each setting of [`pinning`], in its order.
+/// Returns the first pinned setting that has another value than we want, and the value that it has.
+/// `None` if every setting has the wanted value. `answer` has one value for each setting of
+/// [`pinning`], in its order.
 pub(super) fn unpinned(version: u32, answer: &[Option<String>]) -> Option<(&'static str, String)> {
     let settings = pinned(version);
     settings.into_iter().enumerate().find_map(|(at, (name, wanted))| {
@@ -69,10 +70,11 @@ fn pinned(version: u32) -> Vec<(&'static str, &'static str)> {
 /// only if it waits for a lock that a DDL statement holds.
 const STATEMENT_TIMEOUT_MS: &str = "30000";
 
-/// The bytes of a name that Postgres keeps (NAMEDATALEN - 1).
+/// The most bytes of an `application_name` that Postgres keeps (NAMEDATALEN - 1).
 const NAME_BYTES_MAX: usize = 63;
 
-/// The StartupMessage with its pinned settings; `suffix` marks the session in `pg_stat_activity`.
+/// Makes the StartupMessage, which has the pinned settings. `suffix` is added to the
+/// `application_name`, which shows in `pg_stat_activity`.
 pub(super) fn message(
     config: &Config,
     purpose: Purpose,
@@ -107,7 +109,8 @@ pub(super) fn message(
     Ok(out)
 }
 
-/// The name with its suffix, cut to the length that Postgres keeps. The suffix is never cut.
+/// The `application_name` with its suffix, cut to the length that Postgres keeps. The suffix is
+/// never cut.
 fn application_name(base: &str, suffix: &str) -> String {
     let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
     let kept = (0..=base.len().min(room)).rev().find_map(|end| base.get(..end));
@@ -115,7 +118,8 @@ fn application_name(base: &str, suffix: &str) -> String {
     format!("{kept}{suffix}")
 }
 
-/// The number of a server's version text: 150018 for `15.18 (Debian ...)`, 190000 for `19beta1`.
+/// Turns a server's version text into the form of `server_version_num`: 190000 for `19beta1`,
+/// 150018 for `15.18 (Debian ...)`. `None` if the text does not begin with a number.
 pub(super) fn version_number(text: &str) -> Option<u32> {
     let number = |text: &str| {
         text.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok())

@@ -33,10 +33,11 @@ const FINISH_LIMIT: Duration = Duration::from_secs(2);
 /// the server's TCP acknowledgement of the update, and the next update need not wait.
 const PARTIAL_BYTES: usize = 32 * 1024;
 
-/// With this many unread bytes, [`Stream::flush_unread`] reads nothing more. Before, it reads up to
-/// `PARTIAL_BYTES` with each status update. With a `wal_sender_timeout` of 60 s, the bound is thus
-/// reached after about ten minutes in which only `flush_unread` reads. From then on the connection
-/// is lost if Linux takes the TCP window back, as it does for about one stream in twenty.
+/// With this many bytes in the inbox that are not taken, [`Stream::flush_unread`] reads nothing
+/// more. With fewer, it reads up to `PARTIAL_BYTES` with each status update. With a
+/// `wal_sender_timeout` of 60 s, the bound is thus reached after about ten minutes in which only
+/// `flush_unread` reads. From then on the connection is lost if Linux takes the TCP window back, as
+/// it does for about one stream in twenty.
 const UNREAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The most notices that wait for [`Stream::take_notices`]. The first notices name the cause. A
@@ -54,16 +55,17 @@ pub struct Stream {
     notices: Vec<ServerError>,
 }
 
-/// One message of the stream, borrowing from the read buffer.
+/// One frame of the stream, which borrows from the read buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Frame<'a> {
-    /// A piece of decoded WAL.
+    /// One message of pgoutput, with a header of the walsender.
     XLogData {
-        /// Begin of the WAL record of the change; 0 for some messages. It does not show progress.
+        /// Begin of the change's WAL record, as the walsender reports it; 0 for some messages. The
+        /// agent must not take it for the progress of the stream.
         start: Lsn,
-        /// The same as `start` for logical streams.
+        /// The walsender of a logical slot sends the same value as in `start`.
         end: Lsn,
-        /// The server's clock when it sent the message.
+        /// The time of the server's clock when the server sent the frame.
         sent_at: PgMicros,
         /// One pgoutput message, as `pgoutput::decode` takes it.
         payload: &'a [u8],
@@ -72,7 +74,7 @@ pub enum Frame<'a> {
     Keepalive {
         /// The changes of every commit before this position have been sent.
         end: Lsn,
-        /// The server's clock when it sent the message.
+        /// The time of the server's clock when the server sent the frame.
         sent_at: PgMicros,
         /// True if the server asks for a status update now.
         reply: bool,
@@ -134,8 +136,8 @@ impl Stream {
         }
     }
 
-    /// Takes the next whole frame from the bytes that were read. `None` if more has to be read
-    /// first.
+    /// Takes the next whole frame from the bytes that were read. `None` if they have no whole
+    /// frame, so that [`Stream::fill`] has to read more.
     ///
     /// # Errors
     /// `Server` when the server ends the stream with an error, `FrameTooLong`, `Protocol`. After an
@@ -155,7 +157,9 @@ impl Stream {
         frame_of(self.inbox.bytes(body)).map(Some)
     }
 
-    /// The pieces of decoded WAL that were read and are not yet taken, in their order.
+    /// The messages of pgoutput whose frames were read from the socket and that
+    /// [`Stream::next_frame`] has not yet returned, in their order. The bytes of the messages are
+    /// not decoded.
     pub fn payloads_ahead(&self) -> impl Iterator<Item = &[u8]> {
         self.inbox.ahead().filter(|(tag, _)| *tag == b'd').filter_map(|(_, body)| {
             match frame_of(body) {
@@ -253,9 +257,10 @@ impl Stream {
         }
     }
 
-    /// Takes the notices that arrived since the last call, at most eight. The server sends a notice
-    /// if it goes on although something is wrong: from 17 on while it waits for a standby of
-    /// `synchronized_standby_slots`, from 18 on while the publication does not exist.
+    /// Removes and returns the server's notices that arrived since the last call, at most the first
+    /// eight. The server sends a notice if it goes on although something is wrong: from 17 on while
+    /// it waits for a standby of `synchronized_standby_slots`, from 18 on while the publication
+    /// does not exist.
     pub fn take_notices(&mut self) -> Vec<ServerError> {
         std::mem::take(&mut self.notices)
     }
@@ -270,8 +275,8 @@ impl Stream {
         }
     }
 
-    /// The error for an ErrorResponse of the server, or for a message that has no place in a
-    /// stream.
+    /// The error for an ErrorResponse of the server (`Server`), or for a message that has no place
+    /// in a stream (`Protocol`).
     #[cold]
     fn unwanted(&self, tag: u8, body: Range<usize>) -> PgError {
         let body = self.inbox.bytes(body);
@@ -289,7 +294,8 @@ impl Stream {
     }
 }
 
-/// Parses a tag and a body as a message. `None` if they are not a message of the protocol.
+/// Joins a tag and a body to a message, and parses it. `None` if they are not a message of the
+/// protocol.
 #[cold]
 fn whole(tag: u8, body: &[u8]) -> Option<Message> {
     let Ok(length) = u32::try_from(body.len() + 4) else {
@@ -300,7 +306,7 @@ fn whole(tag: u8, body: &[u8]) -> Option<Message> {
     Message::parse(&mut message).ok().flatten()
 }
 
-/// Reads one CopyData body.
+/// Reads the body of one CopyData message as a frame: XLogData or a keepalive.
 #[inline]
 fn frame_of(body: &[u8]) -> Result<Frame<'_>, PgError> {
     match body.split_first() {

@@ -15,16 +15,17 @@ use tokio_postgres::types::Type;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
     /// Name of the cloud service that runs the server: Amazon RDS, Amazon Aurora, Google Cloud SQL,
-    /// Azure, Neon, Supabase or AlloyDB. Each is recognised by roles and functions of its own.
+    /// Azure, Neon, Supabase or AlloyDB. Each is recognised by roles or functions of its own.
+    /// `None` if none of them is recognised.
     pub provider: Option<String>,
     /// Attributes of our role beyond LOGIN and REPLICATION: `CREATEDB`, `CREATEROLE`, `BYPASSRLS`.
     pub attributes: Vec<String>,
-    /// Bytes of WAL written per day, by the server's own counters since they were last reset.
-    /// `None` if that was less than an hour ago.
+    /// Bytes of WAL that the server writes per day, on average since its counters were last reset.
+    /// `None` if the reset was less than an hour ago.
     pub wal_bytes_per_day: Option<u64>,
-    /// Sessions that hold a physical slot, such as those of connected standbys.
+    /// Number of sessions that hold a physical slot, such as those of connected standbys.
     pub standbys: u32,
-    /// Names of the physical slots that are not temporary, and whether a session holds each.
+    /// The name of each physical slot that is not temporary, and true if a session holds the slot.
     pub physical_slots: Vec<(String, bool)>,
     /// `synchronized_standby_slots` (17 on); empty if it is not set.
     pub synchronized_standby_slots: String,
@@ -41,7 +42,7 @@ pub struct IdleSlot {
     pub(crate) name: String,
     pub(crate) database: String,
     pub(crate) plugin: String,
-    /// Bytes of WAL that are kept for the slot.
+    /// Bytes of WAL that the server keeps for the slot.
     pub retained_bytes: u64,
 }
 
@@ -51,7 +52,8 @@ pub struct TableSurroundings {
     pub(crate) relation: Oid,
     /// The table's generated columns, in the order of the table.
     pub generated: Vec<Generated>,
-    /// Whether our role may INSERT, UPDATE, DELETE or TRUNCATE in the table.
+    /// True if our role has at least one of the rights INSERT, UPDATE, DELETE and TRUNCATE on the
+    /// table.
     pub writable: bool,
 }
 
@@ -62,7 +64,8 @@ pub struct Generated {
     pub name: String,
     /// True if the value is stored. A virtual column (18 on) is never in the stream.
     pub is_stored: bool,
-    /// True if the publication publishes the column, or would do so with the table added (18 on).
+    /// True if the publication publishes the column, or would publish it with the table added. It
+    /// is always false before 18.
     pub is_published: bool,
 }
 
@@ -119,7 +122,7 @@ pub async fn read(sql: &Sql, slot: &str) -> Result<Surroundings, PgError> {
     })
 }
 
-/// Rounds a rate to whole bytes. `None` if the rate is negative or no finite number.
+/// Rounds a rate in bytes to a whole number. `None` if the rate is negative or no finite number.
 fn whole(bytes: f64) -> Option<u64> {
     format!("{bytes:.0}").parse().ok()
 }
@@ -137,9 +140,11 @@ async fn physical_slots(sql: &Sql) -> Result<Vec<(String, bool)>, PgError> {
 pub struct Standby {
     /// `sync_replication_slots`: the standby copies the slots that are made for a failover.
     pub syncs: bool,
-    /// `hot_standby_feedback`: the primary keeps the rows that a slot on the standby needs.
+    /// `hot_standby_feedback`: the standby tells the primary which rows its slots need, so that the
+    /// primary keeps them.
     pub feedback: bool,
-    /// `primary_slot_name`; empty if the standby uses no slot.
+    /// `primary_slot_name`: the primary's slot from which the standby receives WAL; empty if it
+    /// uses no slot.
     pub slot_name: String,
     /// Whether `primary_conninfo` names a database. `None` if our role may not read it.
     pub names_database: Option<bool>,
@@ -215,9 +220,9 @@ pub async fn standby_lag(sql: &Sql) -> Result<Option<u64>, PgError> {
     Ok(lag.map(|lag| u64::try_from(lag).unwrap_or(0)))
 }
 
-/// Reads the facts about tables, in no particular order. Tables that are gone are left out. Without
-/// the publication, no generated column counts as published, because the agent creates a
-/// publication that has none.
+/// Reads the facts about tables, in no particular order. Tables that are gone are left out. If the
+/// publication does not exist, no generated column counts as published, because the publication
+/// that the agent creates publishes none.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
@@ -280,7 +285,7 @@ fn tables_query(version: u32, publication: &str) -> String {
     )
 }
 
-/// Names of a table's columns in the order of the table. Generated columns are left out.
+/// Reads the names of a table's columns in the order of the table. Generated columns are left out.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
@@ -296,7 +301,8 @@ pub async fn columns(sql: &Sql, relation: Oid) -> Result<Vec<String>, PgError> {
 /// A table that inherits from another one. Its changes carry its own name, and never the parent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// The table from which the child inherits, directly or through another child.
+    /// The one of the given relations from which the child inherits, directly or through another
+    /// child.
     pub parent: Oid,
     /// The oid of the child.
     pub relation: Oid,

@@ -24,10 +24,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-/// The protocol name of a Postgres server in a direct handshake.
+/// The protocol name (ALPN) that a Postgres server names in a direct handshake.
 const ALPN: &[u8] = b"postgresql";
 
-/// Turns a fresh TCP connection into a stream as `config.tls.sslmode` requires.
+/// Turns a fresh TCP connection into a stream: a plain one under `sslmode=disable`, and otherwise
+/// one with TLS, whose server is checked as `sslmode` requires.
 pub(super) async fn negotiate(
     config: &Config,
     host: &Host,
@@ -70,7 +71,8 @@ pub(super) async fn negotiate(
     Ok(Socket::Tls(Box::new(stream)))
 }
 
-/// Asks whether the server speaks TLS, in the clear.
+/// Asks the server for TLS by an unencrypted message, and waits for the answer. Fails with
+/// `TlsRefused` if the server offers no TLS.
 async fn ask(host: &Host, tcp: &mut TcpStream) -> Result<(), PgError> {
     let io = |source| PgError::Io { call: "ask for TLS", source };
     let mut request = BytesMut::with_capacity(8);
@@ -107,7 +109,7 @@ pub(super) fn refused_late(host: &Host, error: PgError) -> PgError {
     }
 }
 
-/// Whether the server refused by a TLS alert, which shows that it speaks TLS.
+/// True if the error is a TLS alert that the server sent, which shows that the server speaks TLS.
 fn is_alert(error: &openssl::ssl::Error) -> bool {
     let reasons = error
         .ssl_error()
@@ -117,8 +119,8 @@ fn is_alert(error: &openssl::ssl::Error) -> bool {
     reasons.into_iter().any(|reason| reason.contains("alert"))
 }
 
-/// A connector with the checks of `sslmode`. As in libpq, `require` with an `sslrootcert` checks
-/// the chain.
+/// Sets up a connector for one connection, with our certificate and the checks of `sslmode`. As in
+/// libpq, `require` with an `sslrootcert` checks the chain.
 fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     let setup = |what: &str| {
         let what = what.to_owned();
@@ -133,8 +135,8 @@ fn connector(config: &Config) -> Result<ConnectConfiguration, PgError> {
     }
     if let Some(path) = &config.tls.sslrootcert {
         let name = format!("sslrootcert {}", path.display());
-        // A new store has no authorities. So only the configured ones count, and not those of the
-        // system.
+        // A new store has no authorities. So only the authorities in `sslrootcert` count, and not
+        // those of the system.
         let store = X509StoreBuilder::new().map_err(setup(&name))?;
         builder.set_cert_store(store.build());
         builder.set_ca_file(path).map_err(setup(&name))?;

@@ -32,8 +32,9 @@ fn frame(size: usize) -> Vec<u8> {
     frame
 }
 
-/// Sends the large frames, and then small ones until all updates have arrived. Reports to `full`
-/// when the socket accepts no more bytes. Returns the number of updates that arrived.
+/// The server: sends the large frames, and then small ones until all updates have arrived or
+/// `DEADLINE` is over. Reports to `full` when the socket accepts no more bytes. Returns the number
+/// of updates that arrived.
 fn serve(
     stream: &mut TcpStream,
     sizes: &[usize],
@@ -72,8 +73,8 @@ fn serve(
     Ok(heard / UPDATE_BYTES)
 }
 
-/// Reads the large frames, and after them only the bytes that `flush_unread` reads with each
-/// update.
+/// The agent: reads the large frames, waits until the server can send no more, and then sends the
+/// updates. It then reads only the bytes that `flush_unread` reads with each update.
 async fn go_quiet(mut stream: Stream, is_full: mpsc::Receiver<()>) -> Stream {
     let mut large = 0;
     while large < LARGE.0 {

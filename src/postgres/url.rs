@@ -21,7 +21,7 @@ pub struct UrlParts {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) database: Option<String>,
-    /// The parts of the URL that are about TLS.
+    /// The values of the parameters that are about TLS.
     pub tls: TlsParts,
     pub(crate) target: Option<TargetSession>,
     pub(crate) application_name: Option<String>,
@@ -37,7 +37,7 @@ pub struct UrlParts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsParts {
     pub(crate) sslmode: Option<SslMode>,
-    /// `sslrootcert`. It is `None` for the word `system`, too.
+    /// The path in `sslrootcert`. It is `None` for the word `system`, too.
     pub sslrootcert: Option<PathBuf>,
     pub(crate) sslcert: Option<PathBuf>,
     pub(crate) sslkey: Option<PathBuf>,
@@ -53,7 +53,8 @@ pub enum UrlError {
     /// The URL has another scheme, or none.
     #[error("the URL begins with neither postgresql:// nor postgres://")]
     Scheme,
-    /// The URL has an `@` where no password can end.
+    /// The URL has an `@` that does not end the credentials: a second one, or one after a `/`. A
+    /// character of the password is probably not escaped.
     #[error(
         "the URL has an `@` after the host part; in a password write `@` as %40, `/` as %2F, `:` \
          as %3A, `%` as %25"
@@ -66,7 +67,7 @@ pub enum UrlError {
          that are not UTF-8"
     )]
     Encoding { part: String },
-    /// A host is empty, or an IPv6 address lacks its bracket.
+    /// A host is empty or begins with `@`, or an IPv6 address in brackets is malformed.
     #[error(
         "host {place} of the URL cannot be read (IPv6 goes in brackets, a socket's directory is \
          written %2Frun%2F...)"
@@ -90,7 +91,7 @@ pub enum UrlError {
     )]
     Unknown {
         name: String,
-        /// The known parameter with the most similar name.
+        /// The known parameter with the most similar name. `None` if no name is similar.
         nearest: Option<&'static str>,
     },
     /// A parameter of libpq that we do not support.
@@ -102,7 +103,7 @@ pub enum UrlError {
     },
     #[error("the Postgres URL says `{name}` twice")]
     Repeated { name: &'static str },
-    /// The parameter cannot have this value.
+    /// The value of the parameter is none of those that the parameter may have.
     #[error("`{name}` in the Postgres URL must be {expected}")]
     Value {
         name: &'static str,
@@ -111,7 +112,8 @@ pub enum UrlError {
     },
 }
 
-/// The supported parameters without `options`, whose value may never be shown.
+/// Names of the supported parameters, except for `options`. [`may_show_parameter`] never permits
+/// the value of `options`.
 const TAKEN: [&str; 18] = [
     "host",
     "port",
@@ -221,8 +223,8 @@ pub fn parse_url(text: &str) -> Result<UrlParts, UrlError> {
     Ok(parts)
 }
 
-/// The parameters `host=` and `port=`, which may be lists. They are applied together when the whole
-/// query has been read.
+/// The values of the parameters `host=` and `port=`, which may be lists. They change the hosts of
+/// the URL together, when the whole query has been read.
 #[derive(Default)]
 struct HostLists {
     host: Option<String>,
@@ -305,7 +307,8 @@ fn port_of(text: &str, place: usize) -> Result<u16, UrlError> {
         .ok_or(UrlError::Port { place })
 }
 
-/// Decodes `%XX`. Unlike in libpq, a stray `%` is an error in every part.
+/// Decodes each `%XX` in `text`. `part` names the part of the URL in the error. Unlike in libpq, a
+/// stray `%` is an error in every part.
 fn decoded(text: &str, part: &str) -> Result<String, UrlError> {
     let fault = || UrlError::Encoding { part: part.to_owned() };
     let escapes_whole = text.split('%').skip(1).all(|after| {
@@ -325,7 +328,8 @@ fn some_text(text: &str, part: &str) -> Result<Option<String>, UrlError> {
     decoded(text, part).map(|plain| Some(plain).filter(|plain| !plain.is_empty()))
 }
 
-/// Sets one parameter of the query.
+/// Checks one parameter of the URL's query, and stores its value in `parts` or `lists`. Fails if
+/// the parameter is unknown or repeated, or if it cannot have this value.
 fn set(
     parts: &mut UrlParts,
     lists: &mut HostLists,

@@ -166,7 +166,8 @@ fn types_every_parameter() {
 }
 
 proptest! {
-    /// Goal: a password that is written in a wrong way never appears in an error or a debug text.
+    /// Goal: a password never appears in an error or a debug text, even if its special characters
+    /// are not escaped.
     #[test]
     fn never_tells_a_password(before in "[a-z/@?:#&=%]{0,6}", after in "[a-z/@?:#&=%]{0,6}") {
         let url = format!("postgresql://u:{before}HUNTER{after}@h/d?sslmode=require");
