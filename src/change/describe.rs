@@ -55,8 +55,8 @@ pub fn describe(relation: &RelationShape, facts: &TableFacts) -> Table {
     }
 }
 
-/// Describes the table as rows of the first copy have it. The declared types are those of
-/// [`SourceType::copied`].
+/// Describes the table for rows of the first copy, as [`describe`] does but for the declared types
+/// of its columns, which are those of [`SourceType::copied`].
 #[must_use]
 pub fn describe_copied(relation: &RelationShape, facts: &TableFacts) -> Table {
     let mut table = describe(relation, facts);
@@ -99,7 +99,8 @@ fn positions(names: &[String], columns: &[Column]) -> Option<Vec<usize>> {
     found.filter(|key| !key.is_empty())
 }
 
-/// Whether two keys have the same columns, in any order.
+/// Whether `key` and `flagged`, two lists of indexes of columns, have the same columns in any
+/// order.
 fn same(key: &[usize], flagged: &[usize]) -> bool {
     key.len() == flagged.len() && key.iter().all(|i| flagged.contains(i))
 }

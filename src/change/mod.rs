@@ -1,8 +1,8 @@
 //! Messages become changes: which table, which transaction, at which position.
 //!
 //! This room is pure. It holds the cache of relations by oid, and the context of the open
-//! transaction. It does not encode, and it does not ask the catalog: facts come in by
-//! `Changes::describe`. It skips nothing, so a message that it cannot place is an error.
+//! transaction. It does not encode, and it does not ask the catalog: the facts are an argument of
+//! the function `describe`. The room skips nothing, so a message that it cannot place is an error.
 
 mod describe;
 
@@ -56,8 +56,8 @@ pub struct Context<'a> {
 ///
 /// A row of the first copy has the consistent point as `lsn`, the newest transaction id that its
 /// snapshot knows of as `xid`, and no `last_commit`. A row of a later copy has no LSN and no
-/// transaction id of its own. Its `xid` is `None`, and its `lsn` is the position at which the
-/// stream stood when the row was sent. This `lsn` shows only in `source.sequence`.
+/// transaction id of its own. Its `xid` is `None`, and its `lsn` is the position that the stream
+/// had reached when the row was sent. This `lsn` shows only in `source.sequence`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Marker {
     /// The row was streamed: it comes from the write-ahead log.

@@ -1,7 +1,7 @@
 //! Gives each message its place in the stream. Keeps the relations by oid, the open transaction and
 //! its next ordinal.
 //!
-//! Laws, tested below:
+//! Laws, tested in the file `tests.rs` of this room:
 //! - The ordinal counts every row, truncated table and transactional message of a transaction,
 //!   captured or not, so that configuration never shifts a Position.
 //! - `look` changes nothing. Only `take` moves the place of the next message.

@@ -38,7 +38,7 @@ pub enum CopyRowError {
     },
 }
 
-/// One row in the form of a pgoutput tuple, in a buffer that is used again.
+/// A buffer for one row in the form of a pgoutput tuple. The buffer is used again for the next row.
 #[derive(Debug, Default)]
 pub struct CopyRow {
     wire: Vec<u8>,

@@ -139,7 +139,7 @@ fn read_truncate<'a>(r: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
 }
 
 impl<'a> Relation<'a> {
-    /// The columns in the order of the tuples that follow.
+    /// The columns of the Relation, in the order in which the tuples that follow have their cells.
     pub fn columns(self) -> impl Iterator<Item = RelationColumn<'a>> {
         let mut reader = Reader::new(self.body);
         (0..self.columns).map(move |_| match read_relation_column(&mut reader) {

@@ -52,7 +52,7 @@ pub enum Message<'a> {
         name: &'a str,
     },
     /// The shape of a table for the changes that follow. The server sends it before the first
-    /// change of the table, and again after its cache of the table was invalidated.
+    /// change of the table, and again after the server's cache of the table was invalidated.
     Relation(Relation<'a>),
     /// A type that is not built in; sent before the Relation that uses it.
     Type {

@@ -112,7 +112,8 @@ impl<'a> Tuple<'a> {
         })
     }
 
-    /// Replaces the content of `spans` by the places of this row's cells, in table order.
+    /// Replaces the content of `spans` by the places of this row's cells, in the order of the
+    /// table's columns.
     pub fn index_into(self, spans: &mut Vec<CellSpan>) {
         spans.clear();
         let mut at = 0;

@@ -186,7 +186,8 @@ fn facts(asked: SqlCall<'_>, row: &Row) -> Result<TableFacts, PgError> {
     })
 }
 
-/// Whether the type is a domain that has NOT NULL, or that is based on a domain with NOT NULL.
+/// Whether the type `oid` is a domain that has NOT NULL, or that is based on a domain with NOT
+/// NULL, directly or through other domains.
 fn domain_refuses_null(types: &BTreeMap<Oid, JsonType>, mut oid: Oid) -> bool {
     for _ in 0..DOMAINS_DEEP_MAX {
         match types.get(&oid) {

@@ -29,7 +29,7 @@ pub struct Config {
     /// The hosts, tried in order until one accepts us. There is at least one.
     pub hosts: Vec<Host>,
     pub(crate) user: String,
-    /// The database whose changes are read.
+    /// Name of the database to which we connect, whose changes are read.
     pub database: String,
     /// The source of the password, which is read again at each connect. Without a source, the
     /// server has to let us in without a password.
@@ -116,7 +116,7 @@ impl Config {
     /// defaults to the user's name, as in libpq.
     ///
     /// # Errors
-    /// The URL names no host, or no user, or a certificate without its key.
+    /// The URL names no host, or no user, or only one of a certificate and its key.
     pub fn from_url(parts: UrlParts) -> Result<Self, ConfigError> {
         if parts.tls.sslcert.is_some() != parts.tls.sslkey.is_some() {
             return Err(ConfigError::HalfCertificate);

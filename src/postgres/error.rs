@@ -19,7 +19,7 @@ const SERVER_TEXT_CHARS_MAX: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PgError {
-    /// A host's name has no address.
+    /// The name of a host could not be resolved into an address.
     #[error("resolve the host of {host}")]
     Resolve {
         host: Host,
@@ -89,8 +89,8 @@ pub enum PgError {
         #[source]
         source: KeyError,
     },
-    /// OpenSSL could not be set up, `sslrootcert` could not be read, or a file holds no
-    /// certificate.
+    /// OpenSSL could not be set up, `sslrootcert` could not be read, a file has no certificate, or
+    /// `sslkey` is not the key of `sslcert`.
     #[error("set up TLS from {what}")]
     TlsSetup {
         /// The file, or the step that failed.

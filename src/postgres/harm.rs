@@ -53,8 +53,9 @@ parts AS (
   FROM leaves l
   JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped)";
 
-/// The harm that a new publication of ours would do to these relations. A new publication of ours
-/// publishes no generated column, and has no column list and no row filter.
+/// Lists the harm that a new publication of ours would do to these relations, if it published them.
+/// A new publication of ours publishes no generated column, and has no column list and no row
+/// filter.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
@@ -75,7 +76,7 @@ pub async fn of_new(sql: &Sql, relations: &[Oid]) -> Result<Vec<Harm>, PgError> 
     rows.iter().map(|row| generated(asked, row, None)).collect()
 }
 
-/// The harm that a publication does to its tables now.
+/// Lists the harm that the publication `name` does now to the tables that it publishes.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.

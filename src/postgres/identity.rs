@@ -90,7 +90,7 @@ ORDER BY 1, 2";
         .collect()
 }
 
-/// The statement that gives a table the wanted replica identity.
+/// Makes the statement that gives a table, without its partitions, the wanted replica identity.
 #[must_use]
 pub fn set_sql(table: &TableName, wanted: &Wanted) -> String {
     let identity = match wanted {

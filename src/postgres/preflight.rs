@@ -63,14 +63,14 @@ pub struct Role {
     pub create_on_database: bool,
 }
 
-/// Whether the server decodes its WAL for logical slots.
+/// Whether the server writes WAL that can be decoded for logical slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoding {
     /// The server decodes for every slot.
     On,
     /// The server will decode as soon as there is a logical slot, without a restart (19 on).
     WithSlot,
-    /// The server does not decode. A setting has to change, which needs a restart.
+    /// The server does not decode. The setting `wal_level` has to change, which needs a restart.
     Off,
 }
 
@@ -271,7 +271,8 @@ pub fn names_standby(setting: &str, application_name: &str) -> bool {
 pub struct SlotHolder {
     /// Process id of the session's backend.
     pub pid: i32,
-    /// `application_name` of the session; every role may see it.
+    /// `application_name` of the session, which every role may see. `None` if the session has just
+    /// ended.
     pub application: Option<String>,
     /// Name of the role with which the session logged in. `None` if it cannot be seen.
     pub user: Option<String>,

@@ -384,7 +384,8 @@ pub fn create_sql(name: &str, tables: &[TableName], partitions: Partitions) -> S
     )
 }
 
-/// The statement that adds tables to a publication.
+/// Makes the statement that adds these tables, without children by inheritance, to the publication
+/// `name`.
 #[must_use]
 pub fn add_sql(name: &str, tables: &[TableName]) -> String {
     let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", quoted(table))).collect();

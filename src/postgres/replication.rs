@@ -344,9 +344,9 @@ impl Replication {
     }
 }
 
-/// The START_REPLICATION command. The start position 0/0 stands for the slot's confirmed position:
-/// by law 2 of ARCHITECTURE.md the server decides where to resume. With protocol version 1 the
-/// server sends whole transactions, after their commit.
+/// Makes the START_REPLICATION command. A start position of 0/0 means the slot's confirmed
+/// position: by law 2 of ARCHITECTURE.md the server decides where to resume. With protocol version
+/// 1 the server sends whole transactions, after their commit.
 fn start_command(options: &StartOptions) -> String {
     // The value of `publication_names` is a list of identifiers inside a literal, so the name is
     // quoted twice.

@@ -66,7 +66,8 @@ impl SlotRow {
         self.safe_wal_size.map(|bytes| u64::try_from(bytes).unwrap_or(0))
     }
 
-    /// The confirmed position. It is zero if nothing is confirmed, as for a physical slot.
+    /// The position that the slot's consumer has confirmed. It is zero if nothing is confirmed, as
+    /// for a physical slot.
     #[must_use]
     pub fn confirmed(&self) -> Lsn {
         self.confirmed_flush_lsn.unwrap_or(Lsn::ZERO)

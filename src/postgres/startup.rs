@@ -37,8 +37,8 @@ const PINNED: [(&str, &str); 10] = [
 /// parameter, because servers before this version refuse it. Only [`pinning`] sets it.
 const TRANSACTION_TIMEOUT: (u32, &str, &str) = (170_000, "transaction_timeout", "0");
 
-/// Statements that pin every setting once more, and read back the value of each setting. A pooler
-/// or a proxy may have dropped startup parameters, and the server reports only some of them.
+/// Makes the statements that set every pinned setting once more, and read back the value of each. A
+/// pooler or a proxy may have dropped startup parameters, and the server reports only some of them.
 pub(super) fn pinning(version: u32) -> String {
     let settings = pinned(version);
     let sets: String =
