@@ -1,9 +1,9 @@
 //! Auxiliary records, which belong to no row: a transaction's begin and end, heartbeats, and
 //! notices.
 //!
-//! Auxiliary records have topics, schemas and plans like rows. The events of a transaction carry a
-//! block: the transaction's id and two running numbers. `rows` keeps these numbers and hands them
-//! in (`Encoder::count_from`), because they go on from one row to the next.
+//! Auxiliary records have topics, schemas and plans like rows. The events of a transaction have a
+//! field with the transaction's id and two running numbers. `rows` keeps these numbers and passes
+//! them to the encoder (`Encoder::count_from`), because they continue from one row to the next.
 
 use super::Format;
 use super::column::Key;
@@ -28,7 +28,8 @@ pub struct Mark {
     pub(crate) committed_at: PgMicros,
 }
 
-/// Number of events in the open transaction: of all tables, and of the table of the present row.
+/// Numbers of events in the open transaction so far: of all tables, and of the table of the present
+/// row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     pub(crate) total: u64,
@@ -36,7 +37,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// The counts with one more event.
+    /// Returns both counts, raised by one.
     pub(super) fn next(self) -> Self {
         Counted { total: self.total + 1, of_table: self.of_table + 1 }
     }
@@ -51,7 +52,7 @@ pub(super) enum Auxiliary {
 }
 
 impl Auxiliary {
-    /// The schemas of key and value.
+    /// Returns the schemas of the key and of the value of these auxiliary records.
     pub(super) fn schemas(self) -> (Schema, Schema) {
         let named = |name, fields| Schema::named(Base::Struct(fields), name);
         match self {
@@ -85,8 +86,9 @@ impl Auxiliary {
         }
     }
 
-    /// The scripts of key and value. `prefix` is the first part of every topic. `key` and `value`
-    /// hold the bytes before and after each key and value.
+    /// Compiles the scripts of the key and of the value. `prefix` is the first part of every
+    /// topic's name, which the key of a heartbeat contains. `key` and `value` are the bytes before
+    /// and after each key and each value.
     pub(super) fn scripts<F: Form>(
         self,
         prefix: &str,
@@ -136,8 +138,8 @@ fn transaction_fields() -> Vec<Field> {
     ]
 }
 
-/// Writes Debezium's transaction id `txId:lsn`. The LSN is that of the present record and not that
-/// of the commit. The records of one transaction can therefore have different ids.
+/// Writes Debezium's transaction id `txId:lsn`. The LSN is that of the change, Begin or Commit for
+/// which the record is written. The records of one transaction can therefore have different ids.
 pub(super) fn push_id<F: Form>(xid: Xid, lsn: Lsn, out: &mut Vec<u8>) {
     let mut id = Short::new(); // two numbers of 20 digits at most, and a colon
     id.push_digits(u64::from(xid.0), 1);
@@ -166,7 +168,8 @@ pub(super) fn push_block<F: Form>(context: &Context<'_>, counted: Counted, out: 
 /// The values that fill the script of one transaction record or heartbeat.
 struct Filling<'a> {
     mark: Option<Mark>,
-    /// Number of events of each table, at the end of a transaction. `None` for any other record.
+    /// The name and the number of events of each table, for the record of a transaction's end.
+    /// `None` for any other record.
     tables: Option<&'a [(&'a str, u64)]>,
     millis: i64,
 }
@@ -204,7 +207,7 @@ fn sum(tables: &[(&str, u64)]) -> i64 {
     count(tables.iter().map(|(_, events)| events).sum())
 }
 
-/// A number of events in one transaction as Avro's `long`.
+/// Converts a number of events in one transaction to Avro's `long`.
 pub(super) fn count(events: u64) -> i64 {
     i64::try_from(events).unwrap_or_else(|_| unreachable!("a transaction of {events} events"))
 }
@@ -270,13 +273,14 @@ impl Encoder {
         (key, filling.write::<F>(&plan.value, &mut self.out))
     }
 
-    /// Sets the number of events in the open transaction so far. The next row's first event counts
-    /// as one more.
+    /// Sets both counts of the events in the open transaction. The first event of the next row then
+    /// has counts that are higher by one.
     pub fn count_from(&mut self, counted: Counted) {
         self.counted = counted;
     }
 
-    /// The number of events in the open transaction, including the last row or message.
+    /// Returns the counts of the events in the open transaction, those of the last row or message
+    /// included.
     #[must_use]
     pub fn counted(&self) -> Counted {
         self.counted

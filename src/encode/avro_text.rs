@@ -8,13 +8,13 @@ use super::java::{push_float, push_int, push_json_text};
 use super::literal::Literal;
 use super::schema::{Base, CONNECT_DATE, CONNECT_TIME, CONNECT_TIMESTAMP, DECIMAL, Field, Schema};
 
-/// The precision that the converter writes for a decimal without one.
+/// The precision that the converter writes for a decimal whose schema states no precision.
 const PRECISION_UNKNOWN: &str = "64";
 
-/// The record for an entry of a map whose keys are not texts.
+/// The name of the Avro record type for an entry of a map whose keys are not texts.
 const MAP_ENTRY: &str = "io.confluent.connect.avro.MapEntry";
 
-/// The Avro text of a schema.
+/// Returns the text of a schema as an Avro schema in JSON.
 pub(super) fn text(schema: &Schema) -> String {
     let mut writer = Writer { out: Vec::with_capacity(4096), seen: Vec::new(), namespace: None };
     writer.field_type(schema);
@@ -23,9 +23,10 @@ pub(super) fn text(schema: &Schema) -> String {
 
 struct Writer {
     out: Vec<u8>,
-    /// Full names of the records written so far. Later uses of a record refer to its name.
+    /// Full names of the Avro record types that are written already. A later use of such a type
+    /// writes only its name.
     seen: Vec<String>,
-    /// The namespace of the record that is being written.
+    /// The namespace of the Avro record type that is being written. `None` outside of all types.
     namespace: Option<String>,
 }
 
@@ -98,8 +99,8 @@ impl Writer {
         }
     }
 
-    /// Writes a record, or only its name if the record was written before. `schema` has the
-    /// properties of the record.
+    /// Writes an Avro record type, or only its name if the type is written already. `schema` has
+    /// the type's properties, such as its version. `None` for a map's entry, which has none.
     fn record(&mut self, full: &str, fields: &[Field], schema: Option<&Schema>) {
         let (namespace, name) = full.rsplit_once('.').unwrap_or(("", full));
         let same_namespace = self.namespace.as_deref().unwrap_or("") == namespace;
@@ -130,8 +131,8 @@ impl Writer {
         self.raw("}");
     }
 
-    /// Writes a field's schema. An optional one is a union with null first, or with null last if
-    /// there is a default.
+    /// Writes the schema of a field, of an element or of a whole key or value. An optional schema
+    /// is a union with null first, or with null last if it has a default.
     fn field_type(&mut self, schema: &Schema) {
         match (schema.optional, &schema.default) {
             (false, _) => self.schema(schema),
@@ -151,8 +152,8 @@ impl Writer {
     fn field_default(&mut self, schema: &Schema) {
         match &schema.default {
             Some(Literal::Float4(value)) => {
-                // Java's Avro library keeps a default as a double. The text has the digits of that
-                // double.
+                // Java's Avro library keeps the default of a `float` as a double. The text has the
+                // digits of that double.
                 self.raw(",\"default\":");
                 push_float(f64::from(*value), &mut self.out);
             }
@@ -220,8 +221,8 @@ impl Writer {
         }
     }
 
-    /// Writes a default as JSON. Bytes are a text in ISO-8859-1. Structs, maps and lists never are
-    /// defaults of columns.
+    /// Writes a default as JSON. Bytes are a text in ISO-8859-1. No column has a struct, map or
+    /// list as its default, so null is written for them.
     fn literal(&mut self, literal: &Literal) {
         match literal {
             Literal::Boolean(value) => self.raw(if *value { "true" } else { "false" }),

@@ -9,7 +9,7 @@ use super::wire::Wire;
 use super::{Config, schema};
 use crate::table::{Column, Table};
 
-/// How keys are written.
+/// How the keys of a plan's records are written.
 #[derive(Debug)]
 pub(super) enum Key {
     /// Records have no key: the table has no primary key and no usable unique index, and no rule
@@ -21,8 +21,9 @@ pub(super) enum Key {
         prefix: Box<[u8]>,
         /// The columns in the order of the key.
         columns: Vec<KeyColumn>,
-        /// The bytes of the field that names the table, which follows the columns: first as written
-        /// in a key, then as written in a header. For a table without such a field, both are empty.
+        /// The bytes of the field that names the table, which follows the columns of the key. The
+        /// first bytes are for keys, and the second for the headers `__debezium.oldkey` and
+        /// `__debezium.newkey`. Both are empty for a table without such a field.
         added: [Box<[u8]>; 2],
         /// Bytes that end each key.
         suffix: Box<[u8]>,
@@ -38,7 +39,8 @@ pub(super) struct KeyColumn {
     pub index: usize,
     /// Bytes before the column's value in a key.
     pub lead: Box<[u8]>,
-    /// Bytes before the column's value in a header.
+    /// Bytes before the column's value in the headers `__debezium.oldkey` and `__debezium.newkey`,
+    /// which have the text of a key.
     pub header_lead: Box<[u8]>,
 }
 
@@ -78,21 +80,24 @@ pub(super) struct ColumnPlan {
     /// Whether the column belongs to the replica identity. Old tuples of kind `K` hold only such
     /// columns.
     pub in_identity: bool,
-    /// Bytes before the column's value.
+    /// Bytes before the column's value in a row: the separator and the field's name in JSON, and
+    /// none in Avro.
     pub lead: Box<[u8]>,
-    /// The bytes of the value in a record whose row does not have the column.
+    /// The bytes in place of a value that the change does not have, such as a column outside of the
+    /// replica identity in an old row.
     pub missing: Box<[u8]>,
-    /// The bytes of a value that the server did not send because it did not change.
+    /// The bytes in place of a value that the server did not send because it did not change.
     pub unavailable: Box<[u8]>,
     /// Whether `unavailable` is the placeholder, and not null or an empty value.
     pub has_placeholder: bool,
-    /// Whether rows have the column. The key can have the column even if rows do not.
+    /// Whether the rows in events have the column. The key can have the column even if rows do not.
     pub in_row: bool,
-    /// The mask that replaces the column's values.
+    /// The mask that replaces the column's values. `None` if the column is not masked.
     pub mask: Option<Mask>,
 }
 
-/// The columns of a plan. Only the first column that rows have has no separator before it.
+/// Makes the plans of a table's columns. Only the first column that the rows in events have gets no
+/// separator before it.
 pub(super) fn columns_of<F: Form>(shape: &Filtered, config: &Config) -> Vec<ColumnPlan> {
     let first = shape.fields.iter().position(|rule| rule.in_row);
     let columns = shape.table.columns.iter().zip(&shape.fields);
@@ -109,8 +114,8 @@ impl ColumnPlan {
         ColumnPlan { lead, ..ColumnPlan::value::<F>(schema.union(), column, rule, config) }
     }
 
-    /// The plan for the values of a column in one field. `union` says whether and where null stands
-    /// in the field's type. `lead` is left empty.
+    /// Makes the plan for the values of a column in one field. `union` says whether the field's
+    /// type allows null, and whether null is its first or its last branch. `lead` is left empty.
     pub(super) fn value<F: Form>(
         union: Union,
         column: &Column,
@@ -140,7 +145,7 @@ impl ColumnPlan {
     }
 }
 
-/// The bytes of a field's value: the literal, or null if there is none.
+/// Returns the bytes of a field's value: those of the literal, or those of null without a literal.
 pub(super) fn field_of<F: Form>(union: Union, literal: Option<&Literal>) -> Box<[u8]> {
     let mut out = Vec::new();
     match literal {

@@ -23,7 +23,8 @@ use crate::transform::filter::Guard;
 use crate::transform::shape::{Base, Kind, Node, Shape, Side};
 use std::borrow::Cow;
 
-/// A compiled expression, with the fields that it names.
+/// A compiled expression of a transform: a condition, or the name of a topic. `fields` are the
+/// fields that the expression names.
 #[derive(Debug)]
 pub(super) struct Question {
     program: Program,
@@ -76,8 +77,9 @@ impl Compiler<'_> {
         Ok(Question { program, fields, text: guard.text.as_str().into() })
     }
 
-    /// The column that an operand of an expression takes from the old row, although old rows do not
-    /// hold it. `None` if there is no such column.
+    /// Returns the name of a column that an operand of an expression reads from the old row,
+    /// although old rows do not have the column under the table's replica identity. `None` if there
+    /// is no such column.
     fn outside_identity(&self, operand: &Operand) -> Option<String> {
         let of = self.table.filter(|of| of.table.identity != ReplicaIdentity::Full)?;
         let mut lacking = None;
@@ -161,8 +163,9 @@ impl<F: Form> Writer<'_, F> {
 }
 
 impl Question {
-    /// The column that an error names: the column whose value was not sent, or the only column of
-    /// the expression.
+    /// Returns words for an error, such as ` at column ..`. They name the column whose value was
+    /// not sent, or the only column of the expression. The text is empty if there is no such
+    /// column.
     fn column(&self, fault: RunFault, spans: &[Option<Span>]) -> String {
         let unsent = self.fields.iter().zip(spans).find(|(_, span)| span.is_none());
         let field = match (fault, unsent, &self.fields[..]) {
@@ -206,7 +209,8 @@ impl Field {
     }
 }
 
-/// Whether the row lacks a value that the script writes, because the server has not sent it.
+/// Whether the script needs a value that the change does not have: the row lacks the column, or the
+/// server did not send the value because it did not change.
 fn is_unsent(gaps: &[Gap], images: Images<'_, '_>) -> bool {
     let is_lacking = |gap: &ColumnGap| match cell(gap, images) {
         None => true,

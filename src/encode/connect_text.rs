@@ -4,7 +4,7 @@ use super::form::{Form as _, Json};
 use super::java::{push_int, push_json_text};
 use super::schema::{Base, Schema};
 
-/// The JSON text of a schema.
+/// Returns the JSON text of a schema, as JsonConverter writes it.
 pub(super) fn text(schema: &Schema) -> String {
     let mut out = Vec::with_capacity(4096);
     push_schema(schema, None, &mut out);

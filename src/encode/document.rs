@@ -32,8 +32,8 @@ pub(super) enum Document {
 }
 
 impl Document {
-    /// Reads a text. `None` if the text is not JSON, or holds an integer beyond 64 bits or a
-    /// floating point number of 2^53 or more.
+    /// Reads a JSON text into a tree. `None` if the text is not JSON, or holds an integer beyond 64
+    /// bits or a floating point number of 2^53 or more.
     pub(super) fn read(text: &[u8]) -> Option<Document> {
         serde_json::from_slice(text).ok()
     }
@@ -45,8 +45,8 @@ impl Document {
         if text.first() != Some(&b'{') { None } else { Document::read(text) }
     }
 
-    /// Reads the content of a logical message as a JSON object. White space may stand before the
-    /// object. (Debezium fails at such a content, so that no record has to be equal.)
+    /// Reads the content of a logical message as a JSON object. `None` for any other content. White
+    /// space may precede the object. (Debezium fails if it does, so Debezium has no record for it.)
     pub(super) fn of_message(content: &[u8]) -> Option<Document> {
         let blank = content.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
         Document::expandable(content.get(blank.count()..)?)
@@ -58,7 +58,8 @@ impl Document {
         self.field(rules).ok()?
     }
 
-    /// The outline of a field's value. The inner `None` stands for a value that gets no field.
+    /// Returns the outline of a field's value. `Ok(None)` is for a value that gets no field in the
+    /// schema: a null or an empty list, if `rules` leave it out.
     fn field(&self, rules: Expand) -> Result<Option<Outline>, NoOutline> {
         Ok(Some(match self {
             Document::Null if rules.nulls => Outline::Null,
@@ -110,7 +111,8 @@ impl Document {
         fields.iter().find(|(known, _)| known == name).map_or(&Document::Null, |(_, value)| value)
     }
 
-    /// Writes the value in a field of this schema.
+    /// Writes the value in the form `F` into a field of this schema. An error if the value does not
+    /// fit the schema.
     pub(super) fn write<F: Form>(
         &self,
         schema: &Schema,

@@ -98,7 +98,8 @@ fn is_same(column: &Column, rule: &FieldRule, before: Option<Cell<'_>>, after: C
     }
 }
 
-/// A value as it is written in a header. `None` if it cannot be written.
+/// Returns a value as the text that it has in a header. `None` if the value cannot be written, or
+/// if the server did not send it as a text.
 fn written(wire: &Wire, cell: Cell<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     match cell {

@@ -40,25 +40,25 @@ pub enum EncodeError {
         /// Index of the column in the table.
         index: usize,
     },
-    /// The old row of an update or delete does not hold the key, or the key was not sent because it
-    /// did not change.
+    /// The old row of an update or delete lacks a column of the key, or the server did not send the
+    /// column's value because it did not change.
     #[error(
         "encode the key of {table}: column `{column}` is not in the row; its replica identity must \
          hold the key"
     )]
     KeyMissing { table: String, column: String },
-    /// The row does not hold a column that makes the partition, or the column's large value was not
-    /// sent because it did not change.
+    /// The row lacks a column from which a transform computes the partition, or the server did not
+    /// send the column's value because it did not change.
     #[error(
         "place a row of {table}: column `{column}`, which makes the partition, is not in the row; \
          its replica identity must hold the column, or write missing = \"ignore\" in \
          partition-routing"
     )]
     PartitionMissing { table: String, column: String },
-    /// The column that makes the topic is NULL or blank.
+    /// The column whose value names the topic is NULL or blank, or the row does not have its value.
     #[error("route a row of {table}: column `{column}`, which makes the topic, is NULL or blank")]
     RouteMissing { table: String, column: String },
-    /// An update changes the key and the column that makes the topic.
+    /// An update changes the key and the column whose value names the topic.
     #[error(
         "route a row of {table}: an update changes its key and its column `{column}`, which makes \
          the topic, and the records of both keys cannot go to one topic; make such a change a \
@@ -73,11 +73,12 @@ pub enum EncodeError {
          and an INSERT"
     )]
     RouteDivided { table: String },
-    /// The column that makes the topic has a value that Kafka does not allow in the name of a
-    /// topic.
+    /// The value of a column or expression makes no name of a topic that Kafka allows, or it makes
+    /// the name of one of the agent's own topics.
     #[error("route a row of {table}: the value of column `{column}` makes no name of a topic")]
     RouteNoTopic { table: String, column: String },
-    /// The column that makes the topic has more values than `topics_max` allows topics.
+    /// The column or expression that names the topics has named more topics than `topics_max`
+    /// allows.
     #[error(
         "route a row of {table}: column `{column}` makes more than {max} topics, which topics_max \
          allows"
@@ -90,7 +91,7 @@ pub enum EncodeError {
          forms; names of fields that are data make a form each; set expand_json = false"
     )]
     OutlinesFull { table: String, column: String, max: usize },
-    /// Updates drop more sets of fields than there may be plans.
+    /// The updates of a table drop more different sets of fields than there may be plans.
     #[error(
         "encode an update of {table}: the updates drop more than {max} different sets of fields, \
          and each set has a schema; drop no fields by a header"
@@ -117,14 +118,15 @@ pub enum EncodeError {
         #[source]
         source: ConvertFault,
     },
-    /// A condition or a route of a row cannot be evaluated.
+    /// An expression of a transform cannot be evaluated for a row. The expression is a condition or
+    /// names the topic.
     #[error("work out `{condition}` for a row of {table}{column}")]
     Condition {
         table: String,
-        /// The column at fault, in words that begin with a space. The text is empty if no single
-        /// column is at fault.
+        /// Words such as ` at column ..`, which name the column that is the cause. The text is
+        /// empty if no single column is.
         column: String,
-        /// The expression as it was written.
+        /// The text of the expression in the configuration.
         condition: String,
         #[source]
         source: RunFault,

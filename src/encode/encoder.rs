@@ -34,7 +34,7 @@ pub struct Encoder {
     pub(super) new_spans: Vec<CellSpan>,
     pub(super) old_spans: Vec<CellSpan>,
     pub(super) tools: Tools,
-    /// Number of events of the open transaction, used if events carry their place in the
+    /// Numbers of events in the open transaction, used if events carry their place in the
     /// transaction.
     pub(super) counted: Counted,
     headers: Option<Arc<FixedHeaders>>,
@@ -43,8 +43,8 @@ pub struct Encoder {
     /// Places in `out` of the header values of the last change's transformed records. `None` for
     /// null.
     shaped_headers: Vec<Option<Span>>,
-    /// Whether the records carry the context headers. Records of rows carry them, and logical
-    /// messages do not.
+    /// Whether the last records carry Debezium's context headers. Records of rows carry them.
+    /// Logical messages and auxiliary records do not.
     pub(super) in_context: bool,
     commit_lsn: Span,
     ordinal: Span,
@@ -57,7 +57,7 @@ pub(super) type Span = (usize, usize);
 /// buffer.
 type ShapedHeaders<'a> = (&'a [(Box<str>, HeaderScript)], &'a [Option<Span>]);
 
-/// Where the parts of one record stand in the encoder's buffer.
+/// The places of the parts of one record in the encoder's buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Slot {
     pub key: Option<Span>,
@@ -76,8 +76,8 @@ pub(super) struct OfShape {
     /// The record's time in milliseconds since 1970. `None` if it is the time at which the record
     /// is sent.
     pub time: Option<i64>,
-    /// The partition that a transform has chosen. `None` if the key decides, or the table's name
-    /// without a key.
+    /// The partition that a transform has chosen. `None` if the partition follows from the key, or
+    /// from the table's name for a record without key.
     pub partition: Option<i64>,
 }
 
@@ -91,8 +91,8 @@ pub struct Record<'a> {
     /// The record's time in milliseconds since 1970. `None` if it is the time at which the record
     /// is sent.
     pub time: Option<i64>,
-    /// The partition that a transform has chosen. `None` if the key decides, or the table's name
-    /// without a key.
+    /// The partition that a transform has chosen. `None` if the partition follows from the key, or
+    /// from the table's name for a record without key.
     pub partition: Option<i64>,
     change: Option<(&'static str, &'a [u8])>,
     headers: Option<&'a FixedHeaders>,
@@ -134,7 +134,8 @@ impl<'a> Record<'a> {
             .chain(identity.into_iter().flatten().map(there))
     }
 
-    /// The context headers of the plan, if the record has no other header.
+    /// Returns the plan's fixed headers, if the record has the context headers and no others.
+    /// `None` for any other record.
     fn only_fixed(&self) -> Option<&'a FixedHeaders> {
         self.headers.filter(|headers| {
             let others =
@@ -150,7 +151,7 @@ impl<'a> Record<'a> {
         self.only_fixed().map(|headers| &headers.token)
     }
 
-    /// Bytes of key, value and headers together.
+    /// Number of bytes of the key, the value and the headers together, with the headers' names.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let bytes =
@@ -322,7 +323,8 @@ impl Encoder {
         }
     }
 
-    /// A writer of transformed records, with the lists that take the records and their headers.
+    /// Makes a writer of records. Returns the writer, the list for the records, and the list for
+    /// the places of their headers' values.
     pub(super) fn writer<'a, F: Form>(
         &'a mut self,
         plan: &'a Plan,

@@ -25,21 +25,22 @@ pub(super) enum Step {
     /// The operation as one letter: c (create), u (update), d (delete), r (read by a copy), t
     /// (truncate) or m (message).
     Operation,
-    /// A value of the transaction or of the clock. The union says whether and where null stands in
-    /// the field's type.
+    /// A value of the change's context (such as its LSN) or of the clock. The union says whether
+    /// the field's type allows null, and whether null is its first or its last branch.
     Meta(Meta, Union),
     /// A logical message's prefix.
     MessagePrefix,
     /// A logical message's content.
     MessageContent(BinaryMode),
-    /// An event's place in its transaction.
+    /// The field `transaction` of an event: the transaction's id, and the event's place in it.
     Block,
     TransactionId,
     /// Whether a transaction record is a begin or an end.
     Status,
-    /// The number of events in a transaction.
+    /// The number of events in a transaction. The record of the transaction's begin has null here.
     EventCount,
-    /// The number of events in a transaction, by table.
+    /// The number of events of each table in a transaction. The record of the transaction's begin
+    /// has null here.
     Collections,
     /// A required time of an auxiliary record, in milliseconds.
     Millis,
@@ -49,7 +50,7 @@ pub(super) enum Step {
     NoticeData,
 }
 
-/// Builds a script, and joins adjacent constants.
+/// Builds the script of a key or value. Adjacent constants become one step.
 pub(super) struct Script {
     steps: Vec<Step>,
     pending: Vec<u8>,
@@ -138,8 +139,8 @@ impl Script {
     }
 }
 
-/// The script of the envelope of a table's rows. `prefix` and `suffix` are the bytes before and
-/// after each value.
+/// Compiles the script of the values of a table's records. `table` is namespace and name. `prefix`
+/// and `suffix` are the bytes before and after each value.
 pub(super) fn of_rows<F: Form>(
     config: &Config,
     database: &str,
@@ -161,7 +162,7 @@ pub(super) fn of_rows<F: Form>(
     script.finish(suffix)
 }
 
-/// The script of the values of logical messages.
+/// Compiles the script of the values of logical messages.
 pub(super) fn of_messages<F: Form>(
     config: &Config,
     database: &str,
@@ -183,7 +184,7 @@ pub(super) fn of_messages<F: Form>(
     script.finish(suffix)
 }
 
-/// The script of the keys of logical messages.
+/// Compiles the script of the keys of logical messages.
 pub(super) fn of_message_keys<F: Form>(prefix: &[u8], suffix: &[u8]) -> Vec<Step> {
     let mut script = Script::new(prefix);
     script.open::<F>();
@@ -192,8 +193,7 @@ pub(super) fn of_message_keys<F: Form>(prefix: &[u8], suffix: &[u8]) -> Vec<Step
     script.finish(suffix)
 }
 
-/// Fills a gap with a value of the transaction or of the clock. Gaps for values of the row are left
-/// alone.
+/// Writes the value of a [`Step::Meta`]. Writes nothing for any other step.
 pub(super) fn fill<F: Form>(
     step: &Step,
     context: &Context<'_>,
@@ -205,8 +205,8 @@ pub(super) fn fill<F: Form>(
     }
 }
 
-/// Writes a value of the transaction or of the clock. `auxiliary` writes values that need a count
-/// of events.
+/// Writes a value of the change's context (such as its LSN) or of the clock. Writes nothing for a
+/// value that needs a count of events: `auxiliary` and `shaped_row` write such values.
 pub(super) fn meta<F: Form>(
     what: Meta,
     union: Union,
@@ -259,7 +259,7 @@ pub(super) fn meta<F: Form>(
     }
 }
 
-/// A logical message's content as bytes, or as a text that encodes them.
+/// Writes a logical message's content as bytes, or as a text that encodes them, as `binary` says.
 pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec<u8>) {
     F::some(Union::NullFirst, out);
     match binary {
@@ -275,8 +275,8 @@ pub(super) fn content<F: Form>(binary: BinaryMode, content: &[u8], out: &mut Vec
     }
 }
 
-/// Writes `["<last commit>","<this change>"]` in decimal. The first place is null until a commit
-/// was seen.
+/// Writes the field `sequence`: `["<LSN of the last commit>","<LSN of this change>"]`, both in
+/// decimal. The first one is null until a commit was seen.
 fn sequence<F: Form>(context: &Context<'_>, union: Union, out: &mut Vec<u8>) {
     let mut text = Short::new(); // two numbers of 20 digits at most, and seven signs
     match context.last_commit {

@@ -31,7 +31,7 @@ pub(super) struct FieldRule {
     pub name: Box<str>,
     /// The form of the column's values.
     pub wire: Wire,
-    /// Whether rows have the column. The key can have the column even if rows do not.
+    /// Whether the rows in events have the column. The key can have the column even if rows do not.
     pub in_row: bool,
     pub mask: Option<Mask>,
     /// Parameters that the column's field has in the schema of rows, such as `masked`.
@@ -39,8 +39,9 @@ pub(super) struct FieldRule {
 }
 
 impl Filtered {
-    /// # Errors
-    /// The rules cannot be applied to this table. See [`PlanError`].
+    /// Applies the rules of `config` to a table.
+    ///
+    /// # Errors The rules cannot be applied to this table. See [`PlanError`].
     pub(super) fn of(config: &Config, table: &Table) -> Result<Self, PlanError> {
         let (rules, mut table) = (&*config.rules, table.clone());
         if let Some(key) = key_of(rules, &table)? {
@@ -83,7 +84,7 @@ impl Filtered {
         Ok(shape)
     }
 
-    /// The fields of rows, for a schema.
+    /// Returns the fields of a row in events, for the schema of the table's values.
     pub(super) fn row_fields(&self) -> Vec<Field> {
         let rows = self.table.columns.iter().zip(&self.fields).filter(|(_, rule)| rule.in_row);
         rows.map(|(column, rule)| {
@@ -94,7 +95,7 @@ impl Filtered {
         .collect()
     }
 
-    /// The fields of the key, for a schema.
+    /// Returns the fields of the table's key, for the schema of its keys.
     pub(super) fn key_fields(&self) -> Vec<Field> {
         let column = |i: &usize| {
             Some(schema::of_column(self.table.columns.get(*i)?, &self.fields.get(*i)?.wire))
@@ -121,8 +122,9 @@ impl Filtered {
     }
 }
 
-/// The error for a key column whose type is left out of events. Without this column, many rows
-/// would have one key. (Debezium leaves the column out, even if the key is empty then.)
+/// Makes the error for a column of the key whose type `unknown_types` leaves out of events. Without
+/// this column, many rows would have one key. (Debezium leaves the column out, even if the key is
+/// empty then.)
 fn key_left_out(config: &Config, table: &str, rule: &FieldRule, kind: &ColumnKind) -> PlanError {
     let type_name = match kind {
         ColumnKind::Unknown { type_name, .. } => type_name.to_string(),
@@ -163,7 +165,7 @@ fn field(config: &Config, table: &Table, column: &Column) -> Result<FieldRule, P
     Ok(FieldRule { name: column.name.clone(), wire, in_row, mask, parameters })
 }
 
-/// The rule that masks a column. Two such rules are an error.
+/// Finds the rule that masks a column. `None` if no rule does. Two such rules are an error.
 fn mask_rule<'r>(
     rules: &'r Rules,
     table: &Table,
@@ -215,7 +217,8 @@ fn mask(
     }
 }
 
-/// The key that the rules give the table. `None` if the table keeps its own key.
+/// Finds the columns of the key that the rules give the table, as indexes into its columns. `None`
+/// if the table keeps its own key.
 fn key_of(rules: &Rules, table: &Table) -> Result<Option<Vec<usize>>, PlanError> {
     let name = [&*table.name.namespace, &*table.name.name];
     let mut matching = rules.keys.iter().filter(|rule| rule.tables.tells(&name).unwrap_or(true));

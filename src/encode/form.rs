@@ -13,7 +13,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 pub(super) use crate::transform::shape::{Temporal, Union};
 
-/// A place in an entry of a map.
+/// A place in an entry of a map whose keys are not texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pair {
     BeforeKey,
@@ -25,36 +25,38 @@ pub(super) enum Pair {
 pub(super) trait Form {
     /// Writes null in an optional field.
     fn null(union: Union, out: &mut Vec<u8>);
-    /// Writes the bytes before a value that is not null.
+    /// Writes the bytes that mark a value as not null, such as the number of Avro's union branch.
     fn some(union: Union, out: &mut Vec<u8>);
     fn boolean(value: bool, out: &mut Vec<u8>);
-    /// An integer of any width.
+    /// Writes an integer of any width.
     fn int(value: i64, out: &mut Vec<u8>);
-    /// A value of one of Connect's own temporal types: days, or milliseconds of a day or since
-    /// 1970.
+    /// Writes a value of one of Connect's own temporal types: a number of days since 1970, or of
+    /// milliseconds of a day or since 1970.
     fn temporal(kind: Temporal, value: i64, out: &mut Vec<u8>);
     fn float4(value: f32, out: &mut Vec<u8>);
     fn float8(value: f64, out: &mut Vec<u8>);
     fn text(value: &str, out: &mut Vec<u8>);
     fn bytes(value: &[u8], out: &mut Vec<u8>);
-    /// A decimal: its unscaled value, and the scale of the schema.
+    /// Writes a decimal, given its unscaled value and the scale of its schema.
     fn decimal(unscaled: &[u8], scale: u32, out: &mut Vec<u8>);
     /// Writes the begin of a list of `count` elements.
     fn list_open(count: usize, out: &mut Vec<u8>);
-    /// Writes the bytes before each element.
+    /// Writes the bytes before an element of a list. `first` is true for the first element.
     fn element(first: bool, out: &mut Vec<u8>);
     /// Writes the end of a list.
     fn list_close(count: usize, out: &mut Vec<u8>);
-    /// Writes the begin of a map of `count` texts. Each key follows before its value.
+    /// Writes the begin of a map of `count` entries, whose keys are texts. The caller then writes
+    /// each key and its value.
     fn map_open(count: usize, out: &mut Vec<u8>);
     /// Writes the key of a map's entry, with the bytes around the key.
     fn map_key(first: bool, key: &str, out: &mut Vec<u8>);
     fn map_close(count: usize, out: &mut Vec<u8>);
-    /// Writes the bytes before, between and after the two parts of a map's entry whose key is not a
-    /// text. Such a map is written as a list.
+    /// Writes the bytes at one place in an entry of a map whose keys are not texts. Such a map is
+    /// written as a list.
     fn pair(part: Pair, out: &mut Vec<u8>);
     fn struct_open(out: &mut Vec<u8>);
-    /// Writes the bytes before each field's value.
+    /// Writes the bytes before the value of a struct's field: the separator and the name in JSON,
+    /// and none in Avro.
     fn field(first: bool, name: &str, out: &mut Vec<u8>);
     fn struct_close(out: &mut Vec<u8>);
 }
@@ -271,8 +273,8 @@ impl Form for Json {
 }
 
 impl Json {
-    /// JSON has no number for NaN and the infinities. The names of these values are written in
-    /// quotes.
+    /// Appends the number that `push` writes. JSON has no number for NaN and the infinities, so the
+    /// names of these values get quotes.
     fn float8_or_name(finite: bool, out: &mut Vec<u8>, push: impl Fn(&mut Vec<u8>)) {
         if !finite {
             out.push(b'"');
@@ -290,7 +292,7 @@ fn push_base64(value: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Appends bytes as text in a code.
+/// Appends bytes as the text that `code` makes of them.
 pub(super) fn push_code(code: Code, value: &[u8], out: &mut Vec<u8>) {
     let engine = match code {
         Code::Base64 => &STANDARD,

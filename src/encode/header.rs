@@ -1,5 +1,5 @@
 //! The text of a header whose value is no struct, map or list. The value has the same text in a
-//! struct, except that texts and bytes have quotes there.
+//! struct, except that texts and bytes have quotes there, and that texts are escaped.
 
 use super::form::{Form, HeaderText, Pair, Temporal, Union};
 use super::java::push_float;

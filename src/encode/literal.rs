@@ -17,7 +17,7 @@ pub(super) use crate::transform::shape::Literal;
 const EMPTY_GEOMETRY: [u8; 9] = [1, 7, 0, 0, 0, 0, 0, 0, 0];
 
 impl Literal {
-    /// The default in a column's schema, made of the column's DEFAULT expression. `None` if
+    /// Makes the default in a column's schema from the column's DEFAULT expression. `None` if
     /// Debezium writes no default for it.
     pub(super) fn of_default(expression: &str, kind: &ColumnKind, wire: &Wire) -> Option<Self> {
         match default_text(expression, kind)? {
@@ -26,7 +26,8 @@ impl Literal {
         }
     }
 
-    /// The default in the schema if a function computes the column's default.
+    /// Makes the default in the schema if a function computes the column's default: a fixed value,
+    /// which is mostly the empty value of the form. `None` if Debezium writes no default then.
     fn computed(wire: &Wire) -> Option<Self> {
         match wire {
             Wire::Json => Some(Literal::Text("{}".to_owned())),
@@ -37,8 +38,8 @@ impl Literal {
         }
     }
 
-    /// Reads the literal of a column's DEFAULT as a value in the form of the column. `None` if it
-    /// has no such form.
+    /// Reads the literal of a column's DEFAULT as a value in the form `wire`. `None` if the literal
+    /// cannot be read so, or if Debezium writes no default for it.
     fn parse(text: &str, wire: &Wire) -> Option<Self> {
         let bytes = text.as_bytes();
         Some(match wire {
@@ -114,15 +115,16 @@ impl Literal {
         })
     }
 
-    /// The JSON text of a value. `None` if the value cannot be written.
+    /// Returns the JSON text of a value. `None` if the value cannot be written.
     fn through_json(text: &[u8], wire: &Wire) -> Option<String> {
         let (mut out, mut tools) = (Vec::new(), Tools::default());
         transcode::value::<form::Json>(wire, text, &mut out, &mut tools).ok()?;
         String::from_utf8(out).ok()
     }
 
-    /// The empty value: a required field holds it if the row has no value, as in the field `before`
-    /// of a delete. A sparse vector has no empty value, because its field is never required.
+    /// Makes the empty value of a form, such as 0 or an empty text. A required field holds it if
+    /// the row has no value, as in the field `before` of a delete. `None` for a sparse vector,
+    /// whose field is never required.
     pub(super) fn empty(wire: &Wire) -> Option<Self> {
         let text = |text: &str| Literal::Text(text.to_owned());
         let zeros = |digits: u32| match digits {
@@ -187,8 +189,9 @@ impl Literal {
         })
     }
 
-    /// The content of a column's field in a row that does not have the column: null, the schema's
-    /// default, or the empty value.
+    /// Makes the value of a column's field for a row that does not have the column, such as an old
+    /// row with the columns of the replica identity alone. A NOT NULL column has the schema's
+    /// default or the empty value. `None` stands for null.
     pub(super) fn missing(column: &Column, wire: &Wire) -> Option<Self> {
         let default = || {
             column.default.as_deref().and_then(|text| Literal::of_default(text, &column.kind, wire))
@@ -196,10 +199,10 @@ impl Literal {
         if column.not_null { default().or_else(|| Literal::empty(wire)) } else { None }
     }
 
-    /// The placeholder for a value that the server did not send because it did not change. `None`
-    /// for types that cannot hold a placeholder: booleans, points, sparse vectors, precise `money`,
-    /// and integers, floating point numbers and moments that are written as numbers. `None` also
-    /// for lists of booleans, points and sparse vectors.
+    /// Makes the placeholder for a value that the server did not send because it did not change.
+    /// `None` for types that cannot hold a placeholder: booleans, points, sparse vectors, precise
+    /// `money`, and integers, floating point numbers and moments that are written as numbers.
+    /// `None` also for lists of booleans, points and sparse vectors.
     ///
     /// The placeholder of a text is its text, in which invalid UTF-8 is replaced. The placeholder
     /// of bytes is `bytes`. A list of texts or bytes holds one such element, and a list of numbers
@@ -260,7 +263,7 @@ impl Literal {
         })
     }
 
-    /// A list whose elements cannot be null.
+    /// Makes a list whose elements cannot be null.
     fn required(elements: Vec<Literal>) -> Self {
         Literal::List { elements, element: Union::Required }
     }
@@ -302,9 +305,9 @@ impl Literal {
     }
 }
 
-/// The placeholder for bytes that are written as text. In hex Debezium writes the placeholder as it
-/// is. In base64 Debezium writes null, or stops at a required field. We write the encoded
-/// placeholder.
+/// Makes the placeholder for bytes that are written as a text. In hexadecimal it is the configured
+/// text as it is, as in Debezium. In Base64 it is the encoded placeholder. There Debezium writes
+/// null, or stops at a required field.
 fn coded(code: Code, placeholder: &[u8]) -> String {
     let mut out = Vec::new();
     match code {

@@ -57,7 +57,8 @@ pub(super) fn holds(kind: &ColumnKind, wire: &Wire) -> Holds {
 }
 
 impl Mask {
-    /// The mask of a column that holds a text or bytes.
+    /// Makes the mask of a column. `holds` is the kind of the column's values. `source` has the
+    /// column's declared length, to which a hash is cut.
     pub(super) fn new(method: &Method, holds: Holds, source: &SourceType) -> Self {
         match method {
             Method::Stars(count) => Mask::Stars("*".repeat(*count).into()),
@@ -74,8 +75,8 @@ impl Mask {
         }
     }
 
-    /// The text that replaces `text`. `buffer` holds the result if it is not a part of the given
-    /// text.
+    /// Returns the text that replaces `text`. A hash is written into `buffer`. Stars and the part
+    /// of the given text need no buffer.
     pub(super) fn text<'a>(&'a self, text: &'a str, buffer: &'a mut String) -> &'a str {
         match self {
             Mask::Stars(stars) => stars,
@@ -88,8 +89,8 @@ impl Mask {
         }
     }
 
-    /// The masked form of a value that is known when a plan is made, such as a default. `None` is
-    /// null, which stays null unless the mask replaces null.
+    /// Masks a value that is known when a plan is made, such as a default. `None` is null, which
+    /// stays null unless the mask replaces null.
     pub(super) fn literal(&self, literal: Option<Literal>) -> Option<Literal> {
         match (self, literal) {
             (Mask::Cut { units, bytes: true }, Some(Literal::Bytes(mut bytes))) => {
@@ -106,7 +107,8 @@ impl Mask {
     }
 }
 
-/// The first `units` UTF-16 units. A character of two units is left out rather than split.
+/// Returns the first `units` UTF-16 units of a text. A character of two units is left out rather
+/// than split.
 fn cut(text: &str, units: usize) -> &str {
     if text.len() <= units {
         return text; // a unit takes at least a byte
@@ -128,10 +130,10 @@ fn cut(text: &str, units: usize) -> &str {
 /// A hash over salt and value, written in hexadecimal.
 #[derive(Clone)]
 pub(super) struct Hash {
-    /// The state of the hash after the salt.
+    /// The state of the hash after the salt was hashed.
     salted: State,
     payload: Payload,
-    /// The most hexadecimal digits that are written.
+    /// The most hexadecimal digits that are written: the declared length of the column.
     digits: usize,
 }
 
@@ -208,7 +210,7 @@ fn push_hex(bytes: &[u8], digits: usize, out: &mut String) {
     out.push_str(hex);
 }
 
-/// The bytes that Java's serialisation writes before a string of up to 65535 bytes.
+/// The bytes that Java's serialisation writes before the length of a string of up to 65535 bytes.
 /// `JAVA_LONG_STRING` is for a longer string.
 const JAVA_STRING: [u8; 5] = [0xAC, 0xED, 0, 5, 0x74];
 const JAVA_LONG_STRING: [u8; 5] = [0xAC, 0xED, 0, 5, 0x7C];
@@ -245,8 +247,9 @@ impl Hash {
     }
 }
 
-/// Bytes of a character as Java serialises it: NUL takes two bytes, and a character of two UTF-16
-/// units takes three bytes for each unit.
+/// Returns the number of bytes of a character in Java's serialisation. NUL takes two bytes, and a
+/// character of two UTF-16 units takes three bytes for each unit. Any other takes its bytes in
+/// UTF-8.
 fn modified_utf8_len(c: char) -> usize {
     match c {
         '\0' => 2,

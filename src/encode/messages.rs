@@ -21,17 +21,17 @@ use crate::transform::outline::Source;
 use crate::transform::shape::{Base, Kind, Literal, Meta, Node, Part, Shape};
 use std::sync::Arc;
 
-/// The name of logical messages in places where a table's name stands.
+/// The name of logical messages, which is used where rows have the name of their table.
 pub(super) const MESSAGES: &str = "logical messages";
 
 impl Planner {
-    /// The router of logical messages, if they are events of an outbox.
+    /// Makes the router of logical messages. `None` unless the messages are events of an outbox.
     pub(super) fn message_router(&self, topic: &str) -> Option<Arc<Router>> {
         let (rules, routing) = self.config().transforms.message_routing(topic)?;
         Some(Arc::new(Router::of_messages(rules, &routing)))
     }
 
-    /// The draft for the records of logical messages that have this route.
+    /// Makes the draft of the plan for the logical messages that have this route.
     pub(super) fn message_routed(&self, route: &str) -> Result<Draft, PlanError> {
         let fault = |transform| PlanError::Transform { table: MESSAGES.to_owned(), transform };
         let shape = self.decoded(route);
@@ -48,7 +48,7 @@ impl Planner {
         Ok(self.drafted(topic, key, value, What::Messages(Some(shapes))))
     }
 
-    /// The shape (schemas and sources of values) of a message's record after its content was
+    /// Makes the shape (schemas and sources of values) of a message's record after its content was
     /// decoded, and before other transforms: an envelope with the document in `after`, and no key.
     fn decoded(&self, route: &str) -> Shape {
         let config = self.config();

@@ -50,8 +50,8 @@ impl Default for Modes {
 /// Debezium's `time.precision.mode`: unit and type of dates, times and timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeMode {
-    /// A number of milliseconds for a column with up to three digits of a fraction, and of
-    /// microseconds for any other.
+    /// Times and timestamps are a number of milliseconds for a column with up to three digits of a
+    /// fraction, and of microseconds for any other. Dates are a number of days.
     Adaptive,
     /// Like `Adaptive`, with `time` always in microseconds.
     AdaptiveTimeMicroseconds,
@@ -59,9 +59,11 @@ pub enum TimeMode {
     Connect,
     /// Texts in the forms of ISO 8601.
     IsoString,
-    /// A number of microseconds, whatever the column's precision.
+    /// Times and timestamps are a number of microseconds, whatever the column's precision. Dates
+    /// are a number of days.
     Microseconds,
-    /// A number of nanoseconds. A timestamp before 1677 or after 2262 has no such number.
+    /// Times and timestamps are a number of nanoseconds. A timestamp before 1677 or after 2262 has
+    /// no such number. Dates are a number of days.
     Nanoseconds,
 }
 

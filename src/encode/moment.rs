@@ -7,9 +7,9 @@ use super::transcode::{Fault, Tools};
 use crate::table::value::{Days, Interval, IntervalParts, MICROS_PER_DAY, Moment, civil_of};
 use crate::transform::times::{INFINITY_MICROS, NEGATIVE_INFINITY_MICROS};
 
-/// A date as a number of days. Infinite dates are the largest and the smallest number of 32 bits.
-/// These numbers sort after and before every date of Postgres. (Debezium's numbers for infinite
-/// dates differ between snapshot and stream, and both lie in the past.)
+/// Converts a date to a number of days since 1970. Infinite dates are the largest and the smallest
+/// number of 32 bits. These numbers sort after and before every date of Postgres. (Debezium's
+/// numbers for infinite dates differ between snapshot and stream, and both are dates in the past.)
 pub(super) fn date_number(days: Days) -> i64 {
     i64::from(match days {
         Days::Finite(days) => days,
@@ -33,7 +33,8 @@ pub(super) fn date_text(days: Days) -> Short {
     text
 }
 
-/// A time of day in milliseconds. Microseconds that are cut off are noted.
+/// Converts a time of day from microseconds to milliseconds. Microseconds that are cut off are
+/// noted.
 pub(super) fn connect_time(micros: i64, tools: &mut Tools) -> i64 {
     if micros % 1000 != 0 {
         tools.note(Loss::BelowMillis);
@@ -41,8 +42,8 @@ pub(super) fn connect_time(micros: i64, tools: &mut Tools) -> i64 {
     micros.div_euclid(1000)
 }
 
-/// A timestamp in milliseconds. Microseconds are cut off. Either the precision of the column allows
-/// none, or `connect_timestamp` notes the loss.
+/// Converts a timestamp to milliseconds since 1970. Microseconds are cut off. Either the precision
+/// of the column allows none, or `connect_timestamp` notes the loss.
 pub(super) fn timestamp_millis(moment: Moment) -> i64 {
     match moment {
         Moment::Infinity => INFINITY_MICROS / 1000,
@@ -68,7 +69,8 @@ pub(super) fn timestamp_micros(moment: Moment) -> Result<i64, Fault> {
     }
 }
 
-/// A timestamp in nanoseconds. Infinities are the largest and the smallest number of 64 bits.
+/// Converts a timestamp to nanoseconds since 1970. Infinities are the largest and the smallest
+/// number of 64 bits. A finite timestamp beyond 64 bits is an error.
 pub(super) fn timestamp_nanos(moment: Moment) -> Result<i64, Fault> {
     match moment {
         Moment::Infinity => Ok(i64::MAX),
@@ -174,8 +176,8 @@ fn push_clock(text: &mut Short, micros: i64, least: usize) {
     text.push(b"Z");
 }
 
-/// Appends a point and the microseconds of a second, with at least `least` digits. Appends nothing
-/// if there are no digits.
+/// Appends a point and a fraction of a second, given in microseconds. Zeros at its end are cut
+/// while more than `least` digits are left. Appends nothing if no digit is left.
 fn push_fraction(text: &mut Short, mut micros: u64, least: usize) {
     let mut width = 6;
     while width > least && micros.is_multiple_of(10) {
