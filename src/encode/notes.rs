@@ -88,9 +88,9 @@ impl Loss {
         }
     }
 
-    /// The part after WHERE in a query that finds the rows of a table with this loss: a condition,
-    /// and an order if the condition accepts further rows. `column` is quoted. `None` if the value
-    /// alone does not show the loss.
+    /// Returns the part after WHERE in a query that finds the rows of a table with this loss: a
+    /// condition, and an order if the condition also accepts rows without the loss. `column` is the
+    /// column's quoted name. `None` if the value alone does not show the loss.
     #[must_use]
     pub fn condition(self, column: &str) -> Option<String> {
         Some(match self {

@@ -18,17 +18,17 @@ use crate::change::Position;
 pub struct Notice {
     /// A UUID, or the id of the signal that asked for the copy.
     pub id: String,
-    /// The event, such as `STARTED` or `COMPLETED`.
+    /// What happened to the copy, such as `STARTED` or `COMPLETED`.
     pub kind: &'static str,
     /// The kind of copy: `Initial Snapshot` or `Incremental Snapshot`.
     pub aggregate: &'static str,
     /// The entries of the field `additional_data`, by name.
     pub data: Vec<(&'static str, String)>,
-    /// Milliseconds since 1970, by the agent's clock.
+    /// The time of the notice in milliseconds since 1970, by the agent's clock.
     pub at_ms: i64,
 }
 
-/// The fields in the schema of a notice's value.
+/// Returns the fields in the schema of a notice's value.
 pub(super) fn fields() -> Vec<Field> {
     let texts = Base::Map(Box::new(Schema::plain(Base::Text)), Box::new(Schema::plain(Base::Text)));
     vec![

@@ -1,7 +1,7 @@
-//! Reads back from a record of ours where its change stands in the WAL.
+//! Reads from a record that we wrote where the record's change is in the WAL.
 //!
 //! The identity headers name the commit. Without them the source block of the value names the
-//! change and its transaction. A transform can take both away. The caller fetches the schema of a
+//! change and its transaction. A transform can remove both. The caller fetches the schema of a
 //! value in Avro.
 
 use crate::lsn::{Lsn, Xid};
@@ -10,7 +10,7 @@ use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use serde_json::Value as Json;
 
-/// Where the change of a record stands.
+/// Where the change of a record is in the WAL, as the record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placed {
     /// The record names the commit of its change, and the epoch.
@@ -27,7 +27,7 @@ pub enum Placed {
         /// The transaction of the change. `None` for a message outside a transaction.
         xid: Option<Xid>,
     },
-    /// The record is a copied row, which is no change.
+    /// The record is a row of a copy, so it belongs to no change in the WAL.
     Copied,
     /// The record comes from another pipeline, whose positions cannot be compared with ours.
     Foreign,
@@ -53,7 +53,8 @@ pub fn by_headers(headers: &[(&str, Option<&[u8]>)]) -> Option<Placed> {
 }
 
 /// Reads the source block of a value in JSON, with or without its schema beside it. `pipeline` is
-/// the prefix of our topics, which the source block names.
+/// the prefix of our topics, which the source block names. `None` if no source block with an LSN
+/// can be read.
 #[must_use]
 pub fn by_json(value: &[u8], pipeline: &str) -> Option<Placed> {
     let value: Json = serde_json::from_slice(value).ok()?;
@@ -69,8 +70,8 @@ pub fn by_json(value: &[u8], pipeline: &str) -> Option<Placed> {
     placed(number("lsn")?, number("txId"))
 }
 
-/// The id of the schema of a value in Confluent's framing, and the value's own bytes. `None` if the
-/// value has no such framing.
+/// Returns the id of the schema of a value in Confluent's framing, and the value's own bytes.
+/// `None` if the value has no such framing.
 #[must_use]
 pub fn framed(value: &[u8]) -> Option<(u32, &[u8])> {
     let (frame, body) = value.split_at_checked(5)?;
@@ -79,7 +80,7 @@ pub fn framed(value: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// Reads the source block of a value in Avro, without Confluent's header. `pipeline` is the prefix
-/// of our topics, which the source block names.
+/// of our topics, which the source block names. `None` if no source block with an LSN can be read.
 #[must_use]
 pub fn by_avro(schema: &Schema, mut body: &[u8], pipeline: &str) -> Option<Placed> {
     let reader = GenericDatumReader::builder(schema).build().ok()?;
@@ -107,7 +108,7 @@ fn placed(lsn: u64, xid: Option<u64>) -> Option<Placed> {
     Some(Placed::Change { lsn: Lsn::new(lsn), xid })
 }
 
-/// A field of a record, without the union around it.
+/// Returns the value of a field of an Avro record, without the union around the value.
 fn field<'a>(record: &'a Value, name: &str) -> Option<&'a Value> {
     let Value::Record(fields) = inner(record) else { return None };
     fields.iter().find(|(field, _)| field == name).map(|(_, value)| inner(value))

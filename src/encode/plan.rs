@@ -24,7 +24,7 @@ pub use super::plan_error::PlanError;
 
 pub(super) const TOPIC_LENGTH_MAX: usize = 249; // Kafka's limit for a topic's name
 
-/// A schema as it is registered.
+/// A schema of a draft, with the subject under which the registry gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvroSchema {
     /// The subject: `<topic>-key` or `<topic>-value`.
@@ -106,7 +106,7 @@ impl Planner {
         &self.shared.config
     }
 
-    /// The draft for the records of a table.
+    /// Makes the draft of the plan for a table's rows: the topic and the schemas of their records.
     ///
     /// # Errors
     /// See [`PlanError`]. For example, Avro or Kafka does not allow a name, or old rows do not hold
@@ -115,7 +115,8 @@ impl Planner {
         self.draft_by(table, None)
     }
 
-    /// The draft for those rows, or logical messages, of the router that have this route.
+    /// Makes the draft of the plan for those rows, or logical messages, of the router that have
+    /// this route.
     ///
     /// # Errors
     /// See [`Planner::draft`].
@@ -164,8 +165,8 @@ impl Planner {
         Ok(self.drafted(topic, key, value, What::Rows(Box::new(shape), None)))
     }
 
-    /// The draft for logical messages. The topic is `<prefix>.message`, unless the messages are
-    /// events.
+    /// Makes the draft of the plan for logical messages. The topic is `<prefix>.message`, unless
+    /// the messages are events.
     #[must_use]
     pub fn message_draft(&self) -> Draft {
         let topic = self.message_topic();
@@ -179,7 +180,7 @@ impl Planner {
         naming::topic(&format!("{}.message", self.shared.config.prefix))
     }
 
-    /// The draft for the records of transactions.
+    /// Makes the draft of the plan for the begin and end records of transactions.
     #[must_use]
     pub fn transaction_draft(&self) -> Draft {
         let config = &self.shared.config;
@@ -189,13 +190,14 @@ impl Planner {
         self.auxiliary_draft(topic, Auxiliary::Transactions)
     }
 
-    /// The draft for heartbeats.
+    /// Makes the draft of the plan for heartbeats.
     #[must_use]
     pub fn heartbeat_draft(&self) -> Draft {
         self.auxiliary_draft(self.shared.config.heartbeat_topic(), Auxiliary::Heartbeats)
     }
 
-    /// The draft for notifications. `None` if the configuration names no topic for them.
+    /// Makes the draft of the plan for notices. `None` if the configuration names no topic for
+    /// them.
     #[must_use]
     pub fn notice_draft(&self) -> Option<Draft> {
         let topic = self.shared.config.rules.notice_topic.clone()?;
@@ -278,7 +280,7 @@ pub(super) enum What {
 }
 
 impl Draft {
-    /// The plan, with the ids under which a registry knows the schemas.
+    /// Compiles the plan. `ids` are those under which the registry knows the draft's schemas.
     #[must_use]
     pub fn into_plan(self, ids: Ids) -> Plan {
         match self.shared.config.format {
@@ -365,8 +367,8 @@ impl Draft {
     }
 }
 
-/// The bytes before and after each key or value: Confluent's header in Avro, nothing in JSON, and
-/// the schema with braces in JSON with schemas.
+/// Returns the bytes before and after each key or value: Confluent's header in Avro, nothing in
+/// JSON, and in JSON with schemas the object that holds the schema and the payload.
 fn frame(format: Format, schema: &str, id: u32) -> (Vec<u8>, Vec<u8>) {
     match format {
         Format::Avro => {
@@ -394,7 +396,8 @@ pub struct Plan {
     pub(super) key: Key,
     pub(super) columns: Vec<ColumnPlan>,
     pub(super) headers: Arc<FixedHeaders>,
-    /// How transformed records are written, in place of `value`.
+    /// The scripts by which transformed records are written, in place of `value`. `None` without
+    /// transforms.
     pub(super) shaped: Option<Arc<Shaped>>,
     router: Option<Arc<Router>>,
 }
@@ -428,8 +431,8 @@ impl Plan {
         self.router.as_ref()
     }
 
-    /// The columns of a row's key before any transform, in the order of the key, as places in the
-    /// table. There are none if rows have no key.
+    /// Returns the columns of a row's key before any transform, in the order of the key, as indexes
+    /// into the table's columns. There are none if rows have no key.
     pub fn key_places(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = match &self.key {
             Key::Columns { columns, .. } => columns.as_slice(),

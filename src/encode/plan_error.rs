@@ -7,8 +7,8 @@ use crate::transform::TransformError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PlanError {
-    /// A part of the topic is not an Avro name. The namespace of the schemas cannot hold such a
-    /// part.
+    /// The namespace of the schemas would have a part that is not an Avro name. The namespace is
+    /// made of the topic.
     #[error(
         "table {table}: `{part}` cannot be part of an Avro namespace (letters, digits and _, not \
          first a digit); rename it, exclude the table, adjust it by events.schema_names = \
@@ -16,8 +16,8 @@ pub enum PlanError {
     )]
     Namespace {
         table: String,
-        /// The part at fault: a part of the prefix, of the namespace, of the table's name or of the
-        /// topic.
+        /// The first part that is no Avro name: a part of the prefix between dots, the namespace or
+        /// the table's name. With `topics.regex` it is a part of the topic.
         part: String,
     },
     /// A column's name is not an Avro name.
@@ -27,7 +27,7 @@ pub enum PlanError {
          \"avro\", or use events.format = \"json\""
     )]
     ColumnName { table: String, column: String },
-    /// The old rows of deletes and key changes do not hold the key.
+    /// The old rows of deletes and key changes do not hold a column of the key.
     #[error(
         "table {table}: the replica identity does not hold the key column `{column}`, so deletes \
          could not be keyed; use an identity that holds it (ALTER TABLE {} REPLICA IDENTITY FULL) \
@@ -39,7 +39,7 @@ pub enum PlanError {
         /// The first key column that old rows lack.
         column: String,
     },
-    /// The old rows of deletes do not hold a column that makes the partition.
+    /// The old rows of deletes do not hold a column from which a transform computes the partition.
     #[error(
         "table {table}: the replica identity does not hold column `{column}`, which makes the \
          partition, so a delete could go to another partition than its row; use an identity that \
@@ -48,7 +48,8 @@ pub enum PlanError {
         in_sql(table)
     )]
     PartitionOutsideIdentity { table: String, column: String },
-    /// A mode leaves a column of the key out. The keys of rows would lack this column.
+    /// The mode for unknown types leaves a column of the key out of events. The keys of rows would
+    /// lack this column.
     #[error(
         "table {table}: its key column `{column}` is of type {type_name}, which \
          events.unknown_types = \"{mode}\" leaves out, so rows could not be told apart; write \
@@ -58,7 +59,7 @@ pub enum PlanError {
         table: String,
         column: String,
         type_name: String,
-        /// The mode that leaves the column out.
+        /// The value of `events.unknown_types`, which leaves the column out.
         mode: &'static str,
     },
     /// The topic's name is too long for Kafka.
@@ -67,7 +68,7 @@ pub enum PlanError {
          topics.prefix, or exclude the table"
     )]
     Topic { table: String, topic: String },
-    /// The rule for topics makes a name that Kafka does not allow.
+    /// The rule `topics.regex` makes a name of a topic that Kafka does not allow.
     #[error(
         "table {table}: topics.regex and topics.replacement make `{topic}` of its topic, and a \
          topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`; correct them"
@@ -79,20 +80,21 @@ pub enum PlanError {
          field otherwise"
     )]
     KeyField { table: String, field: String },
-    /// A column of the key is masked, but its values would stand in keys as they are.
+    /// A column of the key is masked, but the keys would contain its values unmasked.
     #[error(
         "table {table}: column `{column}` is masked and part of the key, where its values would \
          stand unmasked; give the table another key under [keys], or take the column out of the \
          mask"
     )]
     MaskedKey { table: String, column: String },
-    /// The column that makes the topics is masked, but its values would stand in topics' names.
+    /// The column whose values name the topics is masked, but the names of topics would contain its
+    /// values.
     #[error(
         "table {table}: column `{column}` is masked and makes the topics, whose names would hold \
          its values; take the column out of the mask, or route by another one"
     )]
     MaskedRoute { table: String, column: String },
-    /// The old rows of deletes do not hold the column that makes the topic.
+    /// The old rows of deletes do not hold the column whose values name the topics.
     #[error(
         "table {table}: the replica identity does not hold column `{column}`, which makes the \
          topics, so deletes would have none; use an identity that holds it (ALTER TABLE {} REPLICA \
@@ -100,7 +102,7 @@ pub enum PlanError {
         in_sql(table)
     )]
     RouteOutsideIdentity { table: String, column: String },
-    /// A column of the key is left out of rows, but its values would stand in keys.
+    /// A column of the key is left out of rows, but the keys would contain its values.
     #[error(
         "table {table}: column `{column}` is excluded and part of the key, where its values would \
          stand; give the table another key under [keys], or allow it by columns.excluded_keys = \
@@ -118,7 +120,7 @@ pub enum PlanError {
         /// The names of the two masks in the configuration.
         masks: [String; 2],
     },
-    /// A mask has no form for a column's type.
+    /// A mask cannot be applied to the values of a column's type.
     #[error(
         "table {table}: column `{column}` is under masks.{mask} and its type has no masked form; \
          exclude the column, take it out of the mask, or let it pass by masks.{mask}.other_types = \
@@ -153,20 +155,21 @@ pub enum PlanError {
     /// A transform leaves a required field without value.
     #[error("table {table}: the transforms leave the required field `{field}` without a value")]
     NullRequired { table: String, field: String },
-    /// A transform makes the name of a topic that Kafka does not allow.
+    /// A transform makes a name of a topic, and Kafka does not allow this name.
     #[error(
         "table {table}: the transforms send it to topic `{topic}`; a topic has letters a-z and \
          A-Z, digits, `.`, `_` and `-`, at most 249"
     )]
     ShapedTopic { table: String, topic: String },
-    /// A transform makes a name that Avro does not allow.
+    /// A transform makes a name of a schema or field that Avro does not allow.
     #[error(
         "table {table}: the transforms name something `{name}`, which Avro does not allow \
          (letters, digits and _, not first a digit); choose another name, or use events.format = \
          \"json\""
     )]
     NotAvro { table: String, name: String },
-    /// Transforms give the records of one table different topics or different schemas.
+    /// Transforms give the kinds of records of one table, such as creates and deletes, different
+    /// topics or different schemas.
     #[error(
         "table {table}: the transforms give its records two {of}; one table has one: use `tables` \
          to apply them to other tables, or leave the condition out"
@@ -190,8 +193,8 @@ impl PlanError {
         Some(format!("correct {field}{transform}, or leave {table} out of its `tables`"))
     }
 
-    /// Whether the operator's rules or transforms are at fault. False if a name of the database
-    /// does not suit Avro or Kafka.
+    /// False if the name of a table, a column or a topic does not suit Avro or Kafka. True for
+    /// every other error: the operator's rules or transforms do not suit the table.
     #[must_use]
     pub fn is_of_rules(&self) -> bool {
         match self {

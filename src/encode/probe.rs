@@ -29,16 +29,16 @@ pub(super) struct Probe {
 #[derive(Debug)]
 pub(super) struct Asks {
     pub conditions: Vec<Question>,
-    /// Expressions for the topic. The last result that is not null counts.
+    /// Expressions that name the topic. The last result that is not null is the name.
     pub topics: Vec<Question>,
 }
 
 /// The result of a probe.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// No record of the row is left.
+    /// The conditions drop every record of the row.
     Dropped,
-    /// The row goes on.
+    /// At least one record of the row is kept.
     Kept,
 }
 
@@ -94,11 +94,11 @@ impl Encoder {
     }
 }
 
-/// The answers for the records of one row.
+/// The results of the expressions so far, for the records of one row.
 struct Asking<'p> {
     probe: &'p Probe,
-    /// The topic of the records so far. An empty text stands for the table's own topic. `None`
-    /// before the first record.
+    /// The topic of the row's records that were asked so far. An empty text means the table's own
+    /// topic. `None` before the first kept record.
     found: Option<String>,
     is_kept: bool,
 }

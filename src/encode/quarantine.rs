@@ -12,10 +12,11 @@ use super::{Config, envelope::push_number};
 use crate::change::{Context, RelationShape, Row};
 use crate::pgoutput::{Cell, OldTuple, Tuple};
 
-/// The version of the form of these JSON texts. The field `format` of each text holds this number.
+/// The version of the form of the JSON texts in the quarantine topic. The field `format` of each
+/// text holds this number.
 const FORMAT: u64 = 1;
 
-/// The part of the topic's name after the prefix.
+/// The part of the quarantine topic's name after the prefix.
 const TOPIC_SUFFIX: &str = "wellspring-quarantine";
 
 /// How changes of one version of a table are written to the quarantine topic.
@@ -34,12 +35,12 @@ struct RawColumn {
     in_identity: bool,
 }
 
-/// The reason why a text has no values: they are too large.
+/// The sizes that a JSON text states in place of its values, because the values are too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLarge {
-    /// Bytes of the key and of the text with its values together.
+    /// The bytes that the record would have with its values: its key and its text together.
     pub size_bytes: usize,
-    /// The most bytes that the topic accepts.
+    /// The most bytes that a record of the quarantine topic may have.
     pub max_bytes: usize,
 }
 
@@ -53,8 +54,9 @@ impl Config {
 }
 
 impl Quarantine {
-    /// How the changes of this table are written to the quarantine topic. `shape` is the table as
-    /// the stream describes it. The rules of `config` say which columns are left out.
+    /// Decides how the changes of this table are written to the quarantine topic. `shape` is the
+    /// table as the stream describes it. The rules of `config` say which columns are left out,
+    /// masked columns included.
     #[must_use]
     pub fn new(config: &Config, shape: &RelationShape) -> Self {
         let rules = &*config.rules;
@@ -81,8 +83,8 @@ impl Quarantine {
         &self.table
     }
 
-    /// The key of all of the table's records: the table's name as a JSON text. With one key, the
-    /// records lie in one partition, in their order.
+    /// The key of all records of this table in the quarantine topic: the table's name as a JSON
+    /// text. With one key, the records are in one partition, in their order.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.key
@@ -135,7 +137,7 @@ impl Quarantine {
         out.push(b'}');
     }
 
-    /// How logical messages are written to the quarantine topic.
+    /// Decides how logical messages are written to the quarantine topic.
     #[must_use]
     pub fn of_messages() -> Self {
         let mut key = Vec::new();

@@ -1,4 +1,4 @@
-//! Drafts of tables whose records are transformed.
+//! Makes the drafts of plans for tables whose records are transformed.
 
 use super::dropping::Dropping;
 use super::filter::Filtered;
@@ -30,7 +30,8 @@ pub(super) struct Original {
 }
 
 impl Planner {
-    /// The draft for the records after the transforms of the table.
+    /// Makes the draft of the plan: the topic and the schemas of the table's records, as its
+    /// transforms make them. With `route`, the plan is only for the rows that have this route.
     pub(super) fn reshaped(
         &self,
         original: Original,
@@ -93,8 +94,8 @@ impl Planner {
         Ok(draft)
     }
 
-    /// The expressions that are evaluated for a row before its topic is known. `None` if there are
-    /// none.
+    /// Compiles the expressions that are evaluated for a row before its topic is known. `None` if
+    /// there are none.
     fn probe(
         &self,
         routing: &Routing<'_>,
@@ -139,8 +140,9 @@ impl Planner {
         Ok(Some(Box::new(Probe { plan, kinds })))
     }
 
-    /// The conditions of the deletes that a tombstone follows, in the order of [`TOMBSTONES`]. The
-    /// list is empty if no expression names topics. `None` stands for deletes that are dropped.
+    /// Finds the conditions of the deletes that a tombstone follows, in the order of
+    /// [`TOMBSTONES`]. The list is empty if no expression names topics. `None` stands for deletes
+    /// that are dropped.
     fn guards_of_deletes(
         &self,
         original: &Original,
@@ -159,7 +161,8 @@ impl Planner {
         TOMBSTONES.into_iter().map(guards).collect()
     }
 
-    /// The router that finds the plans of rows. `None` if all rows have the plan of the table.
+    /// Makes the router that finds the plans of rows. `None` if all rows have the plan of the
+    /// table.
     fn router(
         &self,
         original: &Original,
@@ -241,7 +244,7 @@ impl Config {
 
 impl Draft {
     /// The number of partitions that transforms spread the records over. `None` if no transform
-    /// computes the partition.
+    /// computes the partition from hashes.
     #[must_use]
     pub fn partitions(&self) -> Option<i32> {
         let (What::Rows(_, Some(shapes)) | What::Messages(Some(shapes))) = &self.what else {
@@ -300,13 +303,14 @@ fn is_written(config: &Config, kind: Kind, is_keyed: bool) -> bool {
     }
 }
 
-/// The value that all have in common. `None` if there are no values. An error if they differ.
+/// Returns the value that all have in common. `None` if there are no values. An error if they
+/// differ.
 fn one<'a, T: PartialEq>(mut all: impl Iterator<Item = &'a T>) -> Result<Option<&'a T>, ()> {
     let Some(first) = all.next() else { return Ok(None) };
     if all.all(|other| other == first) { Ok(Some(first)) } else { Err(()) }
 }
 
-/// The first name in a schema that Avro does not allow.
+/// Returns the first name in a schema that Avro does not allow. `None` if Avro allows all names.
 fn foreign_name(schema: &Schema) -> Option<&str> {
     match &schema.base {
         Base::Struct(fields) => {

@@ -43,22 +43,24 @@ const PLANS_MAX: usize = 10_000;
 pub struct Router {
     pub(super) of: Of,
     pub(super) by: RoutedBy,
-    /// The forms of the commit's time, one for each transform that names topics by this time.
+    /// The patterns by which the commit's time is written into a route, one for each transform that
+    /// names topics by this time.
     times: Vec<Pattern>,
     /// The expressions that are evaluated before the route is known, because they can drop the row
     /// or name its topic. `None` if there are none.
     probe: Option<Box<Probe>>,
 }
 
-/// The part of a row that decides its topic or its plan.
+/// What decides the topic or the plan of a row.
 #[derive(Debug)]
 pub(super) enum RoutedBy {
     /// The row is an event of an outbox. One column names the topic, and the payload can decide the
     /// plan.
     Outbox(Box<Outbox>),
-    /// The value of a column is the topic.
+    /// The value of a column is the name of the topic.
     Field(RouteBy),
-    /// Expressions name the topic, and the probe evaluates them. The number is the most topics.
+    /// Expressions name the topic, and the probe evaluates them. The number is the most topics that
+    /// they may name.
     Content(usize),
     /// The row does not decide the topic. Each set of fields that an update drops has its own plan.
     Dropped(Box<Dropping>),
@@ -76,8 +78,9 @@ impl RoutedBy {
         }
     }
 
-    /// The column that names the topic, for errors, and the most topics. If an expression names the
-    /// topic, other words stand for the column.
+    /// Returns the name of the column that names the topic, for errors, and the most topics that
+    /// the column may name. If an expression names the topic, words for it are in place of the
+    /// column.
     fn column(&self) -> (&str, usize) {
         match self {
             RoutedBy::Outbox(outbox) => (&outbox.route, outbox.topics_max),
@@ -91,8 +94,8 @@ impl RoutedBy {
 /// The changes for which a router finds routes.
 #[derive(Debug)]
 pub(super) enum Of {
-    /// Rows of this table, as the catalog described it. The places are those of the columns that
-    /// decide the route.
+    /// Rows of this table, as the catalog described it. The places are the indexes of the columns
+    /// that decide the route. `None` if no column decides it alone.
     Rows(Box<Table>, Option<Places>),
     /// Logical messages. The rules say whether nulls and empty lists in the JSON content of a
     /// message get fields.
@@ -102,9 +105,9 @@ pub(super) enum Of {
 /// Which plan a row has.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
-    /// The row has the plan of its route.
+    /// The row has the plan that was made for its route.
     Found,
-    /// The row has the plan of its table.
+    /// The row has the plan of its table, and its route is empty.
     Own,
     /// The change has no record: the row is no event, a condition drops the row, or the change is a
     /// truncate that can have no topic.
@@ -147,7 +150,7 @@ impl Router {
         Ok(Router { of: Of::Rows(table, places), by, times: times(routing), probe })
     }
 
-    /// A router that finds the plan of an update by the set of fields that the update drops.
+    /// Makes a router that finds the plan of an update by the set of fields that the update drops.
     pub(super) fn of_dropped(
         routing: &Routing<'_>,
         dropping: Dropping,
@@ -244,8 +247,8 @@ impl Router {
         }
     }
 
-    /// The version of an event's schema, which a column states. `None` if no column states it, or
-    /// if the column is NULL.
+    /// Reads the version of an event's schema from the column that states it. `None` if no column
+    /// states it, or if the column is NULL.
     fn version(
         &self,
         outbox: &Outbox,
@@ -275,8 +278,8 @@ impl Router {
         Ok(())
     }
 
-    /// The part of a route that follows the times of the commit. This part comes from the row
-    /// itself.
+    /// Returns the part of a route that follows the times of the commit. This part comes from the
+    /// row itself.
     fn without_times<'r>(&self, mut route: &'r str) -> &'r str {
         for _ in &self.times {
             route = split_time(route).1;
@@ -284,7 +287,7 @@ impl Router {
         route
     }
 
-    /// The value in a route from which the topic is made.
+    /// Returns the value in a route from which the topic is made. It is empty if there is none.
     fn value<'r>(&self, route: &'r str) -> &'r str {
         topic_value(self.without_times(route))
     }
@@ -373,22 +376,24 @@ impl Router {
         Ok(())
     }
 
-    /// The times at the beginning of a route.
+    /// Returns the times of the commit, with which a route begins.
     #[must_use]
     pub fn times_of<'r>(&self, route: &'r str) -> &'r str {
         let rest = self.without_times(route);
         route.strip_suffix(rest).unwrap_or(route)
     }
 
-    /// Whether some rows have the plan of their table. This plan then has to be complete.
+    /// Whether some rows can have the plan of their table, and no route. The plan of the table must
+    /// then have the topic and the schemas of these rows.
     #[must_use]
     pub fn has_own(&self) -> bool {
         let has_own = matches!(self.by, RoutedBy::Content(_) | RoutedBy::Dropped(_));
         has_own && self.times.is_empty()
     }
 
-    /// Whether a table with `known` plans forgets the plans of other times. False if no topic is
-    /// named by the time. A plan of a past time is not needed again.
+    /// Whether a table that has `known` plans forgets the plans of past times, because it has too
+    /// many. False if no topic is named by the time. Only a replay needs the plan of a past time
+    /// again.
     #[must_use]
     pub fn forgets(&self, known: usize) -> bool {
         !self.times.is_empty() && known >= TIMED_PLANS_MAX.max(self.by.column().1)
@@ -431,7 +436,8 @@ fn is_moved(table: &Table, old: Tuple<'_>, new: Tuple<'_>) -> bool {
     })
 }
 
-/// The facts about an event's payload that its plan depends on.
+/// Reads the facts about an event's payload on which its plan depends: whether it is empty, and the
+/// outline of its JSON document.
 fn payload(outbox: &Outbox, places: &Places, row: Tuple<'_>) -> Payload {
     let Some((place, is_text)) = places.payload else { return Payload::Any };
     match row.cells().nth(place) {

@@ -1,4 +1,4 @@
-//! Writes the records of one row: decides which parts of the old and the new row go where.
+//! Writes the records of one row: decides which values of the old and the new row each record has.
 //!
 //! An image is the old or the new row of a change. The image of a new row takes values that the
 //! server did not send again from the old row. Of an old row, often only the identity's columns are
@@ -25,13 +25,14 @@ pub(super) struct Image<'a> {
     spans: &'a [CellSpan],
     /// True if only the columns of the identity are known.
     only_identity: bool,
-    /// The old row, which may have values that the server did not send again.
+    /// For a new row, the old row of the same change. It may have values that the server did not
+    /// send again. `None` for an old row, and if there is no old row.
     before: Option<&'a Image<'a>>,
 }
 
 impl<'a> Image<'a> {
-    /// The image of a row that has all columns. Values that the server did not send because they
-    /// did not change are taken from `before`.
+    /// Makes the image of a row that has all columns. Values that the server did not send because
+    /// they did not change are taken from `before`.
     pub(super) fn whole(
         plan: &Plan,
         tuple: Tuple<'a>,
@@ -46,7 +47,7 @@ impl<'a> Image<'a> {
         Ok(Image { tuple, spans, only_identity: false, before })
     }
 
-    /// The image of an old row, which is whole or has only the columns of the identity.
+    /// Makes the image of an old row, which is whole or has only the columns of the identity.
     pub(super) fn old(
         plan: &Plan,
         old: OldTuple<'a>,
@@ -61,7 +62,8 @@ impl<'a> Image<'a> {
         !self.only_identity
     }
 
-    /// A column's cell. `None` if the image does not have the column.
+    /// Returns a column's cell. `None` if the image does not have the column. `in_identity` is true
+    /// for a column of the replica identity.
     pub(super) fn cell(&self, index: usize, in_identity: bool) -> Option<Cell<'a>> {
         if self.only_identity && !in_identity {
             return None;
@@ -82,8 +84,8 @@ pub(super) struct Writer<'a, F> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) tools: &'a mut Tools,
     pub(super) counted: &'a mut Counted,
-    /// The JSON document that is expanded, of the row or message. `None` before the document is
-    /// parsed.
+    /// The JSON document of the row or message, if a transform expands it. `None` before the
+    /// document is parsed.
     pub(super) document: Option<Document>,
     form: std::marker::PhantomData<F>,
 }
@@ -221,8 +223,9 @@ impl<'a, F: Form> Writer<'a, F> {
         Ok(())
     }
 
-    /// Writes a column's field with its value, or with null if there is no value or the schema
-    /// cannot hold the value.
+    /// Writes the value of a column: the value or its masked form, null, or the placeholder for a
+    /// value that the server did not send. A value that the schema cannot hold becomes null, and is
+    /// an error in a required field.
     pub(super) fn cell<G: Form>(
         &mut self,
         index: usize,
@@ -322,7 +325,8 @@ impl<F: Form> Writer<'_, F> {
     }
 }
 
-/// Whether two images are the same in every column that rows have. Both must be whole.
+/// Whether the old and the new row are equal in every column that the rows in events have. A value
+/// that the server did not send again counts as equal. Both images must be whole.
 pub(super) fn is_same(plan: &Plan, old: &Image<'_>, new: &Image<'_>) -> bool {
     let same = |index: usize, column: &ColumnPlan| match (
         old.cell(index, column.in_identity),

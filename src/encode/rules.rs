@@ -23,11 +23,11 @@ pub struct Rules {
     pub schema_names: Adjust,
     /// How the names of fields are made fit for Avro.
     pub field_names: Adjust,
-    /// Columns that rows have. If the list is empty, rows have all columns.
+    /// Columns that the rows in events have. If the list is empty, they have all columns.
     pub include: NameList,
-    /// Columns that rows do not have.
+    /// Columns that the rows in events do not have.
     pub exclude: NameList,
-    /// Whether a column that rows do not have may be in the key.
+    /// Whether a column that is left out of the rows in events may be in the key.
     pub excluded_keys: Allowed,
     /// The masks. A column has at most one.
     pub masks: Vec<MaskRule>,
@@ -41,12 +41,12 @@ pub struct Rules {
     pub keys_outside_identity: Allowed,
     /// Which changes of rows are published.
     pub rows: RowRules,
-    /// Whether events carry the slot's xmin.
+    /// Whether the source block of events has the slot's xmin.
     pub xmin: bool,
     /// Whether the begin and the end of each transaction are records, and events carry their place
     /// in the transaction.
     pub transactions: bool,
-    /// The topic of transactions. `None` for `<prefix>.transaction`.
+    /// The topic for the begin and end records of transactions. `None` for `<prefix>.transaction`.
     pub transaction_topic: Option<String>,
     /// The topic of heartbeats. `None` for `__debezium-heartbeat.<prefix>`.
     pub heartbeat_topic: Option<String>,
@@ -127,8 +127,8 @@ impl Default for RowRules {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRule {
     pub(crate) tables: NamePattern,
-    /// The columns of the key, in order. A column with an exact name must exist. An expression may
-    /// match any number of columns. If nothing matches, the table keeps its own key.
+    /// The columns of the key, in order. A column with an exact name must exist. A regular
+    /// expression may match any number of columns. If nothing matches, the table keeps its own key.
     pub columns: Vec<NamePattern>,
 }
 

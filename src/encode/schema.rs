@@ -20,7 +20,8 @@ const SNAPSHOT_MARKERS: &str =
     "true,first,first_in_data_collection,last_in_data_collection,last,false,incremental";
 
 impl Schema {
-    /// A schema with the name of a semantic type, in version 1.
+    /// Makes a schema with this name, in version 1. The name says what a value means, such as
+    /// `io.debezium.time.Date`.
     pub(super) fn named(base: Base, name: &'static str) -> Self {
         Schema { name: Some(name.into()), version: Some(1), ..Schema::plain(base) }
     }
@@ -39,7 +40,7 @@ pub(super) fn required(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base))
 }
 
-/// A required field whose name the configuration gives.
+/// Makes a required field whose name the configuration gives.
 pub(super) fn required_named(name: String, base: Base) -> Field {
     Field { name: name.into(), schema: Schema::plain(base) }
 }
@@ -48,8 +49,8 @@ pub(super) fn optional(name: &'static str, base: Base) -> Field {
     field(name, Schema::plain(base).optional())
 }
 
-/// The schema of a `Wire`'s values, without default. The schema is required, except for
-/// [`Wire::is_always_optional`].
+/// Makes the schema of the values that have the form `wire`, without default. The schema is
+/// required, except for [`Wire::is_always_optional`].
 pub(super) fn of_wire(wire: &Wire) -> Schema {
     match wire {
         Wire::Bool | Wire::Bit => Schema::plain(Base::Boolean),
@@ -158,7 +159,8 @@ fn sparse_vector() -> Schema {
     Schema { doc: Some("Sparse double vector"), ..schema }
 }
 
-/// A column's field: the schema of its `Wire`, with the column's nullability and default.
+/// Makes the field of a column: the schema of its `Wire`, with the column's nullability and
+/// default.
 pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     let schema = Schema {
         optional: !column.not_null || wire.is_always_optional(),
@@ -171,14 +173,14 @@ pub(super) fn of_column(column: &Column, wire: &Wire) -> Field {
     Field { name: column.name.to_string().into(), schema }
 }
 
-/// The schema `Key` of a table's keys. `None` for a table without key.
+/// Makes the schema `Key` of a table's keys. `None` for a table without key.
 pub(super) fn of_key(structure: &str, fields: Vec<Field>) -> Option<Schema> {
     let name = Some(format!("{structure}.Key").into());
     (!fields.is_empty()).then(|| Schema { name, ..Schema::plain(Base::Struct(fields)) })
 }
 
-/// The schema `Envelope` of a table's values. `structure` is the namespace of the schemas, which is
-/// made of the topic. `fields` are the fields of a row.
+/// Makes the schema `Envelope` of a table's values. `structure` is the namespace of the schemas,
+/// which is made of the topic. `fields` are the fields of a row.
 pub(super) fn of_envelope(structure: &str, fields: Vec<Field>) -> Schema {
     let row = Schema {
         name: Some(format!("{structure}.Value").into()),

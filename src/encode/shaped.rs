@@ -22,8 +22,8 @@ use crate::transform::shape::{Converted, Hashed, Kind, Literal, Meta, Node, Part
 /// The scripts for all kinds of records of a table, or for logical messages.
 #[derive(Debug)]
 pub(super) struct Shaped {
-    /// The scripts of each kind of record, in the order of [`Kind::ALL`]. `None` if a transform
-    /// drops the records of this kind.
+    /// The scripts of each kind of record, in the order of [`Kind::ALL`]. `None` for a kind whose
+    /// records the configuration or a transform leaves out.
     kinds: Vec<Option<Scripts>>,
 }
 
@@ -39,9 +39,9 @@ impl Shaped {
 pub(super) struct Scripts {
     /// The conditions that must hold for a record to be written.
     pub conditions: Vec<Question>,
-    /// The key. `None` if the record has no key.
+    /// The script of the key. `None` if the record has no key.
     pub key: Option<Whole>,
-    /// The value. `None` for a tombstone.
+    /// The script of the value. `None` if the record has no value, as a tombstone.
     pub value: Option<Whole>,
     pub headers: Vec<(Box<str>, HeaderScript)>,
     /// The script of the record's time, with the number of its units in a millisecond. `None` if it
@@ -66,9 +66,9 @@ pub(super) struct Whole {
 pub(super) enum HeaderScript {
     /// The same value in each record. `None` for null.
     Constant(Option<Box<[u8]>>),
-    /// A number, text or other single value.
+    /// The script of a number, a text or another single value.
     Value(Vec<Gap>),
-    /// A struct, map or list, whose texts stand in quotes.
+    /// The script of a struct, map or list, in which texts have quotes.
     Nested(Vec<Gap>),
 }
 
@@ -85,38 +85,40 @@ pub(super) enum Gap {
     Meta(Meta, Union),
 }
 
-/// What a value makes that no record may lack.
+/// The part of a record for which a value is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Key,
     Partition,
 }
 
-/// A value that comes from a column.
+/// A gap for the value of a column.
 #[derive(Debug)]
 pub(super) struct ColumnGap {
     pub index: usize,
     pub side: Side,
     pub plan: ColumnPlan,
-    /// What the value makes. A value that the row lacks then halts the stream. `None` for a value
-    /// that may be missing.
+    /// The part of the record for which the value is needed. If the row lacks the value, the stream
+    /// halts. `None` for a value that may be missing.
     pub need: Option<Need>,
-    /// The bytes for null, if null becomes the default of the schema.
+    /// The bytes that are written for a NULL, if the schema's default replaces it. `None` if it
+    /// stays null.
     pub null: Option<Box<[u8]>>,
-    /// The bytes for every value that is not null, if they do not depend on the value.
+    /// The bytes that replace every value that is not NULL, if a transform masks the field.
     pub masked: Option<Box<[u8]>>,
 }
 
-/// A value in an expanded JSON document.
+/// A gap for a value of an expanded JSON document.
 #[derive(Debug)]
 pub(super) struct DocumentGap {
     pub source: Source,
-    /// The fields that lead to the value.
+    /// The names of the fields that lead from the whole document to the value.
     pub path: Vec<String>,
     pub schema: Schema,
 }
 
-/// A list of the fields whose values differ, or of those whose values are the same.
+/// A gap for a list of field names: of the fields whose old and new values differ, or of those
+/// whose values are the same.
 #[derive(Debug)]
 pub(super) struct ComparedGap {
     pub differ: bool,
@@ -125,7 +127,7 @@ pub(super) struct ComparedGap {
     pub union: Union,
 }
 
-/// A value that is converted into another type.
+/// A gap for a value that a transform converts into another type.
 #[derive(Debug)]
 pub(super) struct ConvertedGap {
     /// The script that writes the value before the conversion as [`PlainText`].
@@ -133,15 +135,16 @@ pub(super) struct ConvertedGap {
     pub origin: Origin,
     pub conversion: Conversion,
     pub union: Union,
-    /// The bytes for null. `None` if the field is required.
+    /// The bytes that are written for null: those of null, or of the schema's default. `None` if
+    /// the field is required and has no default.
     pub null: Option<Box<[u8]>>,
-    /// The bytes for every value that is not null, if they do not depend on the value.
+    /// The bytes that replace every value that is not null, if a transform masks the field.
     pub masked: Option<Box<[u8]>>,
     /// The field's name, for an error.
     pub field: Box<str>,
 }
 
-/// The number of a partition, made of the hashes of values.
+/// A gap for the number of a partition, which is made of the hashes of values.
 #[derive(Debug)]
 pub(super) struct HashedGap {
     /// The Java class of each value, and the script that writes the value as [`PlainText`].
@@ -180,7 +183,8 @@ impl Script {
 }
 
 impl Compiler<'_> {
-    /// The scripts of all kinds. `shapes` are in the order of [`Kind::ALL`].
+    /// Compiles the scripts of all kinds of records. `shapes` are in the order of [`Kind::ALL`].
+    /// `key` and `value` are the bytes before and after each key and each value.
     pub(super) fn shaped<F: Form>(
         &self,
         shapes: &[Option<Shape>],
@@ -244,8 +248,8 @@ impl Compiler<'_> {
         Ok(script.gaps)
     }
 
-    /// The bytes of a null that is the whole key or value. Connect's Avro converter leaves such a
-    /// null out. `None` for other formats, and if there can be no null.
+    /// Returns the bytes of a null that is the whole key or value. Connect's Avro converter leaves
+    /// such a null out. `None` for other formats, and if the schema allows no null.
     fn nothing<F: Form>(&self, schema: &Schema, frame: &Frame) -> Option<Box<[u8]>> {
         if self.config.format != Format::Avro || schema.union() == Union::Required {
             return None;
@@ -256,7 +260,8 @@ impl Compiler<'_> {
         Some(bytes.into())
     }
 
-    /// The script that writes a value as a text, for a time or a partition, or to compare values.
+    /// Compiles the script that writes a value as a text, for a time or a partition, or to compare
+    /// values.
     fn text_of(&self, part: &Part) -> Result<Vec<Gap>, PlanError> {
         self.part::<HeaderValue>(part, &Frame::default(), None)
     }

@@ -56,7 +56,7 @@ impl<F: Form> Writer<'_, F> {
         self.shaped(shaped, Kind::MovedCreate, images, written)
     }
 
-    /// Whether the update changes the table's own key.
+    /// Whether the update changes the key that the table has before any transform.
     pub(super) fn moves(&mut self, old: &Image<'_>, new: &Image<'_>) -> Result<bool, EncodeError> {
         let start = self.out.len();
         let (new, old) = (self.key(new)?, self.key(old)?);
@@ -142,8 +142,8 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// Computes the time or the partition of a record, which are not in its bytes. `None` if the
-    /// value is null.
+    /// Computes the time or the partition of a record. The buffer keeps no bytes of it. `None` if
+    /// the value is null.
     fn number(&mut self, gaps: &[Gap], images: Images<'_, '_>) -> Result<Option<i64>, EncodeError> {
         if self.is_null(gaps, images) {
             return Ok(None);
@@ -225,7 +225,7 @@ impl<F: Form> Writer<'_, F> {
         Ok(())
     }
 
-    /// Writes the result of a value's conversion. The texts before and after the conversion lie in
+    /// Writes the result of a value's conversion. The texts before and after the conversion are in
     /// reused buffers.
     fn converted<G: Form>(
         &mut self,
@@ -274,7 +274,7 @@ impl<F: Form> Writer<'_, F> {
     }
 
     /// Writes the number of the partition, which is made of the sum of the values' hashes. A null
-    /// value is left out of the sum.
+    /// value is left out of the sum. If all values are null, null is written.
     fn hashed<G: Form>(
         &mut self,
         gap: &HashedGap,
@@ -378,7 +378,8 @@ impl<F: Form> Writer<'_, F> {
     }
 }
 
-/// Writes one field of an event's place in its transaction. The field is null for a copied row and
+/// Writes one field of an event's block `transaction`: the transaction's id, or the number of the
+/// event among all events or among those of its table. The field is null for a copied row and
 /// outside a transaction.
 fn block<G: Form>(
     meta: Meta,
@@ -398,7 +399,7 @@ fn block<G: Form>(
     }
 }
 
-/// The name of the column from which a value comes, for an error.
+/// Returns the name of the column from which a value comes, for an error.
 fn name_of(gaps: &[Gap]) -> String {
     match gaps {
         [Gap::Column(gap)] => gap.plan.name.to_string(),

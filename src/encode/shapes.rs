@@ -15,7 +15,7 @@ pub(super) struct Described<'a> {
     pub topic: &'a str,
     /// Schema of the key. `None` for a table without key.
     pub key: Option<&'a Schema>,
-    /// The field that names the table in its keys.
+    /// The content of the key's field that names the table. `None` if keys have no such field.
     pub key_field: Option<&'a str>,
     /// Schema of the envelope.
     pub envelope: &'a Schema,
@@ -24,7 +24,7 @@ pub(super) struct Described<'a> {
 }
 
 impl Described<'_> {
-    /// The schemas, and the sources of all values, of the records of one kind.
+    /// Makes the shape of the records of one kind: the schemas, and the sources of all values.
     pub(super) fn shape(&self, kind: Kind) -> Shape {
         let side = match kind {
             Kind::Delete | Kind::Tombstone | Kind::MovedDelete | Kind::MovedTombstone => Side::Old,
@@ -96,7 +96,8 @@ impl Described<'_> {
     }
 }
 
-/// The content of the envelope's field `source`, in the order of the schema's fields.
+/// Returns the sources of the values in the envelope's field `source`, in the order of the schema's
+/// fields.
 pub(super) fn source(config: &Config, database: &str, namespace: &str, table: &str) -> Node {
     let xmin = if config.rules.xmin { Node::Meta(Meta::Xmin) } else { Node::Null };
     Node::Struct(vec![

@@ -32,8 +32,8 @@ fn wkb_point(x: f64, y: f64) -> [u8; 21] {
     wkb
 }
 
-/// Writes a geometry: its extended well-known binary unchanged, and the reference system that it
-/// names.
+/// Writes a geometry: its extended well-known binary unchanged, and the id of its reference system,
+/// or null if the binary has none.
 pub(super) fn geometry<F: Form>(wkb: &[u8], srid: Option<i32>, out: &mut Vec<u8>) {
     F::struct_open(out);
     F::field(true, "wkb", out);
@@ -49,7 +49,7 @@ pub(super) fn geometry<F: Form>(wkb: &[u8], srid: Option<i32>, out: &mut Vec<u8>
     F::struct_close(out);
 }
 
-/// Writes a list of required numbers. `push` writes each of them.
+/// Writes a list of numbers that cannot be null. `parts` are their texts, and `push` writes each.
 pub(super) fn numbers<'a, F: Form>(
     parts: impl Iterator<Item = &'a [u8]> + Clone,
     push: impl Fn(&'a [u8], &mut Vec<u8>) -> Result<(), ValueError>,

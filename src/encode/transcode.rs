@@ -20,15 +20,16 @@ use crate::table::value::{
 pub(super) struct Tools {
     pub decimal: DecimalScratch,
     pub notes: Vec<Note>,
-    /// The column being written, for notes.
+    /// Index of the column whose value is being written, for notes.
     pub column: usize,
-    /// The entries of a sparse vector.
+    /// A buffer for the entries of a sparse vector: index and number.
     pub entries: Vec<(i16, f64)>,
-    /// The text that replaces the value that is being written, if its column is masked.
+    /// A buffer for the text that replaces the value of a masked column.
     pub masked: String,
     pub masked_bytes: Vec<u8>,
     pub texts: Texts,
-    /// The places of a condition's fields in the buffer. `None` for a field that was not sent.
+    /// A buffer for the places of the values that an expression reads, in the encoder's buffer.
+    /// `None` for a value that was not sent.
     pub operands: Vec<Option<(usize, usize)>>,
     element: Vec<u8>,
     pub bytes: Vec<u8>,
@@ -49,7 +50,8 @@ impl Tools {
         self.notes.push(Note { column: self.column, loss });
     }
 
-    /// Clears the buffers, and frees the memory of each buffer beyond `keep_bytes`.
+    /// Clears the buffers for texts, bytes and entries, and frees the memory of each beyond
+    /// `keep_bytes`.
     pub(super) fn shrink(&mut self, keep_bytes: usize) {
         self.masked = String::new();
         for buffer in [&mut self.texts.given, &mut self.texts.made] {
@@ -225,7 +227,8 @@ pub(super) fn value<F: Form>(
     Ok(())
 }
 
-/// Puts the text of an opaque value into `out`, printed anew if its type needs that.
+/// Replaces the content of `out` by the text of an opaque value, printed anew if its type needs
+/// that.
 fn reprinted(reprint: Reprint, text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     out.clear();
     match reprint {
@@ -296,7 +299,8 @@ fn decimal_float<F: Form>(text: &[u8], out: &mut Vec<u8>, tools: &mut Tools) -> 
     Ok(())
 }
 
-/// Converts hundredths to an unscaled value with this many digits after the point.
+/// Converts hundredths to an unscaled value with `digits` digits after the point. With fewer than
+/// two digits the value is rounded, half away from zero, and the loss is noted.
 fn money(cents: i64, digits: u8, tools: &mut Tools) -> i128 {
     let cents = i128::from(cents);
     if digits >= 2 {
@@ -309,7 +313,7 @@ fn money(cents: i64, digits: u8, tools: &mut Tools) -> i128 {
     (cents.abs() + unit / 2) / unit * cents.signum()
 }
 
-/// Puts hundredths into `text` in plain notation.
+/// Replaces the content of `text` by a number of hundredths in plain notation, such as `-1.05`.
 fn push_cents(cents: i64, text: &mut Vec<u8>) {
     use std::io::Write as _;
     text.clear();
@@ -319,7 +323,7 @@ fn push_cents(cents: i64, text: &mut Vec<u8>) {
     let _ = write!(text, "{sign}{}.{:02}", cents / 100, cents % 100);
 }
 
-/// Writes bytes as a text in a code.
+/// Writes bytes as the text that `code` makes of them.
 fn coded<F: Form>(
     code: Code,
     bytes: &[u8],
@@ -366,8 +370,8 @@ fn list<F: Form>(
     Ok(())
 }
 
-/// Writes an element that is not null. If the schema cannot hold the element, an optional element
-/// is written as null.
+/// Writes an element of a list. The element is not null. If the schema cannot hold the element, an
+/// optional element is written as null, and the loss is noted.
 fn optional_element<F: Form>(
     wire: &Wire,
     union: Union,

@@ -19,7 +19,7 @@ pub(super) enum Viewed {
     Sparse,
 }
 
-/// The form in which values are written after this view is applied to the form `wire`. A view that
+/// Returns the form of the values after `view` is applied to values of the form `wire`. A view that
 /// does not suit the type changes nothing.
 pub(super) fn seen(wire: Wire, view: &View) -> Wire {
     match (wire, view) {

@@ -21,19 +21,20 @@ pub(super) enum Wire {
     Oid,
     Float4,
     Float8,
-    /// An unscaled value of the schema's scale.
+    /// A decimal as its unscaled value. Its scale is that of the schema.
     Decimal {
         precision: u16,
         scale: u16,
     },
-    /// An unscaled value with a scale of its own.
+    /// A decimal as a struct of its own scale and its unscaled value.
     Variable,
-    /// A text in plain notation, with this many digits after the point, or with the value's own.
+    /// A decimal as a text in plain notation, with this many digits after the point, or with the
+    /// value's own.
     DecimalText {
         scale: Option<u16>,
     },
-    /// The nearest floating point number. The scale is used only for a DEFAULT: one with more
-    /// digits than the column's type keeps is left out of the schema.
+    /// The floating point number that is nearest to a decimal. The scale is used only for a
+    /// DEFAULT: one with more digits than the column's type keeps is left out of the schema.
     DecimalFloat {
         scale: Option<u16>,
     },
@@ -58,7 +59,7 @@ pub(super) enum Wire {
     },
     Bytes,
     BytesText(Code),
-    /// The bytes of the text that Postgres prints.
+    /// The bytes of the text that Postgres prints, or of this text printed again.
     Opaque {
         reprint: Reprint,
     },
@@ -105,7 +106,7 @@ pub(super) enum Wire {
         element: Box<Wire>,
         /// Whether elements may be null.
         optional: bool,
-        /// The character between elements in the text.
+        /// The character between elements in the array's text.
         delimiter: u8,
     },
 }
@@ -117,8 +118,8 @@ pub(super) enum Reprint {
     Not,
     /// The text of a geometric type is printed as the JDBC driver prints it.
     Geometric,
-    /// The text of a `pg_lsn` is printed without leading zeros. Servers print leading zeros from 19
-    /// on, so that a key with such a column would change after an upgrade.
+    /// The text of a `pg_lsn` is printed without leading zeros. Postgres prints leading zeros from
+    /// version 19 on, so that a key with such a column would change after an upgrade.
     Position,
 }
 

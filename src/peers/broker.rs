@@ -1,9 +1,10 @@
 //! The embedded broker: a thin wrapper around librdkafka's mock cluster.
 //!
-//! The mock cluster speaks Kafka's protocol on loopback ports and verifies idempotent sequences.
-//! The cluster keeps only the newest 5 MB of each partition, so a test that compares records has to
-//! read them while they are written. The cluster has no ACLs, no TLS, no compaction and no topic
-//! creation by request. Topics are created here, or at first use with the mock's four partitions.
+//! The mock cluster speaks Kafka's protocol on loopback ports and checks the sequence numbers of
+//! idempotent producers. The cluster keeps only the newest 5 MB of each partition, so a test that
+//! compares records has to read them while they are written. The cluster has no ACLs, no TLS, no
+//! compaction and no topic creation by request. Topics are created here, or at first use with the
+//! mock's four partitions.
 
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
@@ -18,8 +19,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts `brokers` brokers on free loopback ports. Topics made by [`Broker::create`] have
-    /// `partitions`.
+    /// Starts `brokers` brokers on free loopback ports. A topic that [`Broker::create`] makes has
+    /// `partitions` partitions, unless that call states another number.
     ///
     /// # Errors
     /// librdkafka's error. A cluster needs at least one broker.
@@ -63,7 +64,7 @@ impl Broker {
             .request_errors(RDKafkaApiKey::Produce, &takes.iter().map(answer).collect::<Vec<_>>());
     }
 
-    /// Stops a broker and closes its connections, or starts it again.
+    /// Starts a broker again if `up` is true. Otherwise stops it, and closes its connections.
     ///
     /// # Errors
     /// librdkafka's error, also for a broker that does not exist.

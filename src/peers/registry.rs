@@ -64,8 +64,8 @@ impl Registry {
 
 async fn serve(listener: TcpListener, mut store: Store, mut stopped: watch::Receiver<()>) {
     let (questions, mut asked) = mpsc::channel::<Question>(QUESTIONS_MAX);
-    // This task alone owns the store. The task ends when the server, which holds the only sender,
-    // ends.
+    // This task alone owns the store. The task ends when the HTTP server ends, because the server
+    // and its handlers have the only senders.
     tokio::spawn(async move {
         while let Some(question) = asked.recv().await {
             question(&mut store);
@@ -284,7 +284,8 @@ fn parse(text: &str) -> Result<Schema, Fault> {
     Schema::parse_str(text).map_err(|error| invalid(&error.to_string()))
 }
 
-/// A form in which two texts are equal if they differ only in spaces and the order of attributes.
+/// Reads a schema's text as JSON. Two texts give equal values if they differ only in spaces and the
+/// order of attributes.
 fn canonical(text: &str) -> Result<Value, Fault> {
     serde_json::from_str(text).map_err(|error| invalid(&error.to_string()))
 }
@@ -360,8 +361,8 @@ impl Store {
         Ok(id)
     }
 
-    /// Why a schema is incompatible with the earlier schemas of a subject. `None` if it is
-    /// compatible.
+    /// Says why a schema is incompatible with the earlier schemas of a subject, under the subject's
+    /// level. `None` if it is compatible.
     fn incompatibility(&self, subject: &str, schema: &Schema) -> Result<Option<String>, Fault> {
         let level = self.levels.get(subject).unwrap_or(&self.level);
         let ids = self.subjects.get(subject).map_or(&[][..], Vec::as_slice);
@@ -388,7 +389,7 @@ impl Store {
     }
 }
 
-/// The text of an error with its causes. The innermost cause names the field.
+/// Returns the text of an error with its causes. The innermost cause names the field.
 fn reason_of(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut cause = error.source();

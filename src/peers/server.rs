@@ -160,7 +160,8 @@ impl Server {
         format!("postgresql://postgres@{folder}:{}/{database}", self.port)
     }
 
-    /// Version of the server, from `postgres --version`.
+    /// Name and version of the server, from `postgres --version`. The text is empty if this program
+    /// cannot be started.
     #[must_use]
     pub fn version(&self) -> String {
         let said = self.command("postgres").arg("--version").output();
@@ -194,7 +195,7 @@ impl Server {
                 command
             }
         };
-        // Variables that name another server must not reach this one.
+        // Environment variables that name another server must not reach this one.
         for (name, _) in
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG"))
         {
@@ -253,7 +254,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-/// Ids of the user and group of `nobody`.
+/// Reads the ids of the user and group of `nobody`. `None` if the system has no such user.
 fn nobody() -> Option<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     users.lines().find_map(|line| {

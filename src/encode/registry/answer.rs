@@ -50,10 +50,11 @@ pub enum RegistryError {
         url: String,
         /// HTTP status, if there was one: 408, 425, 429 or 5xx.
         status: Option<u16>,
-        /// The pause after which the registry wants the next call.
+        /// The pause after which the registry wants the next call. `None` if it states none.
         retry_after: Option<Duration>,
         detail: String,
-        /// The transport's reason, without the URL.
+        /// The error of the HTTP client, without the URL. `None` if the registry's answer was
+        /// whole.
         #[source]
         source: Option<Box<reqwest::Error>>,
     },
@@ -185,7 +186,8 @@ impl Answer {
         self.status == 404 && (40_400..40_500).contains(&self.fault().error_code)
     }
 
-    /// The value of the answer, or the registry's refusal of `schema` under `subject`.
+    /// Reads the value from the answer's JSON. Returns an error if the registry refuses `schema`
+    /// under `subject`, and for every other answer without success.
     pub(super) fn or_refused<T: DeserializeOwned>(
         &self,
         subject: &str,
@@ -233,14 +235,15 @@ impl Answer {
 }
 
 impl super::Registry {
-    /// The URL at which the compatibility level of a subject is set.
+    /// Returns the URL at which an operator can set the compatibility level of a subject.
     #[must_use]
     pub fn level_url(&self, subject: &str) -> String {
         format!("{}/config/{}", self.url().trim_end_matches('/'), super::segment(subject))
     }
 }
 
-/// Finds the field that an incompatibility is about, as a path of field names in `schema`.
+/// Finds the field that an incompatibility is about, as a path of field names in `schema`. `None`
+/// if the message names no field.
 ///
 /// Confluent's registry and Apicurio write a path into the schema
 /// (`path '/fields/0/type/1/fields/3'`, `at /fields/3`). Other registries write only a name
@@ -255,7 +258,7 @@ pub(super) fn field_named_in(message: &str, schema: &str) -> Option<String> {
         .or_else(|| quoted_after(message, "Field ").map(str::to_owned))
 }
 
-/// The whole JSON pointer around a place in a message.
+/// Returns the whole JSON pointer around a place in a message.
 fn pointer_at(message: &str, at: usize) -> &str {
     let outside = |c: char| !(c.is_ascii_alphanumeric() || c == '/');
     let (before, rest) = message.split_at_checked(at).unwrap_or(("", message));

@@ -64,7 +64,7 @@ impl Login {
     }
 }
 
-/// Our certificate and its key, in the form that `reqwest` takes.
+/// Reads our certificate chain and its key from their files, in the form that `reqwest` needs.
 pub(super) fn identity(
     certificate: &Path,
     key: &Path,

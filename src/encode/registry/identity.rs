@@ -66,7 +66,7 @@ fn write_definition(
     };
     let inside =
         own.as_deref().map_or(namespace, |own| own.rsplit_once('.').map_or("", |(space, _)| space));
-    // The namespace of a named type is part of its full name.
+    // The full name of a named type contains its namespace, so that attribute is left out.
     let kept = attributes.iter().filter(|(name, _)| own.is_none() || *name != "namespace");
     write_sorted(kept, out, |name, value, out| match (name, &own, value) {
         ("name", Some(own), _) => write_text(own, out),

@@ -57,15 +57,16 @@ pub struct Config {
     /// and password of the first URL that has them count as `Auth::Basic` for every URL, unless
     /// `auth` has credentials.
     pub urls: Vec<String>,
-    /// The credentials of every call, which go before those in a URL.
+    /// The credentials of every call. They are used in place of those in a URL, unless they are
+    /// `Auth::None`.
     pub auth: Auth,
-    /// Names a PEM file with the certificate authorities that replace those of the system. The file
-    /// is read when the client is made.
+    /// The path of a PEM file with the certificate authorities that replace those of the system.
+    /// The file is read when the client is made.
     pub ca_file: Option<PathBuf>,
-    /// Our own certificate chain and its key, both PEM, if the registry asks for a certificate.
-    /// Both are read when the client is made.
+    /// The paths of our own certificate chain and of its key, both PEM, if the registry asks for a
+    /// certificate. Both are read when the client is made.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// The passphrase of the key, if the key is encrypted.
+    /// The passphrase of the client certificate's key, if the key is encrypted.
     pub key_password: Option<Source>,
     /// How long one request to one URL may take, connecting included.
     pub timeout: Duration,
@@ -97,7 +98,7 @@ impl Config {
 pub enum Auth {
     /// There are no credentials, except for those in a URL, which count as `Basic`.
     None,
-    /// User and password. With Confluent Cloud they are key and secret.
+    /// User and password. With Confluent Cloud they are an API key and its secret.
     Basic {
         /// The user id of HTTP Basic authentication (RFC 7617).
         user: String,
@@ -137,7 +138,7 @@ pub struct Registry {
 /// One request, which can be sent to each of the URLs.
 struct Call<'a> {
     method: Method,
-    /// Percent-encoded path segments, and the query.
+    /// The path after the registry's URL, in percent-encoded segments, and the query.
     path: String,
     subject: &'a str,
     body: Option<String>,
@@ -228,8 +229,8 @@ impl Registry {
         self.urls.iter().map(Url::as_str)
     }
 
-    /// The id of a schema under a subject. The schema is registered if registration is on, and
-    /// otherwise looked up.
+    /// Returns the id of a schema under a subject. The schema is registered if registration is on,
+    /// and otherwise looked up.
     ///
     /// # Errors
     /// `Refused` if the registry refuses the schema, or if the schema is unknown and registration
@@ -250,7 +251,8 @@ impl Registry {
         }
     }
 
-    /// Registers a schema. A schema that is registered already keeps its id.
+    /// Registers a schema under a subject, and returns its id. A schema that is registered already
+    /// keeps its id.
     ///
     /// # Errors
     /// See [`Registry::id_of`].
@@ -265,8 +267,8 @@ impl Registry {
         id_in_range(answer.id)
     }
 
-    /// The id of exactly this schema under the subject. `None` if the subject or the schema is
-    /// unknown. Changes nothing.
+    /// Looks up the id of exactly this schema under the subject. `None` if the subject or the
+    /// schema is unknown. Changes nothing.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -309,7 +311,7 @@ impl Registry {
         Ok(Compatibility { compatible: verdict.is_compatible, messages: verdict.messages, field })
     }
 
-    /// The compatibility level that applies to a subject: its own, or the global one.
+    /// Fetches the compatibility level that applies to a subject: its own, or the global one.
     ///
     /// # Errors
     /// See [`RegistryError`].
@@ -324,7 +326,7 @@ impl Registry {
         Ok(answer.level)
     }
 
-    /// The text of the schema with this id. `None` if there is no such schema.
+    /// Fetches the text of the schema with this id. `None` if there is no such schema.
     ///
     /// # Errors
     /// See [`RegistryError`].

@@ -10,7 +10,7 @@ use reqwest::Method;
 use std::error::Error;
 
 impl Registry {
-    /// The text of the newest schema of a subject. `None` if the registry does not know the
+    /// Fetches the text of the newest schema of a subject. `None` if the registry does not know the
     /// subject.
     ///
     /// # Errors
@@ -27,8 +27,8 @@ impl Registry {
     }
 }
 
-/// The rule that `new` breaks after `latest` under the level, with the field. `None` if `new`
-/// breaks no rule of the level after `latest`, or if a text is no Avro schema. The cause of a
+/// Says in words which rule of the level `new` breaks after `latest`, and at which field. `None` if
+/// `new` breaks no rule of the level after `latest`, or if a text is no Avro schema. The cause of a
 /// refusal is then an earlier version, or a rule of the registry's own.
 #[must_use]
 pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
@@ -46,10 +46,12 @@ pub fn broken_rule(level: &str, latest: &str, new: &str) -> Option<String> {
         })
 }
 
-/// The most characters of a fault. The library prints both schemas if their types differ.
+/// The most characters of the text that says which field is incompatible. The Avro library prints
+/// both schemas if their types differ.
 const RULE_CHARS_MAX: usize = 1000;
 
-/// The text of an error and of its causes, which name the fields down to the fault.
+/// Joins the texts of an error and of its causes, which name the fields down to the incompatible
+/// one. A text of more than [`RULE_CHARS_MAX`] characters is cut.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
