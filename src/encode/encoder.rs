@@ -1,6 +1,6 @@
 //! The row path: writes the records of a change by a plan, at most three, into a reused buffer.
 //!
-//! Keys and values of a change lie one after another in one buffer. Records are views of the
+//! Keys and values of a change are one after another in one buffer. Records are views of the
 //! buffer, which are valid until the next change. The buffers keep up to 1 MiB from one row to the
 //! next, so that most rows need no allocation.
 

@@ -1,4 +1,4 @@
-//! The envelope around the rows, as a script of constants and gaps.
+//! Compiles Debezium's envelope around a row into a script of constants and gaps.
 //!
 //! The order of fields is Debezium's. A script is compiled once for a plan and a form (Avro or
 //! JSON). The row path copies the constants of the script and fills its gaps.

@@ -1,9 +1,9 @@
 //! Applies the operator's rules to one table. The rules decide which columns rows have, their names
 //! and masks, and the columns of the key.
 //!
-//! The rules are applied once for each version of a table. A configuration that would let a value
-//! out although a rule holds it back is refused here, before a row is read. The error names the
-//! place and a way to correct it.
+//! The rules are applied once for each version of a table. A configuration that would publish a
+//! value although a rule hides it is refused here, before a row is read. The error names the place
+//! and a way to correct it.
 
 use super::Config;
 use super::mask::{Holds, Mask, holds};

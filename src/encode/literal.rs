@@ -206,9 +206,9 @@ impl Literal {
     ///
     /// The placeholder of a text is its text, in which invalid UTF-8 is replaced. The placeholder
     /// of bytes is `bytes`. A list of texts or bytes holds one such element, and a list of numbers
-    /// holds `bytes` as signed numbers. For decimals, several lists, geometries and vectors,
-    /// Debezium has no placeholder and writes null. We write `bytes` as the unscaled value, as the
-    /// well-known binary, or as the numbers of the list.
+    /// holds `bytes` as signed numbers. For decimals, lists of several types, geometries and
+    /// vectors, Debezium has no placeholder and writes null. We write `bytes` as the unscaled
+    /// value, as the well-known binary, or as the numbers of the list.
     pub(super) fn unavailable(wire: &Wire, bytes: &[u8]) -> Option<Self> {
         let placeholder = &*String::from_utf8_lossy(bytes);
         let numbers = || bytes.iter().map(|byte| byte.cast_signed());
@@ -305,9 +305,9 @@ impl Literal {
     }
 }
 
-/// Makes the placeholder for bytes that are written as a text. In hexadecimal it is the configured
-/// text as it is, as in Debezium. In Base64 it is the encoded placeholder. There Debezium writes
-/// null, or stops at a required field.
+/// Makes the placeholder for bytes that are written as a text. In hexadecimal it is the placeholder
+/// as it is, as in Debezium. In Base64 it is the encoded placeholder. Debezium writes null in that
+/// case, or stops at a required field.
 fn coded(code: Code, placeholder: &[u8]) -> String {
     let mut out = Vec::new();
     match code {

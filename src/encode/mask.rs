@@ -1,8 +1,8 @@
 //! Applies masks: computes the text in place of a value, and in place of null.
 //!
-//! A mask is made once for each column. The row path hands in a value's text and a buffer that is
-//! used again. A hash takes in its salt when the mask is made. A row then only costs the hashing of
-//! its own value.
+//! A mask is made once for each column. The row path passes a value's text and a buffer that is
+//! used again. The salt is hashed when the mask is made. A row then only costs the hashing of its
+//! own value.
 
 use super::literal::Literal;
 use super::rules::{Algorithm, HashRule, Method, Payload};
@@ -133,7 +133,8 @@ pub(super) struct Hash {
     /// The state of the hash after the salt was hashed.
     salted: State,
     payload: Payload,
-    /// The most hexadecimal digits that are written: the declared length of the column.
+    /// The most hexadecimal digits that are written: the declared length of the column, if it has
+    /// one.
     digits: usize,
 }
 

@@ -4,7 +4,7 @@
 //! For a relation, [`Planner::draft`] says which schemas its records have. With the ids of the
 //! registry, the draft becomes a [`Plan`]. [`Encoder`] writes rows by the plan: from the server's
 //! text straight into one reused buffer. Only a JSON document that a transform expands is read into
-//! a tree. Only `registry` does IO. The number of a topic's partitions comes in as an argument.
+//! a tree. Only `registry` does IO. The caller passes the number of a topic's partitions.
 
 mod plain_text;
 mod avro_text;

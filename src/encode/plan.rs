@@ -62,7 +62,7 @@ pub(super) struct FixedHeaders {
     pub(crate) context: Vec<(&'static str, Box<[u8]>)>,
     /// Bytes of the names and values of `context` together.
     pub context_bytes: usize,
-    /// A token that stands for `context` when headers are compared ([`Record::headers_token`]).
+    /// A token that is compared in place of `context` ([`Record::headers_token`]).
     ///
     /// [`Record::headers_token`]: super::encoder::Record::headers_token
     pub token: Arc<()>,

@@ -193,8 +193,9 @@ impl PlanError {
         Some(format!("correct {field}{transform}, or leave {table} out of its `tables`"))
     }
 
-    /// False if the name of a table, a column or a topic does not suit Avro or Kafka. True for
-    /// every other error: the operator's rules or transforms do not suit the table.
+    /// False if Avro or Kafka does not allow a name in the database, or the topic's name that
+    /// follows from it. True for every other error: its cause is a rule or a transform of the
+    /// operator's, or the replica identity.
     #[must_use]
     pub fn is_of_rules(&self) -> bool {
         match self {

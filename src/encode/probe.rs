@@ -14,7 +14,7 @@ use crate::change::{Context, Row};
 use crate::transform::expression::compare::Value;
 use crate::transform::shape::Kind;
 
-/// The expressions for the rows of a table.
+/// The expressions that are evaluated for a table's rows before their topics are known.
 #[derive(Debug)]
 pub(super) struct Probe {
     /// The plan of the table without transforms, by which a row is read and its old and new key are

@@ -1,9 +1,9 @@
-//! Changes of detached tables and skipped changes: each as a JSON text of its own, with the
-//! server's texts of its columns.
+//! Writes each change of a detached table and each skipped change as a JSON text, with the server's
+//! texts of its columns.
 //!
 //! The form is not Debezium's and has no schema, because it must be writable whatever is wrong with
-//! the table. The operator's rules over columns hold here in the strictest way: a column that is
-//! left out or masked is not in the text at all, because the masking may be the step that failed.
+//! the table. The operator's rules over columns apply in the strictest way: a column that is left
+//! out or masked is not in the text at all, because the masking may be the step that failed.
 
 use super::form::{Form, Json, push_code};
 use super::messages::MESSAGES;

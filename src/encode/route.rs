@@ -1,9 +1,9 @@
 //! Finds the partition of a record, which is the same each time the record is replayed.
 //!
-//! A key goes to the partition that Java producers and Kafka Connect choose (murmur2 of the key
-//! bytes). Records without a key keep their order, because each table has a fixed partition for
-//! them. The caller passes the number of partitions that was recorded when the topic was first
-//! used.
+//! A record with a key is sent to the partition that Java producers and Kafka Connect choose
+//! (murmur2 of the key bytes). Records without a key keep their order, because each table has a
+//! fixed partition for them. The caller passes the number of partitions that was recorded when the
+//! topic was first used.
 
 /// murmur2 as Kafka's Java client computes it (seed 0x9747b28c, 32 bits, little-endian words).
 #[must_use]

@@ -95,7 +95,7 @@ impl RoutedBy {
 #[derive(Debug)]
 pub(super) enum Of {
     /// Rows of this table, as the catalog described it. The places are the indexes of the columns
-    /// that decide the route. `None` if no column decides it alone.
+    /// that decide the route. `None` if no column does.
     Rows(Box<Table>, Option<Places>),
     /// Logical messages. The rules say whether nulls and empty lists in the JSON content of a
     /// message get fields.

@@ -2,9 +2,9 @@
 //! which tables have other keys.
 //!
 //! A rule is about names. `filter` decides once for each table which of its columns a rule applies
-//! to. Debezium has the same rules under other names. In some cases Debezium lets a value through
-//! although a rule seems to hold it back. Such a rule is refused, unless a word in the rule asks
-//! for Debezium's behaviour.
+//! to. Debezium has the same rules under other names. In some cases Debezium publishes a value
+//! although a rule seems to hide it. Such a rule is refused, unless a word in the rule asks for
+//! Debezium's behaviour.
 
 use super::naming::Adjust;
 use super::reroute::Reroute;
@@ -100,7 +100,7 @@ pub enum Allowed {
     /// The default: planning refuses a table for which the setting would be needed.
     #[default]
     No,
-    /// The operator's setting permits it.
+    /// The operator's setting permits what planning refuses by default.
     Yes,
 }
 

@@ -44,8 +44,8 @@ pub(super) struct Scripts {
     /// The script of the value. `None` if the record has no value, as a tombstone.
     pub value: Option<Whole>,
     pub headers: Vec<(Box<str>, HeaderScript)>,
-    /// The script of the record's time, with the number of its units in a millisecond. `None` if it
-    /// is the time at which the record is sent.
+    /// The script of the record's time, with the number of the time's units in a millisecond.
+    /// `None` if the time is that at which the record is sent.
     pub time: Option<(Vec<Gap>, i64)>,
     /// The script of the record's partition. `None` if no transform chooses the partition.
     pub partition: Option<Vec<Gap>>,

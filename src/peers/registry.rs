@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The most requests that wait for the store. The handler of a further request waits until there is
-/// room.
+/// The most requests that wait for the task with the schemas. The handler of a further request
+/// waits until there is room.
 const QUESTIONS_MAX: usize = 64;
 
 /// A registry on a loopback port, until it is dropped. The registry has its own thread, because the

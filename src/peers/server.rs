@@ -71,8 +71,8 @@ pub enum ServerError {
     },
 }
 
-/// A running server, whose superuser is `postgres` and needs no password; [`Server::url`] leads to
-/// the Unix socket.
+/// A running server, whose superuser is `postgres` and needs no password. [`Server::url`] is its
+/// URL over the Unix socket.
 pub struct Server {
     folder: PathBuf,
     bin: PathBuf,

@@ -1,5 +1,5 @@
-//! Finds out whether two texts are the same Avro schema. Pure: a text goes in, and a digest comes
-//! out.
+//! Finds out whether two texts are the same Avro schema, by a digest of each text. Nothing here
+//! does IO.
 //!
 //! A registry may answer with another text than the one that we gave: the registry drops spaces,
 //! orders attributes its own way, and shortens names by the namespace around them. Those texts are
