@@ -52,8 +52,8 @@ impl Document {
         Document::expandable(content.get(blank.count()..)?)
     }
 
-    /// The outline of the whole document. `None` if its types cannot be inferred, for example
-    /// because a list holds values of different types.
+    /// Returns the outline of the whole document. `None` if its types cannot be inferred, for
+    /// example because a list holds values of different types.
     pub(super) fn outline(&self, rules: Expand) -> Option<Outline> {
         self.field(rules).ok()?
     }
@@ -101,7 +101,8 @@ impl Document {
         }))
     }
 
-    /// The value at the end of a path of fields. Null if a field of the path is missing.
+    /// Returns the value at the end of a path of fields. The value is null if a field of the path
+    /// is missing.
     pub(super) fn at(&self, path: &[String]) -> &Document {
         path.iter().fold(self, |value, name| value.named(name))
     }

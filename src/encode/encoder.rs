@@ -105,7 +105,8 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Names and values of the headers, in order. A value can be null.
+    /// Returns the names and values of all headers, in the order of the record. A value can be
+    /// null.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone {
         let context =
             self.headers.filter(|_| self.in_context).map_or(&[][..], |headers| &headers.context);
@@ -144,14 +145,15 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// A token for the headers of this record: records with the same token have the same headers.
-    /// `None` unless the headers are exactly the context headers of the plan.
+    /// Returns a token for the headers of this record: records with the same token have the same
+    /// headers. `None` unless the headers are exactly the context headers of the plan.
     #[must_use]
     pub fn headers_token(&self) -> Option<&'a Arc<()>> {
         self.only_fixed().map(|headers| &headers.token)
     }
 
-    /// Number of bytes of the key, the value and the headers together, with the headers' names.
+    /// Returns the number of bytes of the key, the value and the headers together, with the
+    /// headers' names.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let bytes =
@@ -165,7 +167,7 @@ impl<'a> Record<'a> {
 }
 
 impl Encoder {
-    /// An encoder with empty buffers.
+    /// Makes an encoder with empty buffers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -241,7 +243,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The records of the last change, in the order in which they must be sent.
+    /// Returns the records of the last change, in the order in which they must be sent.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let lost = || -> &[u8] { unreachable!("each span was written to the buffer") };
         let part = move |(from, to): Span| self.out.get(from..to).unwrap_or_else(lost);
@@ -272,21 +274,21 @@ impl Encoder {
         (names, values)
     }
 
-    /// Number of records of the last change.
+    /// Returns the number of records of the last change.
     #[must_use]
     pub fn record_count(&self) -> usize {
         self.slots.len()
     }
 
-    /// The values that the records of the last change hold less exactly than its rows. A column can
-    /// be listed more than once.
+    /// Returns the columns whose values the records of the last change hold less exactly than its
+    /// rows. A column can be listed more than once.
     #[must_use]
     pub fn notes(&self) -> &[Note] {
         &self.tools.notes
     }
 
-    /// The name of the largest column of the last change, in its old or new row, with the size in
-    /// bytes. Messages about the size of a row name it.
+    /// Returns the name of the column that has the largest value in the old or new row of the last
+    /// change, with the value's size in bytes. Messages about the size of a row name it.
     #[must_use]
     pub fn largest_column<'p>(&self, plan: &'p Plan) -> Option<(&'p str, usize)> {
         let spans = [&self.new_spans, &self.old_spans]

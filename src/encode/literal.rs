@@ -326,7 +326,8 @@ fn hstore_placeholder(placeholder: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// A UUID as Java's `UUID.nameUUIDFromBytes` makes it: version 3, by MD5, without a name space.
+/// Makes a UUID as Java's `UUID.nameUUIDFromBytes` makes it: version 3, by MD5, without a name
+/// space.
 fn name_based_uuid(name: &[u8]) -> String {
     let mut bytes: [u8; 16] = Md5::digest(name).into();
     bytes[6] = bytes[6] & 0x0F | 0x30;

@@ -67,7 +67,7 @@ impl Mask {
         }
     }
 
-    /// The text that replaces null. `None` if null stays null.
+    /// Returns the text that replaces null. `None` if null stays null.
     pub(super) fn null(&self) -> Option<&str> {
         match self {
             Mask::Stars(stars) => Some(stars),

@@ -79,7 +79,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The word for the format in the configuration, in status and in metrics.
+    /// Returns the word for the format in the configuration, in status and in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -123,8 +123,8 @@ impl Config {
     /// The text that Debezium sends in place of a TOAST value that an update did not change.
     pub const PLACEHOLDER: &'static str = "__debezium_unavailable_value";
 
-    /// The default settings for a prefix: format Avro, with tombstones, truncates, logical messages
-    /// and context headers.
+    /// Makes the default settings for a prefix: format Avro, with tombstones, truncates, logical
+    /// messages and context headers.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         Config {
@@ -141,9 +141,9 @@ impl Config {
             transforms: Arc::default(),
         }
     }
-    /// The bytes of the placeholder. If the setting is `hex:` with an even number of hexadecimal
-    /// digits, they are the bytes that the digits encode. Otherwise they are the bytes of the
-    /// setting's text.
+    /// Returns the bytes of the placeholder. If the setting is `hex:` with an even number of
+    /// hexadecimal digits, they are the bytes that the digits encode. Otherwise they are the bytes
+    /// of the setting's text.
     #[must_use]
     pub fn placeholder_bytes(&self) -> Vec<u8> {
         let digits = self.placeholder.strip_prefix("hex:").and_then(|digits| {

@@ -129,7 +129,7 @@ pub enum UnknownMode {
 }
 
 impl UnknownMode {
-    /// The word for the mode in the configuration.
+    /// Returns the word for the mode in the configuration.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

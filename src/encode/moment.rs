@@ -18,8 +18,8 @@ pub(super) fn date_number(days: Days) -> i64 {
     })
 }
 
-/// A date as `2016-11-04Z`. Infinite dates are `infinity` and `-infinity`. (Debezium writes finite
-/// dates for them.)
+/// Writes a date as `2016-11-04Z`. Infinite dates are `infinity` and `-infinity`. (Debezium writes
+/// finite dates for them.)
 pub(super) fn date_text(days: Days) -> Short {
     let mut text = Short::new();
     match days {
@@ -82,9 +82,9 @@ pub(super) fn timestamp_nanos(moment: Moment) -> Result<i64, Fault> {
     }
 }
 
-/// A moment in ISO form in UTC, with at least `precision` digits of a fraction. Infinities are
-/// `infinity` and `-infinity`. Years beyond 9999 have a plus, and years before 1 are astronomical
-/// (0000 is 1 BC).
+/// Writes a moment in ISO form in UTC, with at least `precision` digits of a fraction. Infinities
+/// are `infinity` and `-infinity`. Years beyond 9999 have a plus, and years before 1 are
+/// astronomical (0000 is 1 BC).
 pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
     let mut text = Short::new();
     match moment {
@@ -97,8 +97,8 @@ pub(super) fn zoned_text(moment: Moment, precision: u8) -> Short {
     text
 }
 
-/// ISO form of a timestamp without time zone. Infinities are the finite moments that the JDBC
-/// driver uses for them.
+/// Writes a timestamp without time zone in ISO form, with a `Z`. Infinities are the finite moments
+/// that the JDBC driver uses for them.
 pub(super) fn iso_text(moment: Moment) -> Short {
     let mut text = Short::new();
     let mut sentinel = |at: i64| {
@@ -112,8 +112,8 @@ pub(super) fn iso_text(moment: Moment) -> Short {
     text
 }
 
-/// A time as `13:51:30.123Z`. The end of a day, 24:00:00, becomes the start of the next day, and
-/// this loss is noted.
+/// Writes a time as `13:51:30.123Z`. The end of a day, 24:00:00, becomes the start of the next day.
+/// `end_of_day` is true for such a time, and this loss is noted.
 pub(super) fn time_text(micros: i64, end_of_day: bool, tools: &mut Tools) -> Short {
     if end_of_day {
         tools.note(Loss::EndOfDay);
@@ -123,8 +123,8 @@ pub(super) fn time_text(micros: i64, end_of_day: bool, tools: &mut Tools) -> Sho
     text
 }
 
-/// A value of Connect's own temporal types as Connect's header converter writes it: without quotes,
-/// and a time with three digits of milliseconds.
+/// Writes a value of Connect's own temporal types as Connect's header converter writes it: without
+/// quotes, and a time with three digits of milliseconds.
 pub(super) fn temporal_text(kind: Temporal, value: i64) -> Short {
     const MILLIS_PER_DAY: i64 = MICROS_PER_DAY / 1000;
     let mut text = Short::new();
@@ -189,8 +189,8 @@ fn push_fraction(text: &mut Short, mut micros: u64, least: usize) {
     }
 }
 
-/// An interval in microseconds. Beyond 64 bits it is the largest or the smallest number of 64 bits,
-/// as in Debezium, and the loss is noted.
+/// Converts an interval to microseconds. An interval beyond 64 bits becomes the largest or the
+/// smallest number of 64 bits, as in Debezium, and the loss is noted.
 pub(super) fn interval_micros(interval: Interval, tools: &mut Tools) -> i64 {
     let micros = match interval {
         Interval::Infinity => i128::MAX,
@@ -203,7 +203,7 @@ pub(super) fn interval_micros(interval: Interval, tools: &mut Tools) -> i64 {
     })
 }
 
-/// An interval as `P1Y2M3DT4H5M6.78S`, with every part, each with its sign. Infinities are
+/// Writes an interval as `P1Y2M3DT4H5M6.78S`, with every part, each with its sign. Infinities are
 /// `infinity` and `-infinity`.
 pub(super) fn interval_text(interval: Interval) -> Short {
     let mut text = Short::new();

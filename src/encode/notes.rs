@@ -69,7 +69,7 @@ impl Loss {
         Loss::Unavailable,
     ];
 
-    /// The name of this kind of loss, in one word with underscores.
+    /// Returns the name of this kind of loss, in lower case with underscores.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -71,8 +71,8 @@ pub(super) struct FixedHeaders {
 }
 
 impl Planner {
-    /// A planner for one database. `run_id` identifies this run of the process. `epoch` is the
-    /// number that rises when a gap is accepted.
+    /// Makes a planner for one database. `run_id` identifies this run of the process. `epoch` is
+    /// the number that rises when a gap is accepted.
     #[must_use]
     pub fn new(config: Config, database: &str, run_id: &str, epoch: u64) -> Self {
         let text = |value: &str| -> Box<[u8]> { value.as_bytes().into() };
@@ -93,14 +93,14 @@ impl Planner {
         Planner { shared: Arc::new(Shared { config, database: database.to_owned(), headers }) }
     }
 
-    /// Whether schemas name the declared types of some columns. The schemas of the first copy then
-    /// differ from those of the stream.
+    /// Whether schemas name the declared types of some columns. The first copy then has other
+    /// schemas than the stream, as in Debezium, because the driver names some types in another way.
     #[must_use]
     pub fn names_source_types(&self) -> bool {
         self.shared.config.rules.name_source_types()
     }
 
-    /// The configuration of this planner.
+    /// Returns the configuration of this planner.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.shared.config
@@ -213,7 +213,7 @@ impl Planner {
         &self.shared.database
     }
 
-    /// The context headers, which every record of a table's rows carries.
+    /// Returns the context headers, which every record of a table's rows carries.
     pub(super) fn context(&self) -> &[(&'static str, Box<[u8]>)] {
         &self.shared.headers.context
     }
@@ -419,13 +419,14 @@ impl Plan {
             && takes_message(&self.rules.message_include, &self.rules.message_exclude, prefix)
     }
 
-    /// The topic of all records of this plan.
+    /// Returns the name of the topic of all records of this plan.
     #[must_use]
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The router that finds the plan of a row by its route. `None` if all rows have this plan.
+    /// Returns the router that finds the plan of a row by its route. `None` if all rows have this
+    /// plan.
     #[must_use]
     pub fn router(&self) -> Option<&Arc<Router>> {
         self.router.as_ref()
@@ -441,7 +442,7 @@ impl Plan {
         columns.iter().map(|column| column.index)
     }
 
-    /// The name of the column with this index, which a [`super::Note`] states.
+    /// Returns the name of the column with this index, which a [`super::Note`] states.
     #[must_use]
     pub fn column(&self, index: usize) -> Option<&str> {
         self.columns.get(index).map(|column| &*column.name)
@@ -449,22 +450,23 @@ impl Plan {
 }
 
 impl Config {
-    /// The topic of a table's records before any transform.
+    /// Returns the name of the topic of a table's records before any transform.
     #[must_use]
     pub fn topic(&self, table: &TableName) -> String {
         let own = naming::topic(&self.own_topic(table));
         self.rules.reroute.as_ref().map_or_else(|| own.clone(), |reroute| reroute.topic.apply(&own))
     }
 
-    /// The topic that a table has by its own name: prefix, namespace and name. Characters that
-    /// Kafka does not allow are not replaced yet.
+    /// Returns the topic that a table has by its own name: prefix, namespace and name. Characters
+    /// that Kafka does not allow are not replaced yet.
     fn own_topic(&self, table: &TableName) -> String {
         [&*self.prefix, &*table.namespace, &*table.name].join(&self.rules.delimiter)
     }
 
-    /// The field that names a table in its keys, and the content of the field. `None` if no rule
-    /// lets tables share a topic, if the rule names no such field, or if the table has no key. With
-    /// this field as its only field, the key would be the same for all rows of a table without key.
+    /// Returns the field that names a table in its keys, and the content of the field. `None` if no
+    /// rule lets tables share a topic, if the rule names no such field, or if the table has no key.
+    /// With this field as its only field, the key would be the same for all rows of a table without
+    /// key.
     fn key_field(&self, table: &Table) -> Option<(String, String)> {
         let reroute = self.rules.reroute.as_ref().filter(|_| !table.key.is_empty())?;
         let own = self.own_topic(&table.name);

@@ -184,7 +184,7 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// The next step for the operator. `None` if the general step for a refused table fits.
+    /// Returns the next step for the operator. `None` if the general step for a refused table fits.
     #[must_use]
     pub fn next(&self) -> Option<String> {
         let PlanError::Transform { table, transform } = self else { return None };
@@ -194,8 +194,8 @@ impl PlanError {
     }
 
     /// False if Avro or Kafka does not allow a name in the database, or the topic's name that
-    /// follows from it. True for every other error: its cause is a rule or a transform of the
-    /// operator's, or the replica identity.
+    /// follows from it. True for every other error: its cause is a setting of the operator's, or
+    /// the replica identity.
     #[must_use]
     pub fn is_of_rules(&self) -> bool {
         match self {

@@ -45,7 +45,7 @@ pub struct TooLarge {
 }
 
 impl Config {
-    /// The topic for changes of detached tables and for skipped changes:
+    /// Returns the topic for changes of detached tables and for skipped changes:
     /// `<prefix>.wellspring-quarantine`.
     #[must_use]
     pub fn quarantine_topic(&self) -> String {
@@ -77,14 +77,14 @@ impl Quarantine {
         Quarantine { table, key, columns: shape.columns.iter().map(column).collect() }
     }
 
-    /// The table as `namespace.name`, or the name of logical messages.
+    /// Returns the table as `namespace.name`, or the name of logical messages.
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table
     }
 
-    /// The key of all records of this table in the quarantine topic: the table's name as a JSON
-    /// text. With one key, the records are in one partition, in their order.
+    /// Returns the key of all records of this table in the quarantine topic: the table's name as a
+    /// JSON text. With one key, the records are in one partition, in their order.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         &self.key

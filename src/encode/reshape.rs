@@ -228,7 +228,7 @@ impl Config {
         routing.is_some_and(|routing| routing.names_topics())
     }
 
-    /// The name of the topic of heartbeats, even if heartbeats are switched off.
+    /// Returns the name of the topic of heartbeats, even if heartbeats are switched off.
     #[must_use]
     pub fn heartbeat_topic(&self) -> String {
         let named = self.rules.heartbeat_topic.clone();
@@ -243,8 +243,8 @@ impl Config {
 }
 
 impl Draft {
-    /// The number of partitions that transforms spread the records over. `None` if no transform
-    /// computes the partition from hashes.
+    /// Returns the number of partitions that transforms spread the records over. `None` if no
+    /// transform computes the partition from hashes.
     #[must_use]
     pub fn partitions(&self) -> Option<i32> {
         let (What::Rows(_, Some(shapes)) | What::Messages(Some(shapes))) = &self.what else {

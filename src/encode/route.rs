@@ -5,7 +5,7 @@
 //! fixed partition for them. The caller passes the number of partitions that was recorded when the
 //! topic was first used.
 
-/// murmur2 as Kafka's Java client computes it (seed 0x9747b28c, 32 bits, little-endian words).
+/// Computes murmur2 as Kafka's Java client does (seed 0x9747b28c, 32 bits, little-endian words).
 #[must_use]
 pub fn murmur2(bytes: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
@@ -31,7 +31,8 @@ pub fn murmur2(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The partition of a record: by the bytes of its key, or by the table's name if it has no key.
+/// Computes the partition of a record: by the bytes of its key, or by the table's name if it has no
+/// key.
 ///
 /// `partitions` below 1 counts as 1, because a topic has at least one partition.
 #[must_use]

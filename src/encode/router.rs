@@ -172,7 +172,7 @@ impl Router {
         matches!(self.of, Of::Messages(_))
     }
 
-    /// The table whose rows are routed, or the name of logical messages.
+    /// Returns the name of the table whose rows are routed, or the name of logical messages.
     #[must_use]
     pub fn name(&self) -> String {
         match &self.of {

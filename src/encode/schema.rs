@@ -204,13 +204,13 @@ pub(super) fn of_envelope(structure: &str, fields: Vec<Field>) -> Schema {
     }
 }
 
-/// The schema of the keys of logical messages.
+/// Makes the schema of the keys of logical messages.
 pub(super) fn of_message_key() -> Schema {
     let fields = vec![optional("prefix", Base::Text)];
     Schema::named(Base::Struct(fields), "io.debezium.connector.postgresql.MessageKey")
 }
 
-/// The schema of the values of logical messages. The content of a message has the form of a
+/// Makes the schema of the values of logical messages. The content of a message has the form of a
 /// `bytea`.
 pub(super) fn of_message(binary: BinaryMode) -> Schema {
     let content = match binary {

@@ -28,7 +28,7 @@ pub(super) struct Shaped {
 }
 
 impl Shaped {
-    /// The scripts of a kind of record. `None` if no record of this kind is written.
+    /// Returns the scripts of a kind of record. `None` if no record of this kind is written.
     pub(super) fn of(&self, kind: Kind) -> Option<&Scripts> {
         self.kinds.get(kind as usize)?.as_ref()
     }
@@ -436,7 +436,7 @@ impl Compiler<'_> {
         PlanError::NullRequired { table: self.name(), field }
     }
 
-    /// The name of the table, or the name for logical messages.
+    /// Returns the name of the table, or the name of logical messages.
     pub(super) fn name(&self) -> String {
         self.table.map_or(MESSAGES.to_owned(), |of| of.table.name.to_string())
     }

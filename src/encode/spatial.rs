@@ -21,7 +21,7 @@ pub(super) fn point<F: Form>(x: f64, y: f64, out: &mut Vec<u8>) {
     F::struct_close(out);
 }
 
-/// Well-known binary of a point: little-endian, type 1, both coordinates.
+/// Makes the well-known binary of a point: little-endian, type 1, both coordinates.
 fn wkb_point(x: f64, y: f64) -> [u8; 21] {
     let mut wkb = [0; 21];
     let (head, coordinates) = wkb.split_at_mut(5);

@@ -254,7 +254,7 @@ fn integer(wire: &Wire, text: &[u8]) -> Result<i64, ValueError> {
     }
 }
 
-/// The scale of a decimal. NaN and the infinities are an error, because they have no scale.
+/// Returns the scale of a decimal. NaN and the infinities are an error, because they have no scale.
 fn finite(decimal: Decimal) -> Result<u32, Fault> {
     match decimal {
         Decimal::Finite { scale } => Ok(scale),

@@ -124,8 +124,8 @@ pub(super) enum Reprint {
 }
 
 impl Wire {
-    /// The form of the values of a kind of column. `None` if columns of this kind are left out of
-    /// events.
+    /// Returns the form of the values of a kind of column. `None` if columns of this kind are left
+    /// out of events.
     pub(super) fn of(kind: &ColumnKind, modes: &Modes) -> Option<Self> {
         Some(match kind {
             ColumnKind::Bool => Wire::Bool,

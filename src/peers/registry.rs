@@ -55,7 +55,7 @@ impl Registry {
         Ok(Registry { address, _stop: stop })
     }
 
-    /// The registry's URL, without a trailing slash.
+    /// Returns the registry's URL, without a trailing slash.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -147,21 +147,21 @@ impl Server {
         Ok(start.status()?.success())
     }
 
-    /// Folder of the server's socket, and the port number in the socket's name.
+    /// Returns the folder of the server's Unix socket, and the port number in the socket's name.
     #[must_use]
     pub fn socket(&self) -> (&Path, u16) {
         (&self.folder, self.port)
     }
 
-    /// URL for the superuser over the Unix socket.
+    /// Returns the URL at which the superuser connects to `database` over the Unix socket.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         let folder = self.folder.display().to_string().replace('%', "%25").replace('/', "%2F");
         format!("postgresql://postgres@{folder}:{}/{database}", self.port)
     }
 
-    /// Name and version of the server, from `postgres --version`. The text is empty if this program
-    /// cannot be started.
+    /// Returns the name and version of the server, from `postgres --version`. The text is empty if
+    /// this program cannot be started.
     #[must_use]
     pub fn version(&self) -> String {
         let said = self.command("postgres").arg("--version").output();
@@ -179,7 +179,7 @@ impl Server {
         self.folder.join("log")
     }
 
-    /// A command that runs one of the server's programs as the owner of the data.
+    /// Makes a command that runs one of the server's programs as the owner of the data.
     fn command(&self, program: &str) -> Command {
         let path = self.bin.join(program);
         let mut command = match self.owner {
@@ -230,7 +230,8 @@ impl Drop for Server {
     }
 }
 
-/// Folder with the programs of the newest packaged server, or else of the first server in `path`.
+/// Finds the folder with the programs of the newest packaged server, or else of the first server in
+/// `path`. `None` if there is neither.
 fn newest_bin(packages: &Path, path: Option<OsString>) -> Option<PathBuf> {
     let version = |path: &PathBuf| {
         path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse::<u32>().ok())

@@ -269,7 +269,7 @@ fn pointer_at(message: &str, at: usize) -> &str {
     message.get(start..end).unwrap_or("")
 }
 
-/// The first text in quotes right after a word: 'x', "x" or \"x\".
+/// Finds the first text in quotes right after a word: 'x', "x" or \"x\".
 fn quoted_after<'m>(message: &'m str, word: &str) -> Option<&'m str> {
     message.match_indices(word).find_map(|(at, _)| {
         let rest = message.get(at + word.len()..)?.trim_start_matches('\\');

@@ -25,7 +25,8 @@ const PRIMITIVE: [&str; 8] =
 pub struct SchemaDigest([u8; 32]);
 
 impl SchemaDigest {
-    /// The digest of a schema's text. A text that is not JSON has the digest of the text itself.
+    /// Computes the digest of a schema's text. A text that is not JSON has the digest of the text
+    /// itself.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let mut form = String::with_capacity(text.len());

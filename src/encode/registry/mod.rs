@@ -76,8 +76,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with one URL, no credentials and a time limit of 15 s, in which schemas are
-    /// registered.
+    /// Makes a configuration with one URL, no credentials and a time limit of 15 s for a request.
+    /// Unknown schemas are registered.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Config {
@@ -218,13 +218,13 @@ impl Registry {
         })
     }
 
-    /// The first URL, without credentials, so that it may be shown.
+    /// Returns the first URL of this registry, without credentials, so that it may be shown.
     #[must_use]
     pub fn url(&self) -> &str {
         self.urls.first().map_or("", Url::as_str)
     }
 
-    /// Every URL of this registry, without credentials, so that they may be shown.
+    /// Returns every URL of this registry, without credentials, so that they may be shown.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.urls.iter().map(Url::as_str)
     }
@@ -414,8 +414,8 @@ fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// The body of a request with a schema. The body names no type, because registries then assume
-/// Avro.
+/// Makes the body of a request with a schema. The body names no type, because registries then
+/// assume Avro.
 fn body_of(schema: &str) -> String {
     serde_json::json!({ "schema": schema }).to_string()
 }
