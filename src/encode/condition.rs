@@ -163,8 +163,8 @@ impl<F: Form> Writer<'_, F> {
 }
 
 impl Question {
-    /// Returns words for an error, such as ` at column ..`. They name the column whose value was
-    /// not sent, or the only column of the expression. The text is empty if there is no such
+    /// Returns words for an error, such as ` at column ..`, with the column whose value was not
+    /// sent, or with the only column of the expression. The text is empty if there is no such
     /// column.
     fn column(&self, fault: RunFault, spans: &[Option<Span>]) -> String {
         let unsent = self.fields.iter().zip(spans).find(|(_, span)| span.is_none());

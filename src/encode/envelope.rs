@@ -42,7 +42,7 @@ pub(super) enum Step {
     /// The number of events of each table in a transaction. The record of the transaction's begin
     /// has null here.
     Collections,
-    /// A required time of an auxiliary record, in milliseconds.
+    /// The time of an auxiliary record in milliseconds since 1970, for a required field.
     Millis,
     NoticeId,
     NoticeType,

@@ -41,7 +41,8 @@ pub(super) struct FieldRule {
 impl Filtered {
     /// Applies the rules of `config` to a table.
     ///
-    /// # Errors The rules cannot be applied to this table. See [`PlanError`].
+    /// # Errors
+    /// The rules cannot be applied to this table. See [`PlanError`].
     pub(super) fn of(config: &Config, table: &Table) -> Result<Self, PlanError> {
         let (rules, mut table) = (&*config.rules, table.clone());
         if let Some(key) = key_of(rules, &table)? {

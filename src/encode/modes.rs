@@ -19,7 +19,8 @@ pub struct Modes {
     /// How `bytea`, the content of logical messages, and unknown types (if they are written as
     /// bytes) are written.
     pub binary: BinaryMode,
-    /// Digits after the point of a precise `money`, at most [`Modes::MONEY_DIGITS_MAX`].
+    /// Digits after the point of `money` under [`DecimalMode::Precise`], at most
+    /// [`Modes::MONEY_DIGITS_MAX`].
     pub money_digits: u8,
     /// How types without a mapping of their own are written.
     pub unknown_types: UnknownMode,

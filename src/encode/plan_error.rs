@@ -68,7 +68,7 @@ pub enum PlanError {
          topics.prefix, or exclude the table"
     )]
     Topic { table: String, topic: String },
-    /// The rule `topics.regex` makes a name of a topic that Kafka does not allow.
+    /// The rule `topics.regex` makes a name of a topic, and Kafka does not allow this name.
     #[error(
         "table {table}: topics.regex and topics.replacement make `{topic}` of its topic, and a \
          topic's name has letters a-z and A-Z, digits, `.`, `_` and `-`; correct them"

@@ -97,8 +97,8 @@ impl Encoder {
 /// The results of the expressions so far, for the records of one row.
 struct Asking<'p> {
     probe: &'p Probe,
-    /// The topic of the row's records that were asked so far. An empty text means the table's own
-    /// topic. `None` before the first kept record.
+    /// The topic of the row's kept records so far. An empty text means the table's own topic.
+    /// `None` before the first kept record.
     found: Option<String>,
     is_kept: bool,
 }

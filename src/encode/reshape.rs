@@ -235,7 +235,8 @@ impl Config {
         named.unwrap_or_else(|| ["__debezium-heartbeat", &*self.prefix].join(&self.rules.delimiter))
     }
 
-    /// The topic of a table's records after all transforms.
+    /// Returns the topic of a table's records after all transforms. If a value of the row decides
+    /// the topic, the word `any` is in place of the value.
     #[must_use]
     pub fn final_topic(&self, table: &TableName) -> String {
         self.transforms.topic(table, &self.topic(table))

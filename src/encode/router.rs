@@ -287,7 +287,8 @@ impl Router {
         route
     }
 
-    /// Returns the value in a route from which the topic is made. It is empty if there is none.
+    /// Returns the value in a route from which the topic is made. The text is empty if the route
+    /// has no value.
     fn value<'r>(&self, route: &'r str) -> &'r str {
         topic_value(self.without_times(route))
     }

@@ -23,9 +23,9 @@ use crate::table::value::{self, ValueError};
 pub(super) struct Image<'a> {
     tuple: Tuple<'a>,
     spans: &'a [CellSpan],
-    /// True if only the columns of the identity are known.
+    /// True if only the columns of the replica identity are known.
     only_identity: bool,
-    /// For a new row, the old row of the same change. It may have values that the server did not
+    /// For a new row, the old row of the same change, which may have values that the server did not
     /// send again. `None` for an old row, and if there is no old row.
     before: Option<&'a Image<'a>>,
 }
@@ -47,7 +47,8 @@ impl<'a> Image<'a> {
         Ok(Image { tuple, spans, only_identity: false, before })
     }
 
-    /// Makes the image of an old row, which is whole or has only the columns of the identity.
+    /// Makes the image of an old row, which is whole or has only the columns of the replica
+    /// identity.
     pub(super) fn old(
         plan: &Plan,
         old: OldTuple<'a>,

@@ -23,7 +23,7 @@ pub struct Rules {
     pub schema_names: Adjust,
     /// How the names of fields are made fit for Avro.
     pub field_names: Adjust,
-    /// Columns that the rows in events have. If the list is empty, they have all columns.
+    /// Columns that the rows in events have. If the list is empty, the rows have all columns.
     pub include: NameList,
     /// Columns that the rows in events do not have.
     pub exclude: NameList,

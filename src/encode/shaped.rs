@@ -61,7 +61,7 @@ pub(super) struct Whole {
     pub nothing: Option<Box<[u8]>>,
 }
 
-/// How a header's value is written.
+/// How the value of a record's header is written.
 #[derive(Debug)]
 pub(super) enum HeaderScript {
     /// The same value in each record. `None` for null.

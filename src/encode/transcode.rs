@@ -370,8 +370,8 @@ fn list<F: Form>(
     Ok(())
 }
 
-/// Writes an element of a list. The element is not null. If the schema cannot hold the element, an
-/// optional element is written as null, and the loss is noted.
+/// Writes a list's element that is not null. If the schema cannot hold the element, an optional
+/// element is written as null, and the loss is noted.
 fn optional_element<F: Form>(
     wire: &Wire,
     union: Union,

@@ -21,7 +21,7 @@ pub(super) enum Wire {
     Oid,
     Float4,
     Float8,
-    /// A decimal as its unscaled value. Its scale is that of the schema.
+    /// A decimal as its unscaled value. The schema states the scale.
     Decimal {
         precision: u16,
         scale: u16,
@@ -111,7 +111,8 @@ pub(super) enum Wire {
     },
 }
 
-/// How the text of an opaque value is printed again before it is written.
+/// How the text of an opaque value (of a type without a mapping) is printed again before it is
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reprint {
     /// The text stays as the server prints it.

@@ -64,7 +64,8 @@ impl Broker {
             .request_errors(RDKafkaApiKey::Produce, &takes.iter().map(answer).collect::<Vec<_>>());
     }
 
-    /// Starts a broker again if `up` is true. Otherwise stops it, and closes its connections.
+    /// Starts a broker again if `up` is true. Otherwise stops the broker, and closes its
+    /// connections.
     ///
     /// # Errors
     /// librdkafka's error, also for a broker that does not exist.
