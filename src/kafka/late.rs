@@ -57,14 +57,14 @@ pub struct LateQuestion {
     pub within: Duration,
 }
 
-/// How far an earlier search has read.
+/// How far an earlier search has read each partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadEnds {
     /// One past the last offset that the earlier search read, by topic and partition. A partition
     /// without an entry is read from its first record.
     pub ends: BTreeMap<(String, i32), i64>,
-    /// How many producers of `LateQuestion::began_ms` had begun when the first record after these
-    /// ends was produced, late records excepted.
+    /// How many producers of `LateQuestion::began_ms` had begun, at least, when a record after
+    /// these ends was produced. A record with a lower number is late.
     pub newest: usize,
 }
 
@@ -110,7 +110,7 @@ pub enum LateUnknown {
     /// The time ran out before the last record was read.
     #[error("the records could not be read within {within:?}")]
     OutOfTime {
-        /// The time that the question gave.
+        /// The time limit that the question gave.
         within: Duration,
     },
 }
@@ -144,7 +144,7 @@ struct Span {
     /// One past the last offset when the search began.
     end: i64,
     /// How many producers of `LateQuestion::began_ms` had begun when the newest record read so far
-    /// was produced.
+    /// was produced. A record with a lower number is late.
     newest: usize,
 }
 
@@ -211,8 +211,8 @@ impl<'a> Search<'a> {
         Ok(Late::None)
     }
 
-    /// The records of a partition from the first one that was produced since the first time of
-    /// `began_ms`. `None` if there is no such record.
+    /// Finds the records of a partition from the first one that was produced since the first time
+    /// of `began_ms`. `None` if there is no such record.
     fn since(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let failed =
             |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);
@@ -240,7 +240,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The records of a partition that an earlier search has not read.
+    /// Finds the records of a partition that an earlier search has not read. `None` if there is no
+    /// such record.
     fn behind(
         &self,
         ends: &ReadEnds,
@@ -253,8 +254,8 @@ impl<'a> Search<'a> {
         Ok((from < end).then_some(Span { from, end, newest: ends.newest }))
     }
 
-    /// All records of a partition. Their times show which of them were produced since the first
-    /// time of `began_ms`.
+    /// Finds all records of a partition. `None` if it is empty. The times of the records show which
+    /// of them were produced since the first time of `began_ms`.
     fn whole(&self, topic: &str, partition: i32) -> Result<Option<Span>, KafkaError> {
         let (from, end) = self.asker.watermarks(&self.reader, topic, partition, self.deadline)?;
         Ok((from < end).then_some(Span { from, end, newest: 0 }))
@@ -336,7 +337,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What the time stamp of a record shows.
+/// Whether a record is late, or why its time stamp does not show this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Judgement {
     OnTime,
@@ -345,7 +346,7 @@ enum Judgement {
     NoTime,
 }
 
-/// Judges the next record of a span by its time.
+/// Judges by its time stamp whether the next record of a span is late.
 fn judge(span: &mut Span, time: Timestamp, question: &LateQuestion) -> Judgement {
     match time {
         Timestamp::CreateTime(at) => {

@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<usize>() == size_of::<u64>(), "64-bit targets on
 /// The delivery report of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The ticket that `send` was given.
+    /// The ticket that the caller of `send` gave to the record.
     pub ticket: Ticket,
     /// Generation of the producer that reports. A report of an ended generation has no effect,
     /// unless the producer of that generation is still being settled.
@@ -148,7 +148,7 @@ pub struct Headers<'h, I> {
 }
 
 impl<'h, I: Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone> Headers<'h, I> {
-    /// Headers without a token: `send` compares them with those of the record before.
+    /// Makes headers without a token: `send` compares them with those of the record before.
     #[must_use]
     pub fn of(all: I) -> Self {
         Headers { all, token: None }
@@ -318,7 +318,7 @@ impl Producer {
         true
     }
 
-    /// Hands a record to librdkafka. An error returns the record's headers.
+    /// Hands a record to librdkafka. An error contains the record's headers, for another try.
     fn hand_over(
         &self,
         to: Address<'_>,
@@ -383,7 +383,7 @@ impl Producer {
         self.context().take_refused()
     }
 
-    /// Whether a delivery has failed, so that `send` refuses.
+    /// Whether a delivery has failed, so that `send` accepts no more records.
     #[must_use]
     pub fn ended(&self) -> bool {
         self.context().ended.load(Ordering::SeqCst)

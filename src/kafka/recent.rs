@@ -24,8 +24,8 @@ const READ_POLL: Duration = Duration::from_millis(100);
 /// How long the whole reading may take. A failover waits for it.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// A record that was sent after the state record may have a time that is earlier by this much.
-/// Brokers may set the times, and each broker has a clock of its own.
+/// A record that was sent after the state record may have a time stamp that is earlier than the
+/// state record's by this much. Brokers may set the times, and each broker has a clock of its own.
 const MARGIN_MS: i64 = 5_000;
 
 /// Kilobytes that librdkafka reads ahead, and bytes that one fetch takes from one partition.
@@ -41,7 +41,8 @@ pub struct RecentRecord<'a> {
     pub partition: i32,
     /// Offset of the record.
     pub offset: i64,
-    /// True if the record's time is later than that of the state record, or the record has no time.
+    /// True if the record's time stamp is later than that of the newest state record under the
+    /// given key, or if the record has no time stamp.
     pub is_later: bool,
     /// Names and values of the headers, in order.
     pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
@@ -95,7 +96,8 @@ struct Tails<'a> {
 }
 
 impl Tails<'_> {
-    /// The time of the newest record of the state topic under this key, in milliseconds since 1970.
+    /// Reads the time stamp of the newest record of the state topic under this key, in milliseconds
+    /// since 1970. `None` if there is no such record, or if it has no time stamp.
     fn written_at(&self, key: &[u8]) -> Result<Option<i64>, KafkaError> {
         let topic = self.asker.config.state_topic.clone();
         let (low, end) = self.asker.watermarks(&self.reader, &topic, 0, self.deadline)?;
@@ -166,7 +168,7 @@ impl Tails<'_> {
         }
     }
 
-    /// Reads the partitions of a topic to their ends.
+    /// Reads the given partitions of a topic to their ends, and hands each record to `visit`.
     fn read(
         &self,
         topic: &str,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// Version of the records that this program writes. The program refuses records of a later version.
 const FORMAT: u32 = 1;
 
-/// The state record of the tables to be copied.
+/// The state record that lists the tables of a first copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
     format: u32,
@@ -43,9 +43,9 @@ pub struct Copied {
 /// Why a table is not copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
-    /// A code that stays the same in later versions.
+    /// The code of the reason. It stays the same in later versions.
     pub reason: String,
-    /// The reason with names of objects, without values of rows.
+    /// A sentence about the reason, with names of objects and without values of rows.
     pub detail: String,
     /// The next step for the operator.
     pub next: String,
@@ -59,13 +59,13 @@ impl Left {
         Left { reason: reason.code().to_owned(), detail, next }
     }
 
-    /// True if the table is not copied for this reason.
+    /// True if this is the reason why the table is not copied.
     #[must_use]
     pub fn is_of(&self, reason: CopyReason) -> bool {
         self.reason == reason.code()
     }
 
-    /// True if a backfill copies the table. Nobody then has to act.
+    /// True if a backfill copies the table later, so that nobody has to act.
     #[must_use]
     pub fn is_owed(&self) -> bool {
         self.is_of(CopyReason::CopyRewritten) || self.is_of(CopyReason::CopyPostponed)
@@ -104,7 +104,7 @@ pub enum JournalError {
 }
 
 impl Planned {
-    /// A plan in the format of this version.
+    /// Makes the state record of a first copy, in the format of this version.
     #[must_use]
     pub fn new(epoch: u64, consistent_point: Lsn, tables: Vec<String>) -> Self {
         Planned { format: FORMAT, epoch, consistent_point, tables }

@@ -32,7 +32,8 @@ struct Table {
 #[derive(Default)]
 pub struct Markers {
     tables: Vec<Table>,
-    /// A finished table whose last row may be the last of the copy.
+    /// Index of a finished table whose last row is held back, because it may be the last row of the
+    /// copy.
     candidate: Option<usize>,
     released: VecDeque<Released>,
 }
@@ -44,8 +45,8 @@ impl Markers {
         Markers { tables: (0..tables).map(|_| Table::default()).collect(), ..Markers::default() }
     }
 
-    /// Notes that a piece with at least one row has come. This releases the row of the same table
-    /// that is held back, and the last row of another table that is finished.
+    /// Notes that a reader has read a piece with at least one row of this table. This releases the
+    /// row of the same table that is held back, and the last row of another table that is finished.
     pub fn piece(&mut self, table: usize) {
         if self.candidate.is_some_and(|candidate| candidate != table) {
             self.release_candidate(Marker::LastInTable);
@@ -56,7 +57,8 @@ impl Markers {
         }
     }
 
-    /// The mark of the next row of a table, for a row that is not the last of the table.
+    /// Returns the mark of the next row of a table: first of the copy, first of its table, or
+    /// neither. The row must not be the last one of the table.
     pub fn next(&mut self, table: usize) -> Marker {
         let begun = self
             .tables
@@ -79,14 +81,16 @@ impl Markers {
         }
     }
 
-    /// Holds back a copy of the last row of a piece. The piece itself can then be dropped.
+    /// Keeps a copy of the last row of a piece, which is not sent before its mark is known. The
+    /// piece itself can then be dropped.
     pub fn hold(&mut self, table: usize, line: &[u8]) {
         if let Some(table) = self.tables.get_mut(table) {
             table.held = Some(line.to_vec());
         }
     }
 
-    /// Notes that no more rows of this table will come.
+    /// Notes that no more rows of this table will come. A row is released if it is now known to be
+    /// the last one of its table or of the copy.
     pub fn finish(&mut self, table: usize) {
         let Some(of) = self.tables.get_mut(table) else { return };
         of.finished = true;
@@ -103,7 +107,8 @@ impl Markers {
         }
     }
 
-    /// Drops the rows that are held of this table, because the copy goes on without it.
+    /// Drops the rows of this table that are held back or released, because the copy goes on
+    /// without the table.
     pub fn give_up(&mut self, table: usize) {
         if let Some(table) = self.tables.get_mut(table) {
             table.held = None;
@@ -115,13 +120,14 @@ impl Markers {
         self.finish(table);
     }
 
-    /// The row to be sent before all others. It stays here until [`Markers::sent`].
+    /// Returns the row that has to be sent before all other rows, if there is one. The row stays in
+    /// the queue until [`Markers::sent`] is called.
     #[must_use]
     pub fn released(&self) -> Option<&Released> {
         self.released.front()
     }
 
-    /// Notes that the row from [`Markers::released`] was sent.
+    /// Notes that the row that [`Markers::released`] returned was sent, and removes this row.
     pub fn sent(&mut self) {
         self.released.pop_front();
     }

@@ -15,11 +15,12 @@ const RANGE_PAGES: u32 = 2048;
 pub struct Range {
     /// Index of the table in the plan.
     pub table: usize,
-    /// Index of the part in the table.
+    /// Index of the part among the parts of the table.
     pub part: usize,
     /// The first page, counted from 0 as in a ctid.
     pub from: u32,
-    /// The page after the last one. `None` for all further pages.
+    /// The page after the last page of the range. `None` if the range has no end, and also contains
+    /// pages that were added later.
     pub to: Option<u32>,
 }
 
@@ -39,14 +40,15 @@ struct Table {
     given_up: bool,
 }
 
-/// The ranges of all tables that are left to read.
+/// The ranges of all tables of a copy, and how many of them are left to read.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
     tables: Vec<Table>,
 }
 
 impl Ranges {
-    /// Begins with all pages of each table. `tables` holds the number of pages of each part.
+    /// Begins with all pages of each table. `tables` yields, for each table, the number of pages of
+    /// each of its parts.
     #[must_use]
     pub fn new(tables: impl IntoIterator<Item = Vec<u32>>) -> Self {
         Ranges {
@@ -54,7 +56,8 @@ impl Ranges {
         }
     }
 
-    /// Takes the next range of the first table that is `ready` and has a range left.
+    /// Takes the next range of the first table that is `ready` and has a range left. `None` if
+    /// there is no such table.
     pub fn take(&mut self, ready: impl Fn(usize) -> bool) -> Option<Range> {
         let at = (0..self.tables.len()).find(|at| self.has_more(*at) && ready(*at))?;
         let table = self.tables.get_mut(at)?;
@@ -88,14 +91,15 @@ impl Ranges {
         }
     }
 
-    /// Hands out no more ranges of this table.
+    /// Gives up a table: no reader gets a range of the table any more.
     pub fn give_up(&mut self, table: usize) {
         if let Some(table) = self.tables.get_mut(table) {
             table.given_up = true;
         }
     }
 
-    /// Puts all ranges of a table back, to be read from the beginning.
+    /// Begins a table anew: all its ranges are read from the first page, even if the table was
+    /// given up.
     pub fn restart(&mut self, table: usize) {
         if let Some(table) = self.tables.get_mut(table) {
             let pages = std::mem::take(&mut table.pages);
@@ -103,7 +107,7 @@ impl Ranges {
         }
     }
 
-    /// True if a table has ranges that no reader has taken.
+    /// True if a reader can take a range of a table now. False if the table was given up.
     #[must_use]
     pub fn has_more(&self, table: usize) -> bool {
         self.tables.get(table).is_some_and(|table| {
@@ -111,7 +115,8 @@ impl Ranges {
         })
     }
 
-    /// True if every range of a table was read.
+    /// True if every range of a table was read. Of a table that was given up, only the ranges that
+    /// readers have taken count.
     #[must_use]
     pub fn is_read(&self, table: usize) -> bool {
         !self.has_more(table) && self.tables.get(table).is_none_or(|table| table.taken == 0)

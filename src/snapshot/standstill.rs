@@ -23,13 +23,16 @@ use crate::lsn::Lsn;
 /// How far a standstill is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The insert position was noted. The consistent point lies at or beyond it.
+    /// The insert position of the server was read, and this variant contains it. The consistent
+    /// point of the slot is not known yet, and will be at or beyond this position.
     Noted(Lsn),
-    /// The consistent point is known, and the stream has not reached it.
+    /// The consistent point is known, and this variant contains it. The stream has not reached the
+    /// point.
     Point(Lsn),
-    /// The stream stands at the consistent point, and rows are sent.
+    /// The stream waits at this consistent point, and rows of the table are sent.
     Standing(Lsn),
-    /// All rows are sent, under tickets below this one.
+    /// All rows of the table were sent under tickets below this one. The stream waits until these
+    /// rows are delivered.
     Leaving(Ticket),
 }
 
@@ -37,19 +40,20 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub struct Standstill {
     stage: Stage,
-    /// True if a change of the table waits until the point is known.
+    /// True if a streamed change of the table waits until the consistent point is known.
     stopped: bool,
 }
 
 impl Standstill {
-    /// Begins with the noted insert position of the server. The slot is requested next.
+    /// Begins a standstill. `noted` is the insert position of the server (on a standby, the
+    /// replayed position), read before the temporary slot is requested.
     #[must_use]
     pub fn noted(noted: Lsn) -> Self {
         Standstill { stage: Stage::Noted(noted), stopped: false }
     }
 
-    /// True if a change of the table has to wait. `commit` is the start of the commit record of its
-    /// transaction. The row path asks again after the next event.
+    /// Returns true if a streamed change of the table has to wait. `commit` is the start of the
+    /// commit record of the change's transaction. The row path asks again after the next event.
     #[must_use]
     pub fn would_stop(&self, commit: Lsn) -> bool {
         match self.stage {
@@ -59,12 +63,14 @@ impl Standstill {
         }
     }
 
-    /// Notes that a change waits, because [`Standstill::would_stop`] said so.
+    /// Notes that a change of the table waits, because [`Standstill::would_stop`] returned true. No
+    /// frame is then read until the consistent point is known.
     pub fn stop(&mut self) {
         self.stopped = matches!(self.stage, Stage::Noted(_));
     }
 
-    /// Takes the consistent point of the slot. The caller must then report where the stream is, by
+    /// Notes the consistent point of the temporary slot. A change that waited for the point can
+    /// then be tried again. The caller must then report how far the stream is, by
     /// [`Standstill::passed`] or [`Standstill::began`].
     pub fn known(&mut self, point: Lsn) {
         if matches!(self.stage, Stage::Noted(_)) {
@@ -92,7 +98,9 @@ impl Standstill {
         }
     }
 
-    /// True if no frame may be read.
+    /// Returns true if the agent must not read a frame of the stream. Either a change waits for the
+    /// consistent point, or the stream has reached that point and not all rows of the copy are
+    /// delivered.
     #[must_use]
     pub fn stands(&self) -> bool {
         self.stopped || matches!(self.stage, Stage::Standing(_) | Stage::Leaving(_))
@@ -104,7 +112,8 @@ impl Standstill {
         !matches!(self.stage, Stage::Noted(_))
     }
 
-    /// The consistent point, while rows may be sent.
+    /// Returns the consistent point if rows of the copy may be sent now. `None` before the stream
+    /// has reached the point, and after the last row was sent.
     #[must_use]
     pub fn may_send(&self) -> Option<Lsn> {
         match self.stage {
@@ -113,13 +122,15 @@ impl Standstill {
         }
     }
 
-    /// Notes that the last row is sent. `next` is the first ticket after it.
+    /// Notes that the last row of the copy was sent. `next` is the first ticket after the tickets
+    /// of all these rows.
     pub fn sent_all(&mut self, next: Ticket) {
         assert!(self.may_send().is_some(), "rows are sent only while the stream stands for them");
         self.stage = Stage::Leaving(next);
     }
 
-    /// True if every row is delivered. All tickets below `oldest` are delivered.
+    /// Returns true if every row of the copy was sent and is delivered. All tickets below `oldest`
+    /// are delivered.
     #[must_use]
     pub fn is_delivered(&self, oldest: Ticket) -> bool {
         matches!(self.stage, Stage::Leaving(below) if below <= oldest)
@@ -202,8 +213,8 @@ mod tests {
         prop_oneof![4 => Just(Step::Stream), 1 => Just(Step::Known), 2 => Just(Step::Row), 1 => Just(Step::End)]
     }
 
-    /// Commits, the noted position, the consistent point at or beyond it, and the last position of
-    /// the stream.
+    /// Makes random commits of a stream, a noted position, a consistent point at or beyond the
+    /// noted position, and the last position of the stream.
     fn world() -> impl Strategy<Value = (Vec<Commit>, Lsn, Lsn, Lsn)> {
         let commits =
             prop::collection::vec((1u64..5, 1u64..5, any::<bool>(), any::<bool>()), 0..12);

@@ -23,12 +23,13 @@ use tokio::task::JoinHandle;
 /// own slot. The stream may be stopped before a change of the table meanwhile.
 const SLOT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to wait for ACCESS SHARE. Other sessions queue behind us meanwhile. ACCESS SHARE
-/// conflicts with ACCESS EXCLUSIVE only.
+/// How long the session waits for the ACCESS SHARE lock of the table, or of each of its partitions.
+/// Other sessions wait behind this lock request meanwhile. ACCESS SHARE conflicts with ACCESS
+/// EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Most bytes of the pipeline's slot name that are kept. A slot name has 63 bytes, of which
-/// `_copy_` and a process id take up to 13.
+/// Most bytes of the name of the pipeline's slot that the name of the temporary slot begins with. A
+/// slot name has 63 bytes, of which `_copy_` and a process id take up to 13.
 const NAME_BYTES_MAX: usize = 50;
 
 /// The table that a standstill copies, with its server, its publication and the pipeline's slot.
@@ -37,28 +38,30 @@ pub struct Order {
     pub(crate) postgres: postgres::Config,
     /// Publication that has the table.
     pub publication: String,
-    /// The pipeline's slot. The temporary slot is named after it.
+    /// The name of the pipeline's slot. The temporary slot is named after this slot.
     pub slot: String,
     pub(crate) table: TableName,
     pub(crate) relation: Oid,
-    /// The operator's condition on the rows.
+    /// The operator's SQL condition that a row has to meet. `None` if all rows are copied.
     pub filter: Option<String>,
 }
 
-/// An event of the copy. The events come in the order of the variants, with any number of `Rows`.
-/// `Failed` can come instead of any other event.
+/// An event of the task that copies the table. The events come in the order of the variants, with
+/// any number of `Rows`. `Failed` can come instead of any other event.
 #[derive(Debug)]
 pub enum StandstillEvent {
-    /// The insert position was noted. The consistent point of the slot will lie at or beyond it.
-    /// The task waits for [`Temporary::go`].
+    /// The insert position of the server, read before the slot is created. The consistent point of
+    /// the slot will be at or beyond this position. The task waits for [`Temporary::go`].
     Noted(Lsn),
-    /// The consistent point of the slot, and the locked table as its snapshot shows it.
+    /// The consistent point of the temporary slot, and the table as the slot's snapshot shows it.
+    /// The table is locked.
     Begun(Lsn, Box<CopyTable>),
     /// Rows in the order in which the server sent them.
     Rows(Piece),
     /// All rows were read.
     Done,
-    /// The copy has ended early and must start again.
+    /// The copy of the table has ended before its last row. Another copy has to start from the
+    /// first row.
     Failed(Failure),
 }
 
@@ -69,7 +72,7 @@ pub enum Failure {
     /// The server has no free slot or no free walsender.
     #[error("no replication slot or walsender is free on the server: {detail}")]
     NoRoom { detail: String },
-    /// Transactions wrote for longer than the creation of the slot may wait.
+    /// The slot was not created in time, because these transactions had written and stayed open.
     #[error("transactions that write: {0}")]
     Writers(String),
     /// The table was rewritten, truncated or dropped before it was locked. The snapshot then does
@@ -79,12 +82,13 @@ pub enum Failure {
     /// The publication does not have the table.
     #[error("the publication does not have the table")]
     NotPublished,
-    /// The server refused, or the connection failed.
+    /// The server refused a command, or the connection failed.
     #[error(transparent)]
     Postgres(#[from] PgError),
 }
 
-/// A running copy. Its sessions end when it is dropped.
+/// The handle of the task that copies the table. Dropping the handle ends the task and its
+/// sessions.
 pub struct Temporary {
     told: mpsc::Receiver<StandstillEvent>,
     go: Option<oneshot::Sender<()>>,
@@ -98,7 +102,8 @@ impl Drop for Temporary {
 }
 
 impl Temporary {
-    /// Starts the copy on the current runtime.
+    /// Starts the task that copies the table, on the current runtime. The task creates no slot
+    /// before [`Temporary::go`] is called.
     #[must_use]
     pub fn start(order: Order) -> Self {
         // One piece waits while the one before is sent. So the server sends no faster than the loop
@@ -115,14 +120,16 @@ impl Temporary {
         Temporary { told, go: Some(go), task }
     }
 
-    /// Lets the session create the slot. The loop calls this when it has taken the noted position.
+    /// Lets the task create the temporary slot. The agent's loop calls this when it has received
+    /// the noted position.
     pub fn go(&mut self) {
         if let Some(go) = self.go.take() {
             let _ = go.send(()); // if the task has failed, its next event says so
         }
     }
 
-    /// Waits for the next event. Cancel-safe.
+    /// Waits for the next event of the task. Returns `None` after the last event. This call is
+    /// cancel-safe.
     pub async fn next_event(&mut self) -> Option<StandstillEvent> {
         self.told.recv().await
     }
@@ -179,7 +186,8 @@ async fn read(
     Ok(())
 }
 
-/// The insert position of the server. On a standby it is the position that was replayed.
+/// Reads the insert position of the server. On a standby, reads the position up to which the WAL
+/// was replayed.
 async fn written(replication: &mut Replication, table: &TableName) -> Result<Lsn, PgError> {
     let sql =
         "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
@@ -200,7 +208,8 @@ fn planned(order: &Order, table: CopyTable) -> Plan {
     Plan::new(&config, vec![table])
 }
 
-/// Copies one part. Returns false if the receiver of the rows is gone.
+/// Reads the rows of one part of the table, and sends them as events. Returns false if the receiver
+/// of the events is gone.
 async fn copy(
     session: &mut CopySession,
     table: &TablePlan,
@@ -224,7 +233,7 @@ fn no_walsender(error: PgError) -> Failure {
     }
 }
 
-/// Explains a refusal to create the slot.
+/// Finds out why the server refused to create the slot, and makes the `Failure` for it.
 async fn refused(order: &Order, replication: &mut Replication, error: PgError) -> Failure {
     match error.sqlstate() {
         Some("53400") => {

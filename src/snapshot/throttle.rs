@@ -14,10 +14,10 @@
 //! Laws, tested below: a growing load never raises the share of backfills. Copies never stop.
 //! Without knowledge of the source, copies run freely.
 
-/// Room of at least `limit / ROOM_FREE` does not slow copies. The other half of the limit is for an
-/// outage of Kafka.
+/// Room of at least `limit / ROOM_FREE` does not slow backfills. `limit` is
+/// `max_slot_wal_keep_size`. The other half of it is for an outage of Kafka.
 const ROOM_FREE: u64 = 2;
-/// At a room of `limit / ROOM_SHORT` or less, copies have the smallest share.
+/// At a room of `limit / ROOM_SHORT` or less, backfills have the smallest share.
 const ROOM_SHORT: u64 = 8;
 /// Lag that does not slow copies: four segments, the burst of a checkpoint or of a batch job.
 const LAG_FREE_BYTES: u64 = 64 << 20;
@@ -52,8 +52,8 @@ impl Share {
         f64::from(self.0) / f64::from(WHOLE)
     }
 
-    /// A share that falls from the whole to the smallest while `at` rises from `free` to `most`.
-    /// `most` is larger than `free`.
+    /// Computes a share from the load `at`. The share falls from the whole to the smallest while
+    /// `at` rises from `free` to `most`. `most` is larger than `free`.
     fn between(at: u64, free: u64, most: u64) -> Share {
         let beyond = at.clamp(free, most) - free;
         let fall =
@@ -65,8 +65,8 @@ impl Share {
 /// Measures of the source's load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Bytes that can be written until the slot is in danger, negative if it is in danger already.
-    /// `None` without a limit.
+    /// Bytes of WAL that can be written until the slot can be lost, negative if it can be lost
+    /// already. `None` without a limit.
     pub safe_bytes: Option<i64>,
     /// Bytes of WAL that the server keeps for the slot.
     pub retained_bytes: u64,
@@ -92,7 +92,8 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Takes measures of the source while a copy is under way.
+    /// Takes measures of the source's load while a copy is under way, and computes the shares from
+    /// them.
     pub fn measure(&mut self, load: Load) {
         self.seen = load;
         self.room = load.safe_bytes.map_or(Share::FREE, |safe| {

@@ -51,12 +51,12 @@ impl FullXid {
 /// prepared transaction counts as in progress until it is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PgSnapshot {
-    /// Every id below this one has ended.
+    /// Every transaction with an id below this one has ended.
     xmin: FullXid,
-    /// The id after the latest one that has ended. Nothing from here on is visible, whether it runs
-    /// or not.
+    /// The id after the highest one whose transaction has ended. No transaction with this id or a
+    /// higher one is visible, whether it runs or not.
     xmax: FullXid,
-    /// Ids from `xmin` to below `xmax` that had not ended, in rising order.
+    /// Ids from `xmin` to below `xmax` whose transactions had not ended, in rising order.
     running: Vec<FullXid>,
 }
 
@@ -90,7 +90,8 @@ impl FromStr for PgSnapshot {
 }
 
 impl PgSnapshot {
-    /// A snapshot of these parts. `None` unless the ids rise from `xmin` to below `xmax`.
+    /// Makes a snapshot of these parts. `None` unless the ids of `running` rise and are from `xmin`
+    /// to below `xmax`.
     #[must_use]
     pub fn new(xmin: FullXid, xmax: FullXid, running: Vec<FullXid>) -> Option<Self> {
         let rising = running.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
@@ -105,7 +106,7 @@ impl PgSnapshot {
         xid < self.xmax && (xid < self.xmin || self.running.binary_search(&xid).is_err())
     }
 
-    /// The id after the latest one that had ended.
+    /// The id after the highest one whose transaction had ended when the snapshot was taken.
     #[must_use]
     pub fn xmax(&self) -> FullXid {
         self.xmax
@@ -132,7 +133,8 @@ impl PgSnapshot {
 #[derive(Clone, Debug, Default)]
 pub struct Unseen {
     exact: Vec<FullXid>,
-    /// Set if there were too many ids to list: every transaction up to this id may be unseen.
+    /// The highest of the ids that were too many to list: every transaction up to this id may be
+    /// unseen. `None` if all ids are listed.
     upto: Option<FullXid>,
     /// A recent id, near which 32-bit ids are widened.
     near: FullXid,
@@ -153,7 +155,7 @@ impl Unseen {
         unseen
     }
 
-    /// The id in 64 bits of a transaction of the stream.
+    /// Widens the 32-bit id of a transaction of the stream to 64 bits.
     #[must_use]
     pub fn widen(&self, xid: Xid) -> FullXid {
         FullXid::widen(xid, self.near)

@@ -35,9 +35,9 @@ use crate::ledger::Ticket;
 use crate::lsn::Lsn;
 use std::collections::VecDeque;
 
-/// Most chunks that wait for their positions while reading goes on. While a writing transaction is
-/// open, a position is reached late (20 s were measured). The byte budget bounds the bytes of the
-/// chunks.
+/// The most chunks that were read and wait until the stream has passed their positions. No further
+/// chunk is read then. While a writing transaction is open, a position is reached late (20 s were
+/// measured). The byte budget bounds the bytes of the chunks.
 const WINDOWS_MAX: usize = 8;
 
 /// Most keys of a chunk that reads given keys again. Each key is a condition of the statement.
@@ -53,16 +53,18 @@ const PAGE_BYTES: u64 = 8192;
 /// Bytes of a page header, and of the header of a segment's first page.
 const HEADERS: [u64; 2] = [24, 40];
 
-/// The chunk that is being read: at most one, because each begins where the last one ends.
+/// The chunk that is requested or being read. There is at most one, because each chunk begins where
+/// the last one ends.
 #[derive(Debug)]
 enum Reading {
     Idle,
-    /// The snapshot is not known yet. With `hold`, no change of the table is sent meanwhile.
+    /// A chunk is requested, and its snapshot is not known yet. With `hold`, no change of the table
+    /// is sent meanwhile.
     Requested {
         what: What,
         hold: bool,
     },
-    /// The rows of the chunk are those that this snapshot sees.
+    /// The chunk is being read. Its rows are those that this snapshot sees.
     Under {
         what: What,
         snapshot: PgSnapshot,
@@ -84,13 +86,13 @@ pub struct Windows<R> {
     read_all: bool,
     /// Transactions whose changes of this table were sent and which no snapshot has seen.
     emitted: Vec<FullXid>,
-    /// Other transactions that the next snapshot has to see.
+    /// Other transactions that the next snapshot has to see, as the caller of this struct says.
     awaited: Vec<FullXid>,
     moved: Moved,
     /// Number of the last chunk, or 0 before the first.
     ids: WindowId,
     journal: Journal,
-    /// True if the journal has changed since it was last taken.
+    /// True if the journal has changed since [`Windows::take_journal`] returned it.
     dirty: bool,
 }
 
@@ -116,7 +118,7 @@ impl<R> Windows<R> {
         }
     }
 
-    /// What the copy can do next.
+    /// Decides what the copy does next: read a chunk, wait, or end.
     #[must_use]
     pub fn next(&self) -> Next {
         if !matches!(self.reading, Reading::Idle) {
@@ -147,14 +149,15 @@ impl<R> Windows<R> {
     }
 
     /// Notes that a chunk is requested. With `hold`, no change of the table is sent until the
-    /// chunk's snapshot is known. Without `hold`, steady writes would always have sent a change
-    /// that the snapshot does not see.
+    /// chunk's snapshot is known. Without `hold`, under steady writes, some change would be sent
+    /// just before each snapshot, and the snapshot would not see this change.
     pub fn request(&mut self, what: What, hold: bool) {
         assert!(!self.is_reading(), "a chunk begins where the one that is being read ends");
         self.reading = Reading::Requested { what, hold };
     }
 
-    /// What the requested chunk will read. `None` if its snapshot is known, or without a request.
+    /// Returns what the requested chunk has to read. `None` if no chunk is requested, or if the
+    /// snapshot of the requested chunk is known.
     #[must_use]
     pub fn requested(&self) -> Option<&What> {
         match &self.reading {
@@ -176,7 +179,8 @@ impl<R> Windows<R> {
         self.awaited.dedup();
     }
 
-    /// Takes the snapshot of the requested chunk. It was taken after the table was locked.
+    /// Takes the snapshot of the requested chunk. The caller has locked the table before it took
+    /// the snapshot.
     ///
     /// # Errors
     /// Transactions that the snapshot must see and does not see. The chunk is then not read.
@@ -198,8 +202,8 @@ impl<R> Windows<R> {
         Ok(())
     }
 
-    /// Takes the rows of the chunk. `upto` is the insert position, read after the snapshot was
-    /// taken. With `more`, the table may have rows beyond the last one of `rows`, which has the
+    /// Takes the rows of the chunk. `upto` is the server's insert position, read after the snapshot
+    /// was taken. With `more`, the table may have rows beyond the last one of `rows`, which has the
     /// largest key of the chunk.
     pub fn read(&mut self, upto: Lsn, rows: Vec<(RowKey, R)>, size_bytes: usize, more: bool) {
         let Reading::Under { what, snapshot } = std::mem::replace(&mut self.reading, Reading::Idle)
@@ -242,7 +246,8 @@ impl<R> Windows<R> {
         self.reading = Reading::Idle;
     }
 
-    /// True if a change by this transaction would have to wait.
+    /// Returns true if a change of the table by this transaction must not be sent now, because of a
+    /// chunk that is requested or being read.
     #[must_use]
     pub fn holds(&self, xid: FullXid) -> bool {
         match &self.reading {
@@ -254,7 +259,8 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Decides what precedes a change of the table that is about to be sent.
+    /// Decides what happens before a change of the table is sent: nothing, or rows of chunks are
+    /// sent first, or the stream waits.
     pub fn before(&mut self, touch: &Touch<'_>) -> Before<R> {
         if self.holds(touch.xid) {
             return Before::Hold;
@@ -318,7 +324,7 @@ impl<R> Windows<R> {
             .map(|window| window.id);
         let cover = match (arrives, was) {
             (Some(id), _) => Some(id),
-            // A chunk that saw the row move on does not hold it at the old key.
+            // If the snapshot of a chunk sees this change, the chunk has no row at the old key.
             (None, Some(missing)) => missing
                 .cover
                 .filter(|id| !saw_it(*id) || !self.rules.keeps(Rule::CoversWhatItHolds)),
@@ -359,7 +365,8 @@ impl<R> Windows<R> {
         self.dirty = true;
     }
 
-    /// Notes that the stream is at this position outside of a transaction.
+    /// Notes that the stream is at this position outside of a transaction. The remaining rows of
+    /// each chunk that waited for this position can then be sent.
     pub fn passed(&mut self, position: Lsn) {
         for window in &mut self.open {
             window.passed |=
@@ -367,8 +374,8 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Takes the next row of the first open chunk, if the stream has passed the position of that
-    /// chunk.
+    /// Takes the next row of the first open chunk. `None` if this chunk has no row left, or if the
+    /// stream has not passed the position of the chunk.
     pub fn rest(&mut self) -> Option<R> {
         self.open.front_mut().filter(|window| window.passed).and_then(Window::next)
     }
@@ -385,8 +392,9 @@ impl<R> Windows<R> {
         !self.leaving.is_empty()
     }
 
-    /// Closes chunks that were sent, under tickets below `next`. Records those in the journal whose
-    /// tickets lie below `oldest`. Returns true if the journal has changed and is to be taken.
+    /// Closes the chunks whose rows were all sent. The tickets of these rows are below `next`. All
+    /// tickets below `oldest` are delivered, and closed chunks with only such tickets are recorded
+    /// in the journal. Returns true if [`Windows::take_journal`] has a journal to return.
     pub fn settle(&mut self, next: Ticket, oldest: Ticket) -> bool {
         while let Some(window) = self.open.pop_front_if(|window| window.passed && window.left == 0)
         {
@@ -411,8 +419,9 @@ impl<R> Windows<R> {
         self.dirty
     }
 
-    /// The journal, if it has changed since it was last taken. It has to be stored before a later
-    /// position is confirmed, because the server then does not repeat the change that moved a row.
+    /// Returns the journal if it has changed since the last call, and `None` otherwise. The journal
+    /// has to be stored before a later position is confirmed, because the server then does not
+    /// repeat the change that moved a row.
     pub fn take_journal(&mut self) -> Option<Journal> {
         std::mem::take(&mut self.dirty).then(|| self.journal())
     }
@@ -441,13 +450,13 @@ impl<R> Windows<R> {
         self.read_all = self.journal.ended;
     }
 
-    /// Bytes of the chunks that still hold rows.
+    /// Bytes of all open chunks that have a row left to send.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.open.iter().filter(|window| window.left > 0).map(|window| window.size_bytes).sum()
     }
 
-    /// Number of chunks that are open, and the position of the first of them.
+    /// Number of open chunks, and the position that the first of them waits for.
     #[must_use]
     pub fn waiting(&self) -> (usize, Option<Lsn>) {
         (self.open.len(), self.open.front().map(|window| window.upto))

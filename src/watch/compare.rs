@@ -125,7 +125,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// Returns the relation of the later look if it was published under its name all the time.
-    /// Otherwise adds a finding.
+    /// Otherwise adds a finding and returns `None`.
     fn membership(&mut self, before: &Relation, publication: &Publication) -> Option<&'a Relation> {
         let table = before.table();
         assert!(before.captured, "{table} is compared without being captured");
@@ -234,7 +234,8 @@ impl<'a> Comparison<'a> {
             .then(|| format!("table {table} was in another schema for a while"))
     }
 
-    /// Compares the replica identity and the primary key of a relation.
+    /// Compares the replica identity and the primary key of a relation. Adds a finding if UPDATE
+    /// and DELETE have begun to fail, or if one of the two is another one.
     fn identity(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
         let table = now.table();
         let publishes_old_rows = publication.updates || publication.deletes;
@@ -260,7 +261,8 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Finds a rewrite of all rows, for which the stream has no event.
+    /// Adds a finding if a change of a column's type has rewritten all rows. The stream has no
+    /// event for such a rewrite.
     fn rows(&mut self, before: &Relation, now: &Relation) {
         let is_rewritten = before.filenode != now.filenode;
         if is_rewritten && before.has_other_types(now) && self.rules.keep(Rule::RewriteIsTold) {
@@ -305,7 +307,9 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Compares the leaves of a table that is published under its own name.
+    /// Compares the leaves of a partitioned table whose changes are published under the table's own
+    /// name. Adds a finding if a leaf was attached, detached or truncated, or if its UPDATE and
+    /// DELETE have begun to fail.
     fn parts(&mut self, before: &Relation, now: &Relation, publication: &Publication) {
         let table = now.table();
         for (oid, part) in &now.parts {
@@ -361,14 +365,14 @@ impl Publication {
         ]
     }
 
-    /// Lists the operations that are published no longer.
+    /// Lists the operations that this publication publishes and `now` does not.
     fn stopped(&self, now: &Publication) -> Vec<&'static str> {
         let both = self.publishes().into_iter().zip(now.publishes());
         both.filter(|((_, before), (_, now))| *before && !now).map(|((name, _), _)| name).collect()
     }
 }
 
-/// Names the number of rows of a leaf by the catalog's estimate.
+/// Formats the number of rows of a leaf, as the catalog estimates it.
 fn estimate(part: &Part) -> String {
     match part.rows {
         rows if rows < 0 => "an unknown number of rows".to_owned(),

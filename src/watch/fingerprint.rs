@@ -10,16 +10,16 @@ use crate::table::TableName;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The state of the catalog at one moment.
+/// The rows that one look has read from the catalog, between two positions of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// The server's position before the look. A statement that the look does not see was committed
-    /// after this position.
+    /// The server's WAL position, read before the rows of the catalog. A statement that the look
+    /// does not see was committed after this position.
     pub before: Lsn,
-    /// The server's position after the look. A statement that the look sees was committed before
-    /// this position.
+    /// The server's WAL position, read after the rows of the catalog. A statement that the look
+    /// sees was committed before this position.
     pub after: Lsn,
-    /// The publication, or `None` if there is none of this name.
+    /// The publication, or `None` if the server has no publication of the configured name.
     pub publication: Option<Publication>,
     /// The relations that the configuration selects and that are published or have the name of a
     /// captured one, and the relations that were captured at the look before.
@@ -29,7 +29,7 @@ pub struct Fingerprint {
 /// The row of the publication in `pg_publication`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Publication {
-    /// Another oid means that the publication was dropped and created again.
+    /// The publication's oid. Another oid means that the publication was dropped and created again.
     pub oid: Oid,
     /// The publication's name: `pg_publication.pubname`.
     pub name: String,
@@ -45,7 +45,8 @@ pub struct Publication {
     pub deletes: bool,
     /// True if TRUNCATE is published.
     pub truncates: bool,
-    /// True if changes of partitions carry the name of the root.
+    /// True if changes of partitions are published under the name of their root table
+    /// (`publish_via_partition_root`).
     pub via_root: bool,
 }
 
@@ -67,7 +68,7 @@ pub struct Relation {
     /// The oid of the `pg_publication_rel` or `pg_publication_namespace` row that makes the
     /// relation a member; 0 under FOR ALL TABLES.
     pub membership: Oid,
-    /// The `xmin` of the row that makes the relation a member.
+    /// The `xmin` of the row that makes the relation a member of the publication.
     pub membership_version: u32,
     /// The numbers of the published columns, or `None` if all columns are published.
     pub columns: Option<String>,
@@ -101,8 +102,8 @@ pub struct Relation {
     /// before if `version` has not changed.
     pub types: Option<String>,
     /// The `xmin` of the row in `pg_depend` that ties the relation to its namespace, or 0 without
-    /// such a row. Only SET SCHEMA writes a new version. The look leaves it out under the same
-    /// condition as the types.
+    /// such a row. Only SET SCHEMA writes a new version. The look takes this value from the look
+    /// before under the same condition as `types`.
     pub placed: Option<u32>,
     /// The leaves below a partitioned table, by oid.
     #[serde(default)]
@@ -114,9 +115,11 @@ pub struct Relation {
 pub struct Part {
     /// The leaf as `namespace.name`.
     pub name: String,
-    /// The `xmin` of its row type: the transaction that created, renamed or moved it.
+    /// The `xmin` of the leaf's row type in `pg_type`: the transaction that created, renamed or
+    /// moved the leaf.
     pub made: u32,
-    /// The `xmin` of its row in `pg_inherits`: the transaction that created or attached it.
+    /// The `xmin` of the leaf's row in `pg_inherits`: the transaction that created or attached the
+    /// leaf.
     pub joined: u32,
     /// The same as [`Relation::updates_fail`], for the leaf.
     pub updates_fail: bool,
@@ -137,8 +140,9 @@ impl Relation {
 }
 
 impl Part {
-    /// True if the leaf was truncated, or rewritten by ALTER TABLE. Both take the estimate of its
-    /// rows away. VACUUM FULL and CLUSTER count the rows.
+    /// True if the leaf was truncated, or rewritten by ALTER TABLE, between this look and `now`.
+    /// Both remove the catalog's estimate of the leaf's rows. VACUUM FULL and CLUSTER write a new
+    /// estimate.
     #[must_use]
     pub fn is_emptied(&self, now: &Part) -> bool {
         self.filenode != now.filenode && now.rows < 0
@@ -146,8 +150,8 @@ impl Part {
 }
 
 impl Fingerprint {
-    /// The captured tables and leaves whose published UPDATE and DELETE fail, because nothing
-    /// identifies their old rows.
+    /// Names of the captured tables and leaves whose UPDATE and DELETE are published and fail,
+    /// because nothing identifies their old rows.
     #[must_use]
     pub fn failing(&self) -> Vec<String> {
         let publishes = |row: &Publication| row.updates || row.deletes;

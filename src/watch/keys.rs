@@ -17,8 +17,9 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Takes the key of the records that follow the position `at`. Returns a finding if the records
-    /// before that position had another key.
+    /// Notes the columns of the key that records of `table` have from the position `at` on. An
+    /// empty `key` means records without a key. Returns a finding if the table's earlier records
+    /// had another key.
     pub fn planned(&mut self, table: &str, key: Vec<String>, at: Lsn) -> Option<Finding> {
         let before = self.tables.insert(table.to_owned(), key.clone())?;
         if before == key {
@@ -42,7 +43,7 @@ impl Keys {
         Some(Finding { code: Code::RecordKeyChanged, table, from: at, to: at, detail, next })
     }
 
-    /// Forgets the tables that `keep` refuses.
+    /// Keeps the tables for which `keep` is true, and forgets the keys of all others.
     pub fn keep(&mut self, keep: impl Fn(&str) -> bool) {
         self.tables.retain(|table, _| keep(table));
     }

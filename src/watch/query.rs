@@ -12,7 +12,8 @@ use postgres_protocol::escape::escape_literal;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// The server's position. A standby decodes only what it has replayed.
+/// The SQL expression for the server's WAL position. On a standby it is the position up to which
+/// the WAL was replayed, because a standby decodes only what it has replayed.
 const POSITION: &str = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
     ELSE pg_current_wal_insert_lsn() END";
 
@@ -100,9 +101,9 @@ async fn ask(sql: &Sql, name: &str, details: &Details) -> Result<Fingerprint, Pg
     Ok(Fingerprint { before, after, publication: answer.publication, relations })
 }
 
-/// Two statements in one message. The first statement reads a position, which lies before the
-/// snapshot of the second statement. The position that the second statement reads lies after its
-/// own snapshot.
+/// Writes the SQL of one look: two statements in one message. The first statement reads a position,
+/// which lies before the snapshot of the second statement. The position that the second statement
+/// reads lies after its own snapshot.
 fn statement(version: u32, name: &str, details: &Details) -> String {
     let name = escape_literal(name);
     // Published schemas, row filters and column lists came with PostgreSQL 15.

@@ -39,11 +39,14 @@ pub(super) enum Rule {
     KeyStays,
     /// It is a finding if a captured relation was rewritten and a column has another type.
     RewriteIsTold,
-    /// It is a finding if a partition was attached that may have held rows before.
+    /// It is a finding if a partition that may have held rows before was attached to a captured
+    /// table.
     AttachIsTold,
-    /// It is a finding if a partition left its table, or left and came back.
+    /// It is a finding if a partition was detached from a captured table, or was detached and
+    /// attached again.
     DetachIsTold,
-    /// It is a finding if a partition was truncated alone.
+    /// It is a finding if a partition of a captured table was truncated, unless one statement
+    /// truncated all partitions of the table.
     TruncateIsTold,
 }
 

@@ -1,5 +1,5 @@
-//! A chunk that was read. It holds its rows until they are sent, and its end until they are
-//! delivered.
+//! A chunk that was read. The chunk keeps its rows until they are sent, and the progress that it
+//! means for the copy (`End`) until they are delivered.
 
 use super::moved::WindowId;
 use crate::ledger::Ticket;
@@ -25,18 +25,19 @@ pub(super) struct Window<R> {
     pub upto: Lsn,
     rows: Vec<Waiting<R>>,
     index: HashMap<RowKey, usize>,
-    /// Index in `rows`. All rows before it were taken out.
+    /// Index in `rows` of the row at which the search for the next row begins. All rows before this
+    /// one were taken out.
     cursor: usize,
     pub left: usize,
     pub size_bytes: usize,
     pub passed: bool,
 }
 
-/// The progress of the copy when a chunk is delivered.
+/// The progress of the copy that the journal records when a chunk is delivered.
 #[derive(Debug)]
 pub(super) struct End {
-    /// Last key that was read up to the end of this chunk. `None` for a chunk of given keys, or if
-    /// no row was read.
+    /// The last key that the copy has read when this chunk ends. `None` for a chunk of given keys,
+    /// or if the copy has read no row.
     pub after: Option<RowKey>,
     pub last: bool,
     pub rows: u64,
@@ -48,7 +49,8 @@ impl End {
     }
 }
 
-/// A chunk whose rows are all sent, under tickets below `below`.
+/// A chunk whose rows were all sent, and which may not be delivered yet. The tickets of its rows
+/// are below `below`.
 #[derive(Debug)]
 pub(super) struct Leaving {
     pub id: WindowId,
@@ -85,7 +87,8 @@ impl<R> Window<R> {
         window
     }
 
-    /// True if the chunk was read with this key, even if its row was taken out since.
+    /// True if the chunk had a row of this key when it was read, even if that row was taken out
+    /// since.
     pub fn held(&self, key: &RowKey) -> bool {
         self.index.contains_key(key)
     }
@@ -98,7 +101,7 @@ impl<R> Window<R> {
             .is_some_and(|waiting| waiting.row.is_some())
     }
 
-    /// Takes all rows of a key out of the chunk.
+    /// Takes all rows of a key out of the chunk, and appends them to `out`.
     pub fn take(&mut self, key: &RowKey, out: &mut Vec<R>) {
         let mut at = self.index.get(key).copied();
         while let Some(waiting) = at.and_then(|at| self.rows.get_mut(at)) {
@@ -114,7 +117,7 @@ impl<R> Window<R> {
         out.extend(std::iter::from_fn(|| self.next()));
     }
 
-    /// Takes the next row out of the chunk.
+    /// Takes the next row out of the chunk. `None` if every row was taken out.
     pub fn next(&mut self) -> Option<R> {
         while let Some(waiting) = self.rows.get_mut(self.cursor) {
             self.cursor += 1;

@@ -16,10 +16,10 @@ pub(super) type WindowId = u64;
 /// A row of which the consumer lacks a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Missing {
-    /// The transaction that moved the row.
+    /// The transaction that moved the row to its present key.
     pub xid: FullXid,
-    /// The chunk that brings the value when it is delivered. `None` if the row has to be read
-    /// again.
+    /// The number of the chunk that contains the value. The consumer has the value when this chunk
+    /// is delivered. `None` if the row has to be read again.
     pub cover: Option<WindowId>,
 }
 
@@ -28,9 +28,9 @@ pub(super) struct Missing {
 pub(super) struct Moved(BTreeMap<RowKey, Missing>);
 
 impl Moved {
-    /// The rows that a journal lists. The journal does not hold the transactions that moved the
-    /// rows, and they are not needed: the first snapshot waits for the changes that were sent, and
-    /// the server repeats the others.
+    /// Makes the list from the keys in a journal. The journal does not hold the transactions that
+    /// moved the rows, and they are not needed: the first snapshot waits for the changes that were
+    /// sent, and the server repeats the others.
     pub fn resume(keys: &[RowKey]) -> Self {
         Moved(
             keys.iter()
@@ -47,7 +47,8 @@ impl Moved {
         self.0.keys().cloned().collect()
     }
 
-    /// Keys that have to be read again, at most `max` of them.
+    /// Returns the keys of rows that have to be read again, because no chunk brings their value.
+    /// Returns at most `max` keys.
     pub fn uncovered(&self, max: usize) -> Vec<RowKey> {
         self.0
             .iter()
@@ -57,17 +58,20 @@ impl Moved {
             .collect()
     }
 
-    /// Adds a row at this key. Returns true if the key was not in the list.
+    /// Puts a row into the list at this key, and replaces the entry that the list has at this key.
+    /// Returns true if there was no such entry.
     pub fn insert(&mut self, key: &RowKey, missing: Missing) -> bool {
         self.0.insert(key.clone(), missing).is_none()
     }
 
-    /// What is known of the row at this key, if it lacks a value.
+    /// Returns the list's entry for the row at this key. `None` if the consumer lacks no value of
+    /// this row.
     pub fn get(&self, key: &RowKey) -> Option<Missing> {
         self.0.get(key).copied()
     }
 
-    /// Removes a key: its row is gone, or all its values are sent.
+    /// Removes the row at this key from the list, because the row is gone or all its values are
+    /// sent.
     pub fn remove(&mut self, key: &RowKey) {
         self.0.remove(key);
     }
@@ -76,8 +80,9 @@ impl Moved {
         self.0.clear();
     }
 
-    /// Notes that a chunk was read under this snapshot. The chunk brings the rows at the keys for
-    /// which `holds` is true.
+    /// Notes that the chunk `window` was read under this snapshot. If no chunk brings the value of
+    /// a row yet, this chunk does, provided that the snapshot sees the transaction that moved the
+    /// row and that `holds` is true for the row's key.
     pub fn cover(
         &mut self,
         window: WindowId,
@@ -91,7 +96,7 @@ impl Moved {
         }
     }
 
-    /// Removes the rows that a delivered chunk has brought.
+    /// Removes the rows whose values came with this chunk, because the chunk is delivered.
     pub fn delivered(&mut self, window: WindowId) {
         self.0.retain(|_, missing| missing.cover != Some(window));
     }

@@ -8,7 +8,8 @@ use crate::snapshot::visibility::FullXid;
 /// What a chunk reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The rows beyond this key, or from the first row if there is no key.
+    /// The rows whose keys are beyond this key. `None` if the chunk begins at the first row of the
+    /// table.
     Beyond(Option<RowKey>),
     /// The rows of these keys.
     Keys(Vec<RowKey>),
@@ -17,16 +18,17 @@ pub enum What {
 /// What the copy can do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The next chunk can be read.
+    /// A chunk can be requested, and it has to read these rows.
     Read(What),
-    /// A chunk under way has to be finished first.
+    /// No chunk can be requested now. An earlier chunk has to be read, sent or delivered first.
     Wait,
-    /// Everything is in the journal. The copy ends when the checkpoint has passed this position:
-    /// until then a crash repeats changes that the copy has already repaired.
+    /// All rows of the table are delivered and recorded in the journal. The copy ends when the
+    /// checkpoint has passed this position: until then a crash repeats changes that the copy has
+    /// already repaired.
     Confirm(Lsn),
 }
 
-/// A change that is about to be sent.
+/// A change of the table that is about to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Touch<'a> {
     pub(crate) xid: FullXid,
@@ -35,7 +37,7 @@ pub struct Touch<'a> {
     pub(crate) kind: Kind<'a>,
 }
 
-/// The keys that a change touches.
+/// The kind of a change, with the keys of the row that it touches.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind<'a> {
     /// One row was inserted, updated or deleted.
@@ -44,7 +46,8 @@ pub enum Kind<'a> {
         old: Option<&'a RowKey>,
         /// The key after the change, or the key of a deleted row.
         key: &'a RowKey,
-        /// True if the server left out a TOAST value that did not change.
+        /// True if the server left out a large (TOAST) value of the row, because the update did not
+        /// change this value.
         unsent: bool,
     },
     /// Every row of the table was removed.
@@ -54,25 +57,28 @@ pub enum Kind<'a> {
 /// What has to happen before a change is sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Before<R> {
-    /// The change is sent without rows before it.
+    /// No row of the copy is sent before the change.
     Nothing,
     /// These rows of the copy are sent first.
     Rows(Vec<R>),
-    /// The stream is held before the change. The row path asks again after the next event.
+    /// The change must not be sent now, and the stream waits before it. The row path asks again
+    /// after the next event.
     Hold,
 }
 
 /// The delivered part of a copy, from which a restart continues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Journal {
-    /// Everything up to this key is delivered.
+    /// Every row of the table up to this key is delivered. `None` if no row is delivered yet.
     pub after: Option<RowKey>,
     /// True if every row after that key is delivered too. Only the rows of `moved` may be left to
     /// read.
     pub ended: bool,
-    /// The highest position that a delivered chunk waited for.
+    /// The highest WAL position among those of the delivered chunks. The last rows of a chunk were
+    /// sent only when the stream had passed the chunk's position.
     pub upto: Lsn,
-    /// Keys of rows to be read again. Each moved there by an update without its large value.
+    /// Keys of rows that are read again. An update gave each of these rows its key, and the stream
+    /// left out a large value of the row.
     pub moved: Vec<RowKey>,
     pub(crate) rows: u64,
     pub(crate) chunks: u64,
