@@ -36,8 +36,8 @@ const MESSAGE_BYTES_MAX: usize = 1_048_576;
 /// `max.message.bytes` (1,048,588), which limits a whole batch.
 const BATCH_BYTES_MAX: usize = 1_000_000;
 
-/// Everything this room needs to know. The room `config` builds it, and has already refused pinned
-/// properties.
+/// The checked configuration of this room. The room `config` builds it, and has already refused
+/// pinned properties.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     /// `host:port` of each bootstrap broker; at least one.
@@ -64,13 +64,13 @@ pub struct Config {
 pub struct TopicRules {
     /// Whether we create topics at all. If not, a missing topic is an error that names the topic.
     pub create: bool,
-    /// Partitions of a new topic; -1 leaves it to the broker.
+    /// Number of partitions of a new topic; -1 leaves the number to the broker.
     pub partitions: i32,
-    /// Number of replicas of each partition; -1 leaves it to the broker.
+    /// Number of replicas of each partition; -1 leaves the number to the broker.
     pub replication: i32,
     /// `cleanup.policy` of a new topic.
     pub cleanup_policy: String,
-    /// Further topic settings, as Kafka names them.
+    /// Further settings of a new topic, by Kafka's names.
     pub extra: BTreeMap<String, String>,
     /// Groups of topics with rules of their own. A topic that is in several groups has the rules of
     /// the first one.
@@ -85,19 +85,19 @@ pub struct TopicGroup {
     pub include: NameList,
     /// Topics of `include` that are not in the group.
     pub exclude: NameList,
-    /// Partitions of a new topic. `None` if the general rule counts.
+    /// Number of partitions of a new topic. `None` if the general rule counts.
     pub partitions: Option<i32>,
     /// Number of replicas of each partition. `None` if the general rule counts.
     pub replication: Option<i32>,
     /// `cleanup.policy` of a new topic. `None` if the general rule counts.
     pub cleanup_policy: Option<String>,
-    /// Further topic settings. They replace the general ones of the same name.
+    /// Further settings of a new topic. They replace the general settings of the same name.
     pub extra: BTreeMap<String, String>,
 }
 
 impl TopicRules {
-    /// The rules for one topic: the rules of its group, and the general rules where the group
-    /// leaves them open.
+    /// Returns the rules for one topic: the rules of its group, and the general rules where the
+    /// group leaves them open.
     #[must_use]
     pub fn of(&self, topic: &str) -> TopicRules {
         let has =
@@ -154,7 +154,8 @@ pub fn is_sensitive(property: &str) -> bool {
     MARKS.iter().any(|mark| property.contains(mark))
 }
 
-/// Why the operator cannot set a librdkafka property, or `None` if the operator can.
+/// Returns the reason why the operator cannot set a librdkafka property, or `None` if the operator
+/// can set it.
 ///
 /// Aliases of properties are listed too, because librdkafka accepts both names.
 #[must_use]
@@ -324,9 +325,9 @@ impl Config {
         self.number("batch.size", BATCH_BYTES_MAX)
     }
 
-    /// Keeps batches within a topic's `max.message.bytes`, because the broker refuses a larger
-    /// batch as a whole, and librdkafka does not split a batch. The limit is never raised here. A
-    /// lower limit takes effect for the next producer.
+    /// Lowers `batch.size` to `bytes`, and never raises it. Batches have to stay within a topic's
+    /// `max.message.bytes`, because the broker refuses a larger batch as a whole, and librdkafka
+    /// does not split a batch. The lower limit takes effect for the next producer.
     pub fn lower_batch_bytes(&mut self, bytes: usize) {
         if bytes < self.batch_bytes_max() {
             self.client.insert("batch.size".to_owned(), bytes.max(1).to_string());

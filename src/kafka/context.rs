@@ -82,24 +82,26 @@ fn in_short(detail: &str) -> &str {
     said.rsplit_once(" (after ").map_or(said, |(words, _)| words)
 }
 
-/// The context of clients that only ask. It keeps librdkafka's last message about a connection, for
-/// error texts.
+/// The librdkafka context of clients that do not produce. It keeps librdkafka's last message about
+/// a connection, for error texts.
 #[derive(Default)]
 pub(crate) struct Asking {
     last_words: Mutex<Option<String>>,
     token: Option<Source>,
-    /// Whether the last reading of a token succeeded. `None` until librdkafka asks for a token.
+    /// The result of the last reading of a token. `None` if librdkafka has not asked for a token
+    /// since this result was taken.
     token_read: Mutex<Option<Result<(), SourceError>>>,
 }
 
 impl Asking {
-    /// A consumer that reports the end of each partition that it reads. An offset that no longer
-    /// exists is replaced by the oldest one that does. This call blocks like [`Asking::consumer`].
+    /// Makes a consumer that reports the end of each partition that it reads. An offset that no
+    /// longer exists is replaced by the oldest one that does. This call blocks like
+    /// [`Asking::consumer`].
     pub(crate) fn reader(config: &Config) -> Result<BaseConsumer<Asking>, CallError> {
         Asking::reader_of(config, &[])
     }
 
-    /// A consumer like that of [`Asking::reader`], with further properties.
+    /// Makes a consumer like that of [`Asking::reader`], with further properties.
     pub(crate) fn reader_of(
         config: &Config,
         further: &[(&str, &str)],
@@ -115,8 +117,9 @@ impl Asking {
         Asking::consumer(config, &properties)
     }
 
-    /// A consumer for questions and for reading, with further properties. If the login is by a
-    /// token, this call waits for a limited time until librdkafka has the token. This call blocks.
+    /// Makes a consumer for questions and for reading, with further properties. If the login is by
+    /// a token, this call waits for a limited time until librdkafka has the token. This call
+    /// blocks.
     pub(crate) fn consumer(
         config: &Config,
         further: &[(&str, &str)],
@@ -192,8 +195,8 @@ pub(crate) struct Reporting {
     deliveries: Sender<Delivery>,
     /// The counts that the sending thread writes for every record.
     sent: SentCounts,
-    /// Number of sent records with librdkafka's report, delivered or failed. Only the poll thread
-    /// writes it.
+    /// Number of sent records that librdkafka has reported as delivered or as failed. Only the poll
+    /// thread writes this number.
     pub(crate) answered: AtomicU64,
     /// Records with tickets up to this one may have been on a connection that broke before the
     /// broker answered.
@@ -218,8 +221,8 @@ pub(crate) struct Reporting {
     brokerless: Brokerless,
 }
 
-/// Counts on cache lines of their own, because the sending thread writes them for each record,
-/// while the poll thread writes its own counts.
+/// Counts of the sent records. They have cache lines of their own, because the sending thread
+/// writes them for each record, while the poll thread writes its own counts.
 #[repr(align(128))]
 #[derive(Default)]
 struct SentCounts {
@@ -265,7 +268,8 @@ impl Reporting {
         before
     }
 
-    /// Undoes [`Reporting::count_sent`], because librdkafka did not accept the record.
+    /// Undoes [`Reporting::count_sent`], which returned `ticket_before`, because librdkafka did not
+    /// accept the record.
     pub(crate) fn take_back(&self, ticket_before: u64) {
         self.sent.records.store(self.sent.records.load(Ordering::Relaxed) - 1, Ordering::Release);
         self.sent.ticket.store(ticket_before, Ordering::Release);

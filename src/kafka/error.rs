@@ -58,10 +58,11 @@ pub enum KafkaError {
         /// librdkafka's last message, or `no answer` if none came within the time.
         detail: String,
     },
-    /// An admin or metadata request failed.
+    /// A request about this topic got no answer, or an error as its whole answer.
     #[error("{call} `{topic}`")]
     Request {
-        /// The request, such as `describe topic` or `create topic`.
+        /// The name of the request for the text of the error, such as `describe topic` or `create
+        /// topic`.
         call: &'static str,
         topic: String,
         #[source]
@@ -103,7 +104,7 @@ pub enum KafkaError {
     /// A call did not finish in time. Its effect may still happen.
     #[error("{call} `{topic}` within {after:?}")]
     Timeout {
-        /// The call that was waited for.
+        /// The name of the call that was waited for, for the text of the error.
         call: &'static str,
         topic: String,
         after: Duration,
@@ -111,7 +112,7 @@ pub enum KafkaError {
     /// Our own blocking task ended without an answer. Only a shutdown or a panic causes that.
     #[error("{call}: the task ended without an answer")]
     Interrupted {
-        /// The call that was under way.
+        /// The name of the call that was under way, for the text of the error.
         call: &'static str,
     },
 }
@@ -275,7 +276,7 @@ impl FailureClass {
     }
 }
 
-/// Says what a delivery report's error code means. No other place does.
+/// Returns the meaning of the error code of a delivery report. No other place decides this meaning.
 #[must_use]
 pub fn classify(code: RDKafkaErrorCode) -> FailureClass {
     use RDKafkaErrorCode as Code;

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 /// `producer`).
 const POLL: Duration = Duration::from_millis(500);
 
-/// How long a question about the topic may take.
+/// How long a question about the topic may take, such as where its partition ends.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The pause before another consumer is tried. The pause is short enough for a person who waits for
@@ -208,7 +208,8 @@ impl Following {
         self.stop.load(Ordering::Relaxed) || self.records.is_closed()
     }
 
-    /// The topic's present end. It is 0 for a topic that does not exist.
+    /// Reads the offset after the last record of the topic's first partition. It is 0 for a topic
+    /// that does not exist.
     fn end(&self, consumer: &BaseConsumer<Asking>) -> Result<i64, RdError> {
         let metadata = consumer.fetch_metadata(Some(&self.topic), ASK_TIMEOUT)?;
         let partitions =

@@ -10,7 +10,8 @@ use std::time::Duration;
 /// Longest wait for the connection, and for each answer. A broker answers a handshake at once.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A listener that does not speak as the configuration says.
+/// A bootstrap broker's listener that speaks TLS although the configuration does not, or the
+/// reverse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// The listener as configured.
@@ -21,8 +22,8 @@ pub struct Mismatch {
     pub speaks_tls: bool,
 }
 
-/// A bootstrap broker that speaks TLS although the configuration does not, or the reverse. `None`
-/// if there is no such broker, or no broker can be connected to. This call blocks.
+/// Finds a bootstrap broker that speaks TLS although the configuration does not, or the reverse.
+/// `None` if there is no such broker, or no broker can be connected to. This call blocks.
 #[must_use]
 pub fn mismatch(brokers: &[String], protocol: &str) -> Option<Mismatch> {
     let protocol = protocol.to_ascii_lowercase();

@@ -19,10 +19,10 @@ const PRINCIPAL: &str = "wellspring";
 /// 1970 in 63 bits.
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// What a client logs in with.
+/// How a client logs in, and where its password or token is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Login {
-    /// The operator's properties hold the login.
+    /// The operator's properties hold the login, or no login is configured.
     #[default]
     Properties,
     /// The source of `sasl.password`, and the password that was last read from it.
@@ -32,14 +32,15 @@ pub enum Login {
 }
 
 impl Login {
-    /// A password that is read from `source`.
+    /// Makes a login by a password that is read from `source` when it is needed.
     #[must_use]
     pub fn password(source: Source) -> Self {
         Login::Password(source, None)
     }
 
     /// Reads the password anew, off the runtime. Returns true if the password differs from the last
-    /// one, or if none was read before. A token is not read here, because librdkafka asks for it.
+    /// one, or if none was read before. Returns false without reading if the login has no source of
+    /// a password. librdkafka itself asks for a token.
     ///
     /// # Errors
     /// As [`fetch`].
@@ -50,8 +51,8 @@ impl Login {
         Ok(last.replace(secret.clone()).is_none_or(|before| before != secret))
     }
 
-    /// The password for a client that is made now: the last one that was read, or otherwise the one
-    /// that is read here, which blocks.
+    /// Returns the password for a client that is made now: the last one that was read, or otherwise
+    /// the one that is read here, which blocks. `None` if the login has no source of a password.
     pub(super) fn password_now(&self) -> Result<Option<Secret>, SourceError> {
         match self {
             Login::Properties | Login::Token(_) => Ok(None),
@@ -68,8 +69,8 @@ impl Login {
         }
     }
 
-    /// The same login without the password that was read last. A client that is made for one
-    /// question thus reads the password again.
+    /// Returns the same login without the password that was read last. A client that is made for
+    /// one question thus reads the password again.
     pub(super) fn forgotten(&self) -> Self {
         match self {
             Login::Password(source, _) => Login::Password(source.clone(), None),
@@ -99,7 +100,7 @@ pub(super) fn no_token(error: &SourceError) -> String {
     format!("{error}{cause}")
 }
 
-/// Whether a broker refused our login.
+/// Whether this error code says that a broker refused our login.
 pub(super) fn is_refusal(code: Option<RDKafkaErrorCode>) -> bool {
     matches!(
         code,

@@ -37,7 +37,7 @@ pub enum PartitionEnd {
 }
 
 impl Topics {
-    /// Where each partition ends, in the order asked.
+    /// Reads where each partition ends, in the order asked.
     ///
     /// # Errors
     /// `Client` and `Secret` if no client can be made. A failure about one partition is the answer
@@ -66,8 +66,8 @@ impl Topics {
 }
 
 impl Asker {
-    /// The first offset that a partition still holds, and one past its last. Blocks until the
-    /// deadline at most.
+    /// Reads the first offset that a partition still holds, and the offset after its last one.
+    /// Blocks until the deadline at most.
     pub(super) fn watermarks(
         &self,
         consumer: &BaseConsumer<Asking>,

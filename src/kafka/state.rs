@@ -16,10 +16,10 @@ use super::state_topic::StateTopic;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum StateError {
-    /// The topic could not be used.
+    /// The state topic could not be read or written.
     #[error(transparent)]
     Topic(#[from] KafkaError),
-    /// The file could not be used.
+    /// The state file could not be read or written.
     #[error("{call} state file `{}`", path.display())]
     File {
         call: &'static str,
@@ -36,7 +36,7 @@ pub enum StateError {
     },
 }
 
-/// Where the state records of the agent are kept.
+/// The place of the agent's state records.
 #[derive(Debug)]
 pub enum State {
     /// The compacted topic `<prefix>.wellspring-state`.
@@ -46,7 +46,7 @@ pub enum State {
 }
 
 impl State {
-    /// The newest value of every key that has one.
+    /// Reads the newest value of every key that has one.
     ///
     /// # Errors
     /// The topic or file cannot be read. A single record that cannot be read is an error, too.
@@ -86,13 +86,15 @@ pub struct FileState {
 }
 
 impl FileState {
-    /// Names the file. The file need not exist, but its directory must exist.
+    /// Names the state file, and does not read it. The file need not exist, but its directory must
+    /// exist.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         FileState { path: path.into(), known: None }
     }
 
-    /// Like [`State::read_all`]. A missing file counts as empty.
+    /// Reads every key and its value from the file, as [`State::read_all`] does. A missing file
+    /// counts as empty.
     ///
     /// # Errors
     /// `File` or `Format`.
@@ -112,7 +114,7 @@ impl FileState {
         Ok(self.known.insert(known).clone())
     }
 
-    /// As [`State::write`].
+    /// Sets a key in the file, or removes the key with `None`, as [`State::write`] does.
     ///
     /// # Errors
     /// `File` or `Format`.
@@ -120,7 +122,8 @@ impl FileState {
         self.write_all(&[(key, json)]).await
     }
 
-    /// Like [`State::write_all`]. The file has all of the values or none of them.
+    /// Sets or removes several keys in the file, as [`State::write_all`] does. The file has all of
+    /// these changes or none of them.
     ///
     /// # Errors
     /// `File` or `Format`.

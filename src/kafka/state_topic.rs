@@ -40,7 +40,7 @@ const WRITE_SOON: Duration = Duration::from_millis(100);
 const WRITE_POLL_MIN: Duration = Duration::from_millis(5);
 const WRITE_POLL_MAX: Duration = Duration::from_millis(250);
 
-/// How long reading may make no progress.
+/// How long reading may make no progress before it fails with `Timeout`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long one poll of the reader waits.
@@ -60,7 +60,8 @@ const SEGMENT_BYTES: &str = "16777216";
 
 type Acknowledge = oneshot::Sender<Result<(), RDKafkaErrorCode>>;
 
-/// The result of one record: an answer, or the end of the writer without an answer.
+/// The result of writing one record: the answer about the record, or the end of the writer without
+/// an answer.
 type Acknowledged = Result<Result<(), RDKafkaErrorCode>, oneshot::error::TryRecvError>;
 
 /// The compacted topic that holds the state records of the agent.
@@ -112,7 +113,7 @@ impl StateTopic {
         })
     }
 
-    /// Sets another time limit for a write.
+    /// Sets another time limit for each write.
     #[must_use]
     pub fn with_write_timeout(mut self, write_timeout: Duration) -> Self {
         self.write_timeout = write_timeout;
@@ -126,7 +127,7 @@ impl StateTopic {
         &self.info
     }
 
-    /// The newest value of every key, up to the present end of the topic.
+    /// Reads the newest value of every key, up to the present end of the topic.
     ///
     /// # Errors
     /// `Timeout` without progress, `StateText` for a record that is not ours, `Request` for the
@@ -224,7 +225,8 @@ impl StateTopic {
         Ok(writer)
     }
 
-    /// Closes the writer off the runtime, because closing waits for a thread.
+    /// Closes the producer that writes to the state topic, off the runtime, because closing waits
+    /// for a thread. The next write makes another producer.
     fn end_writer(&mut self) {
         let Some(writer) = self.writer.take() else { return };
         match tokio::runtime::Handle::try_current() {
@@ -243,7 +245,7 @@ impl Drop for StateTopic {
 /// The librdkafka context of the writer. It sends the result of each write to the caller that waits
 /// for it.
 struct Acknowledging {
-    /// True if brokers refused our login.
+    /// True if brokers refused our login since this writer was made.
     refused: AtomicBool,
     brokerless: Brokerless,
     token: Option<Source>,
@@ -298,8 +300,8 @@ impl ProducerContext for Acknowledging {
     }
 }
 
-/// Polls until every record is acknowledged or one has failed. `None` after `patience`. This call
-/// blocks.
+/// Polls until every record is acknowledged or one has failed, and returns that result. `None` if
+/// neither has happened after `patience`. This call blocks.
 fn await_all(
     writer: &BaseProducer<Acknowledging>,
     mut waiting: VecDeque<oneshot::Receiver<Result<(), RDKafkaErrorCode>>>,

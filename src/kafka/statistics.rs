@@ -15,7 +15,7 @@ const BROKERLESS_MAX: u32 = 3;
 /// The statistics of one producer. Counts begin at the producer's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Statistics {
-    /// Number of records in the queue or on their way.
+    /// Number of records in librdkafka's queue or on their way to a broker.
     pub queue_records: u64,
     /// Bytes of these records, as librdkafka counts them.
     pub queue_bytes: u64,
@@ -106,7 +106,7 @@ pub(crate) struct Brokerless {
 }
 
 impl Brokerless {
-    /// Takes the number of brokers in the next statistics of the client.
+    /// Notes the number of brokers that the client knows by its next statistics.
     pub fn note(&self, brokers_known: u64) {
         if brokers_known > 0 {
             self.in_a_row.store(0, Ordering::Relaxed);

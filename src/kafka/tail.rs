@@ -66,7 +66,7 @@ pub struct Tail {
     consumer: BaseConsumer<Asking>,
     /// Names of the topics that are read, for error texts.
     names: String,
-    /// True after the log has said that no broker answers, until the next record.
+    /// True if the log has said, since the last record, that no broker answers.
     is_told: bool,
 }
 
@@ -89,7 +89,7 @@ impl Tail {
         Ok(Tail { asker, consumer, names: String::new(), is_told: false })
     }
 
-    /// Every topic that the brokers show us, with its number of partitions.
+    /// Lists every topic that the brokers show us, with its number of partitions.
     ///
     /// # Errors
     /// `Unreachable`, or `Request` if the brokers refuse to answer.
@@ -105,7 +105,8 @@ impl Tail {
         Ok(known.collect())
     }
 
-    /// Begins to read these topics, each with its number of partitions.
+    /// Begins to read these topics, each with its number of partitions. `from` is the place at
+    /// which the reading of each partition begins.
     ///
     /// # Errors
     /// `Unreachable`, or `Request` if the brokers refuse to tell the end of a partition. `Missing`

@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long reading may make no progress.
+/// How long reading may make no progress before it fails with `Timeout`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long one poll waits.
@@ -27,7 +27,7 @@ const BYTES_MAX: usize = 64 << 20;
 /// A record's key and value.
 pub type Entry = (Vec<u8>, Option<Vec<u8>>);
 
-/// Reads every record, partition by partition, in the order of each partition.
+/// Reads every record that the topic has when the reading begins, in the order of each partition.
 ///
 /// # Errors
 /// `Request` for the broker's refusal, `Missing` for a topic that does not exist, `TopicTooLarge`
@@ -109,7 +109,8 @@ struct Whole {
 }
 
 impl Whole {
-    /// Adds a record, unless it exceeds the bound.
+    /// Adds a record to those that were read. Fails with `TopicTooLarge` if all of them together
+    /// exceed the bound.
     fn take(&mut self, topic: &str, key: &[u8], value: Option<&[u8]>) -> Result<(), KafkaError> {
         self.bytes += key.len() + value.map_or(0, <[u8]>::len);
         if self.bytes > BYTES_MAX {

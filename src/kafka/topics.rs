@@ -28,7 +28,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// known.
 const PROBE_SLICE: Duration = Duration::from_secs(3);
 
-/// How long to wait for librdkafka's message about the reason of a failure.
+/// How long a failed request waits for librdkafka's message about the reason of the failure.
 const LISTEN: Duration = Duration::from_millis(200);
 
 /// How long a created topic may stay unknown to the broker that is asked next.
@@ -45,16 +45,16 @@ pub(super) const SPREAD_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
     pub(crate) name: String,
-    /// Partitions; -1 for the broker's default.
+    /// Number of partitions; -1 for the broker's default.
     pub partitions: i32,
     /// Number of replicas of each partition; -1 for the broker's default.
     pub replication: i32,
-    /// Settings by Kafka's names, `cleanup.policy` among them.
+    /// Settings of the topic by Kafka's names, `cleanup.policy` among them.
     pub settings: BTreeMap<String, String>,
 }
 
 impl TopicSpec {
-    /// Describes the topic `name` as the rules for new topics say.
+    /// Describes the topic `name` as it should be created by the rules for new topics.
     #[must_use]
     pub fn by(rules: &TopicRules, name: impl Into<String>) -> Self {
         let name = name.into();
@@ -98,12 +98,13 @@ pub struct TopicInfo {
     pub max_message_bytes: Policy<usize>,
     /// `delete`, `compact` or `compact,delete`, as the broker writes it.
     pub cleanup_policy: Policy<String>,
-    /// Number of in-sync replicas that a write needs.
+    /// Number of in-sync replicas that a write needs (`min.insync.replicas`).
     pub min_insync_replicas: Policy<i32>,
 }
 
 impl TopicInfo {
-    /// Whether the topic refuses records without a key. False if the policy is not proven.
+    /// Whether the topic is compacted, and so refuses records without a key. False if the policy is
+    /// not proven.
     #[must_use]
     pub fn is_compacted(&self) -> bool {
         self.cleanup_policy
@@ -128,13 +129,13 @@ pub struct Topics {
 }
 
 impl Topics {
-    /// Keeps the configuration. Each call makes a connection.
+    /// Makes a handle that keeps the configuration. Each call of the handle makes a connection.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Topics { config: Arc::new(config.clone()) }
     }
 
-    /// Checks that the brokers can be reached and accept our login.
+    /// Checks that the brokers can be reached and accept our login, and describes the cluster.
     ///
     /// # Errors
     /// `Client` for properties that librdkafka refuses, `Unreachable` with librdkafka's last
@@ -270,8 +271,8 @@ impl Asker {
         Ok(infos)
     }
 
-    /// Reads the number of partitions and of replicas from metadata, which proves no setting. A
-    /// topic without a leader yet counts as absent.
+    /// Describes a topic by its metadata: the numbers of partitions and of replicas, and no
+    /// setting. `None` if the topic does not exist or has no leader yet.
     fn shape(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -301,8 +302,8 @@ impl Asker {
         Ok(shape_of(found))
     }
 
-    /// Fills in the settings that DescribeConfigs proves. A refusal is not an error: settings
-    /// without an answer stay not proven.
+    /// Fills in the settings of these topics that DescribeConfigs proves. A refusal is not an
+    /// error: settings without an answer stay not proven.
     pub(super) fn add_settings(
         &self,
         consumer: &BaseConsumer<Asking>,
@@ -441,7 +442,7 @@ pub(super) fn spread<T>(
     }
 }
 
-/// A topic as metadata describes it. `None` if it has no partition yet.
+/// Describes a topic by its metadata, without its settings. `None` if it has no partition yet.
 pub(super) fn shape_of(found: &MetadataTopic) -> Option<TopicInfo> {
     let first = found.partitions().first()?;
     Some(TopicInfo {

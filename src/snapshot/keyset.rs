@@ -17,8 +17,8 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 pub struct RowKey(Vec<Option<Box<str>>>);
 
 impl RowKey {
-    /// A key of these parts. `None` if a part is not UTF-8, which a server with client encoding
-    /// UTF8 never sends.
+    /// Makes a key of these parts, one for each column of the key. `None` if a part is not UTF-8,
+    /// which a server with client encoding UTF8 never sends.
     #[must_use]
     pub fn new<'a>(parts: impl IntoIterator<Item = Option<&'a [u8]>>) -> Option<Self> {
         let text = |part: Option<&'a [u8]>| match part {
@@ -72,8 +72,9 @@ pub struct Keyset {
 }
 
 impl Keyset {
-    /// Selects at most `rows` rows beyond `after`, in the order of the key. If the key is nullable,
-    /// all further rows with the key of the last row are added.
+    /// Writes the statement that selects at most `rows` rows beyond `after`, in the order of the
+    /// key. Without `after`, the rows begin at the first one. If the key is nullable, all further
+    /// rows with the key of the last row are added.
     #[must_use]
     pub fn next(&self, after: Option<&RowKey>, rows: u64) -> String {
         let beyond = after.map(|after| self.beyond(after));
@@ -87,7 +88,7 @@ impl Keyset {
         format!("{}{} ORDER BY {} {limit}", self.select(), self.filtered(beyond), order.join(", "))
     }
 
-    /// Selects the rows of these keys that exist.
+    /// Writes the statement that selects the existing rows of these keys, in any order.
     #[must_use]
     pub fn of_keys<'k>(&self, keys: impl IntoIterator<Item = &'k RowKey>) -> String {
         let one = |key: &RowKey| {
@@ -118,7 +119,8 @@ impl Keyset {
         if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) }
     }
 
-    /// A condition for rows beyond a key. NULL comes last, as in ORDER BY.
+    /// Writes the SQL condition that a row meets if its key is beyond `after`. NULL comes last, as
+    /// in ORDER BY.
     fn beyond(&self, after: &RowKey) -> String {
         let names: Vec<String> =
             self.key.iter().map(|column| escape_identifier(&column.name)).collect();
@@ -156,7 +158,8 @@ fn equals(column: &str, value: Option<&str>) -> String {
     }
 }
 
-/// A literal without a type: it takes the type of the column that it is compared with.
+/// Writes a value as an SQL literal without a type: the literal takes the type of the column that
+/// it is compared with. `None` becomes NULL.
 fn literal(value: Option<&str>) -> String {
     value.map_or_else(|| "NULL".to_owned(), |text| escape_literal(text).trim_start().to_owned())
 }

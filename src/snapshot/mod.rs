@@ -39,10 +39,11 @@ pub const READER_BYTES: usize = 768 * 1024;
 /// When existing rows are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Rows are copied once, at the first start of a pipeline.
+    /// Existing rows are copied once, before the stream begins, at the first start of a pipeline.
     #[default]
     Initial,
-    /// Rows are copied once, at the first start of a pipeline. The agent stops after that.
+    /// Existing rows are copied once, at the first start of a pipeline. The agent stops after that
+    /// copy.
     InitialOnly,
     /// Existing rows are never copied.
     NoData,
@@ -57,7 +58,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word for this mode in the configuration.
+    /// Returns the word that names this mode in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -70,7 +71,8 @@ impl Mode {
         }
     }
 
-    /// True if a first start copies under the exported snapshot of the slot.
+    /// True if a first start in this mode copies rows before the stream begins, under the snapshot
+    /// that the slot has exported.
     #[must_use]
     pub const fn copies_first(self) -> bool {
         match self {
@@ -84,7 +86,7 @@ impl Mode {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) mode: Mode,
-    /// Number of readers, at most [`WORKERS_MAX`].
+    /// Number of readers of the first copy, at most [`WORKERS_MAX`].
     pub workers: usize,
     /// Most rows per second of all readers together. `None` for no limit.
     pub rows_per_second: Option<u64>,
@@ -92,7 +94,8 @@ pub struct Config {
     pub skip: Option<Selection>,
     /// Tables that are copied before the others, in this order. The others follow by name.
     pub order: Vec<String>,
-    /// SQL conditions by `namespace.name`. Only rows that meet them are copied.
+    /// SQL conditions by `namespace.name`. A row is copied only if it meets the condition of its
+    /// table.
     pub conditions: BTreeMap<String, String>,
     /// Queries by `namespace.name`. The first copy reads them instead of the tables.
     pub queries: BTreeMap<String, String>,
@@ -102,11 +105,12 @@ pub struct Config {
     pub signal_topic: Option<String>,
 }
 
-/// The most readers. One loop encodes for all of them, and each reader takes a process of the
-/// server.
+/// The highest number of readers that the configuration may ask for. One loop encodes for all of
+/// them, and each reader takes a process of the server.
 pub const WORKERS_MAX: i32 = 16;
 
-/// The most readers by default. About this many readers supply as many rows as one loop can encode.
+/// The highest number of readers if the configuration gives none. About this many readers supply as
+/// many rows as one loop can encode.
 pub const WORKERS_DEFAULT_MAX: usize = 4;
 
 impl Config {
@@ -128,7 +132,7 @@ impl Config {
         }
     }
 
-    /// True if a captured table is left out of copies.
+    /// True if the configuration leaves this table out of copies.
     #[must_use]
     pub fn skips(&self, table: &TableName) -> bool {
         self.skip.as_ref().is_some_and(|skip| skip.matches(table))

@@ -25,14 +25,15 @@ pub struct Plan {
 pub struct TablePlan {
     /// Name of the published table, which also names its topic.
     pub name: TableName,
-    /// The shape that the stream gives in its Relation message. Copied and streamed rows thus use
-    /// one plan.
+    /// The shape that the stream gives in its Relation message. The records of copied rows and of
+    /// streamed rows thus have one plan.
     pub shape: RelationShape,
-    /// Relations that hold the rows. A query of the operator is read instead of them.
+    /// Relations that hold the rows: the leaves of a partitioned table, or the table itself. If the
+    /// operator gave a query, the query is read instead of these relations.
     pub parts: Vec<Part>,
     /// The published columns, in the order of the shape.
     columns: Vec<CopyColumn>,
-    /// The SELECT list, in the same order.
+    /// The SELECT list, in the order of `columns`.
     list: String,
     /// SQL conditions. A row has to meet all of them.
     conditions: Vec<String>,
@@ -123,9 +124,9 @@ impl TablePlan {
         }
     }
 
-    /// Selects the columns of the table from the result of the operator's query: by name, in the
-    /// order of the table, and with a cast if the type differs. A nullable column that the query
-    /// lacks becomes NULL.
+    /// Writes the SELECT list for an operator's query with the result columns `given`: the columns
+    /// of the table by name, in the order of the table, and with a cast if the type differs. A
+    /// nullable column that the query lacks becomes NULL.
     ///
     /// # Errors
     /// The name of a missing column that must not be NULL.
@@ -146,8 +147,8 @@ impl TablePlan {
         Ok(())
     }
 
-    /// The statement that reads a range. Before the copy, `prepare` lets the server check this
-    /// statement for the whole first part.
+    /// Writes the SELECT statement that reads a range. Before the copy, `prepare` lets the server
+    /// check this statement for the whole first part.
     #[must_use]
     pub fn select(&self, range: &Range) -> String {
         if let Some(query) = &self.query {
@@ -177,7 +178,7 @@ impl TablePlan {
         format!("SELECT {} FROM ONLY {from}{conditions}", self.list)
     }
 
-    /// The COPY command that reads a range.
+    /// Writes the COPY command that reads a range.
     #[must_use]
     pub fn copy(&self, range: &Range) -> String {
         format!("COPY ({}\n) TO STDOUT", self.select(range))

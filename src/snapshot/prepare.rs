@@ -15,11 +15,12 @@ use crate::table::TableName;
 use crate::table::typed::{in_sql, snapshot_of};
 use std::time::Duration;
 
-/// How long to wait for the lock of a table. The wait must not be long, because other sessions
-/// queue behind us meanwhile. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
+/// How long the copy waits for the lock of a table. The wait must not be long, because other
+/// sessions wait behind this lock request meanwhile. ACCESS SHARE conflicts with ACCESS EXCLUSIVE
+/// only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The next step for a table that a backfill copies.
+/// The next step for a table that a backfill copies after the first copy.
 const BACKFILL: &str =
     "nothing has to be done; a backfill copies the table when the first copy is over";
 
@@ -54,7 +55,8 @@ pub async fn prepare(
     Ok(Prepared { plan, left })
 }
 
-/// Locks a table and tries its statement. Returns the reason if it cannot be copied.
+/// Locks a table and tries its statement. Returns the reason if the table cannot be copied, and
+/// `None` if it can.
 async fn ready(holder: &mut Holder, table: &mut TablePlan) -> Result<Option<Left>, PgError> {
     for part in &table.parts {
         match holder.lock(part, LOCK_TIMEOUT).await? {
@@ -158,15 +160,15 @@ pub fn is_short(error: &PgError) -> bool {
     error.sqlstate().is_some_and(|state| state.starts_with("53"))
 }
 
-/// Whether the server would refuse the same statement again. The refusal is then about rights,
-/// names, conditions, values, or damaged pages.
+/// Whether the server would refuse the same statement again after an error with the SQLSTATE
+/// `state`. The refusal is then about rights, names, conditions, values, or damaged pages.
 #[must_use]
 pub fn is_final(state: &str) -> bool {
     matches!(state.get(..2), Some("42" | "22" | "0A" | "P0"))
         || matches!(state, "28000" | "XX001" | "XX002")
 }
 
-/// The reason for a table that we leave out ourselves.
+/// Makes the reason for a table that this program leaves out although the server can read it.
 #[must_use]
 pub fn left(reason: &str, detail: String, table: &TableName) -> Left {
     Left {

@@ -13,20 +13,20 @@ use crate::postgres::publication::quoted;
 use crate::postgres::{Config, PgError};
 use std::time::Duration;
 
-/// How long to wait for ACCESS SHARE. Other sessions queue behind us meanwhile. ACCESS SHARE
-/// conflicts with ACCESS EXCLUSIVE only.
+/// How long a chunk waits for the ACCESS SHARE lock of its table. Other sessions wait behind this
+/// lock request meanwhile. ACCESS SHARE conflicts with ACCESS EXCLUSIVE only.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The server ends our session when it stays idle in a transaction for this long, whatever happens
 /// to this process.
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// An open session. It ends when it is dropped.
+/// An open session that reads chunks. Dropping the reader ends the session.
 pub struct Reader {
     session: CopySession,
 }
 
-/// The open transactions and the table, as the server shows them.
+/// The open transactions of the server, and the table of the copy, as one survey found them.
 #[derive(Debug)]
 pub struct Survey {
     /// True if the server is a standby, whose snapshots do not list the transactions of the
@@ -34,17 +34,19 @@ pub struct Survey {
     pub standby: bool,
     /// A snapshot that was taken before `holders` was read.
     pub snapshot: PgSnapshot,
-    /// All transaction ids that were held just after the snapshot, each with its process id. A
-    /// prepared transaction has no process.
+    /// The ids of all transactions that `pg_locks` showed as writing just after the snapshot, each
+    /// with the id of its process. A prepared transaction has no process.
     pub holders: Vec<(Xid, Option<i32>)>,
-    /// The table as it is published. `None` if it is not published.
+    /// The table as it is published. `None` if it is not published, or if its name now belongs to
+    /// another relation than the expected one.
     pub table: Option<CopyTable>,
 }
 
 /// The rows of a chunk, as lines of COPY text.
 #[derive(Debug)]
 pub struct Chunk {
-    /// Pieces of lines, in the order of the key.
+    /// Pieces of lines, as the server sent them: in the order of the key, unless the chunk reads
+    /// given keys.
     pub pieces: Vec<Piece>,
     /// Number of rows in all pieces.
     pub rows: u64,
@@ -58,7 +60,7 @@ pub struct Chunk {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ReadError {
-    /// The server refused, or the connection failed.
+    /// The server refused a statement, or the connection failed.
     #[error(transparent)]
     Postgres(#[from] PgError),
     /// The chunk is too large. The caller tries again with fewer rows.
@@ -66,13 +68,14 @@ pub enum ReadError {
     TooLarge { table: String, limit_bytes: usize },
 }
 
-/// The error for an answer of the server whose `field` is unreadable.
+/// Makes the error for an answer of the server whose `field` cannot be read.
 fn answer(call: &'static str, object: &str, field: &'static str) -> PgError {
     PgError::Answer { call, object: object.to_owned(), field }
 }
 
 impl Reader {
-    /// Opens a session whose lock requests time out.
+    /// Opens a session that reads chunks. A lock request of this session fails after
+    /// `LOCK_TIMEOUT`.
     ///
     /// # Errors
     /// The connection fails.
@@ -134,7 +137,8 @@ impl Reader {
     }
 
     /// Begins a chunk: locks the table, then takes the snapshot, then describes the table under
-    /// this snapshot. `limit` is the longest time of each statement after that.
+    /// this snapshot. `limit` is the longest time of each statement after that. Returns the
+    /// snapshot and the table, or `None` for a table that is no longer published.
     ///
     /// # Errors
     /// The connection fails; `Server` with 55P03 if the table cannot be locked in time.

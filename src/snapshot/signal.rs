@@ -36,13 +36,13 @@ pub struct Execute {
     /// SQL conditions on rows, each with a pattern of tables. The first pattern that matches a
     /// table counts.
     conditions: Vec<(NamePattern, String)>,
-    /// The column that the signal names as the key for chunks.
+    /// The column that the signal names as the key for chunks. `None` if the signal names none.
     pub surrogate: Option<String>,
     /// True if the signal requests a blocking copy, for which Debezium stops its stream.
     pub blocking: bool,
 }
 
-/// A set of tables, given by regular expressions over whole names.
+/// A set of tables, given by regular expressions over whole names (`namespace.name`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables(Vec<NamePattern>);
 
@@ -77,7 +77,8 @@ pub enum SignalError {
     /// The list of tables is empty or missing.
     #[error("data-collections names no table")]
     NoTables,
-    /// The name of a table is not a regular expression. The field is its place in the list, from 1.
+    /// The name of a table, in the list of tables or of conditions, is not a valid regular
+    /// expression. The field is the place of the entry in its list, from 1.
     #[error("entry {0} of a list of tables is no regular expression")]
     BadTable(usize),
     /// The kind of copy is neither incremental nor blocking.
@@ -124,14 +125,15 @@ struct Message {
     message: Option<String>,
 }
 
-/// Longest text that is logged, in characters.
+/// Longest text of a `log` signal that is logged, in characters.
 const LOGGED_CHARS_MAX: usize = 1024;
 
 /// Longest part of an id that is logged or sent in notices, in characters. The column in Debezium's
 /// table has 42.
 const ID_CHARS_MAX: usize = 64;
 
-/// A text for the log: without control characters, and with at most `most` characters.
+/// Returns the first `most` characters of a text for the log, with `?` in the place of each control
+/// character.
 fn printable(text: &str, most: usize) -> String {
     text.chars().take(most).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -222,7 +224,8 @@ impl Execute {
         Ok(Execute { tables, conditions, surrogate: surrogate.map(str::to_owned), blocking })
     }
 
-    /// The condition on the rows of a table. `None` if all rows are requested.
+    /// Returns the SQL condition that the signal gives for the rows of a table. `None` if all rows
+    /// are requested.
     #[must_use]
     pub fn filter_of(&self, table: &TableName) -> Option<&str> {
         self.conditions
@@ -247,7 +250,7 @@ impl Tables {
         self.0.iter().any(|pattern| tells(pattern, table))
     }
 
-    /// Places in the list, from 1, of expressions that match none of these tables.
+    /// Returns the places in the list, from 1, of the expressions that match none of `tables`.
     pub fn unmatched<'a>(&'a self, tables: &'a [TableName]) -> impl Iterator<Item = usize> + 'a {
         let fits_none = |pattern: &NamePattern| !tables.iter().any(|table| tells(pattern, table));
         self.0
@@ -258,8 +261,8 @@ impl Tables {
     }
 }
 
-/// Matches the name as it is, or with its parts in quotes. An expression whose evaluation fails
-/// counts as one that does not match.
+/// Whether an expression matches the name of a table as it is, or with its parts in quotes. An
+/// expression whose evaluation fails counts as one that does not match.
 fn tells(pattern: &NamePattern, table: &TableName) -> bool {
     let (namespace, name) = (format!("\"{}\"", table.namespace), format!("\"{}\"", table.name));
     pattern.tells(&[&table.namespace, &table.name]).unwrap_or(false)
@@ -285,7 +288,7 @@ fn logged(data: Option<&str>) -> Result<Signal, SignalError> {
     Ok(Signal::Log(printable(message.as_deref().unwrap_or(""), LOGGED_CHARS_MAX)))
 }
 
-/// True for a blocking copy. Without a type the copy is incremental.
+/// Returns true if the signal requests a blocking copy. Without a type the copy is incremental.
 fn kind_of(data: &Data) -> Result<bool, SignalError> {
     match data.r#type.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("incremental") => Ok(false),

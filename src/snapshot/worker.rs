@@ -12,12 +12,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// The statement that a reader executes next.
+/// The COPY statement that a reader executes next, which reads one range of a table.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// Name of the table, for error texts.
     pub table: String,
-    /// A COPY command to standard output.
+    /// The COPY command. The server sends its rows to the reader.
     pub sql: String,
 }
 
@@ -28,22 +28,23 @@ pub struct WorkerEvent {
     pub(crate) what: What,
 }
 
-/// An event of one reader of the first copy.
+/// What a reader of the first copy reports.
 #[derive(Debug)]
 pub enum What {
-    /// The reader is connected and waits for a range.
+    /// The reader is connected, and waits for its first range.
     Free,
-    /// The reader has read rows of its job.
+    /// The reader has read some rows of its job.
     Rows(Piece),
-    /// The reader has finished its job and is free.
+    /// The reader has read all rows of its job, and waits for the next job.
     Done,
-    /// The server refused the job, or failed in the middle of it. The reader is free.
+    /// The server refused the job, or failed in the middle of it. The reader waits for the next
+    /// job.
     Refused(PgError),
     /// The connection is lost, and the reader has ended.
     Lost(PgError),
 }
 
-/// A running reader. Dropping it ends its session.
+/// The handle of a running reader. Dropping the handle ends the reader and its session.
 #[derive(Debug)]
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
@@ -51,7 +52,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a reader on the current runtime.
+    /// Starts a reader on the current runtime. The reader sends its events to `told`.
     #[must_use]
     pub fn start(
         config: Config,
@@ -138,7 +139,8 @@ async fn begin(
     Ok(())
 }
 
-/// Copies one range. Returns false if the receiver of the rows is gone.
+/// Reads the rows of one job, and sends them as events. Returns false if the receiver of the events
+/// is gone.
 async fn copy(
     session: &mut CopySession,
     job: &Job,

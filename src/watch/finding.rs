@@ -21,12 +21,13 @@ pub enum Code {
     PublicationMissing,
     /// The publication was dropped and made again.
     PublicationChanged,
-    /// The publication was altered so that changes were not published, or were published under
-    /// other names.
+    /// The publication was altered, so that for a time some changes were not published, or were
+    /// published under other names.
     PublicationAltered,
-    /// A captured name belongs to another relation.
+    /// The name of a captured table now belongs to another relation.
     TableSwapped,
-    /// A captured relation is no longer published under its name, or was not for a while.
+    /// A captured relation is not published under its name any more, or was not published for a
+    /// while.
     TableLeft,
     /// UPDATE and DELETE of a captured table fail, because nothing identifies the old row.
     IdentityLost,
@@ -36,11 +37,11 @@ pub enum Code {
     RecordKeyChanged,
     /// A change of a column's type rewrote every row.
     TableRewritten,
-    /// A partition was attached that may have held rows before.
+    /// A partition that may have held rows before was attached to a captured table.
     PartitionAttached,
-    /// A partition left its table, or left it and came back.
+    /// A partition was detached from a captured table, or was detached and attached again.
     PartitionLeft,
-    /// A partition of a table that is published under its root's name was truncated.
+    /// A partition of a table that is published under the table's own name was truncated.
     PartitionEmptied,
     /// The publication publishes more operations than before, or has another owner.
     PublicationExtended,
@@ -104,7 +105,7 @@ pub struct Finding {
     pub from: Lsn,
     /// The server's position after the later look. For a changed record key, the same as `from`.
     pub to: Lsn,
-    /// The difference in words, with names.
+    /// A sentence about the difference, with the names of objects.
     pub detail: String,
     /// The next step for a person.
     pub next: String,

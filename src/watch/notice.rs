@@ -21,7 +21,7 @@ pub enum Notice {
         /// The name of the slot, if the notice quotes one.
         slot: Option<String>,
     },
-    /// A notice that says nothing about what the stream holds.
+    /// A notice that says nothing about the changes in the stream.
     Other,
 }
 

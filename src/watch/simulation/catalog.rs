@@ -29,15 +29,15 @@ pub(super) struct Catalog {
     expected: BTreeMap<Oid, String>,
     lsn: u64,
     xid: u32,
-    /// The newest transaction at the last look.
+    /// The id of the newest transaction at the last look.
     begun: u32,
     next_oid: u32,
     harms: Vec<Harm>,
     may_lose: bool,
     harmless: bool,
-    /// True if the rights of the schema changed.
+    /// True if the rights of the schema changed since the last look.
     rights_changed: bool,
-    /// True if a renaming of the schema was taken back.
+    /// True if the schema was renamed and renamed back since the last look.
     renamed_back: bool,
 }
 
@@ -101,7 +101,8 @@ impl Catalog {
         catalog
     }
 
-    /// Begins an interval between two looks.
+    /// Begins an interval between two looks: forgets the harms of the interval before, and mends
+    /// what was lost in it.
     pub(super) fn begin(&mut self) {
         self.harms.clear();
         (self.may_lose, self.harmless) = (false, true);
@@ -257,7 +258,8 @@ impl Catalog {
         self.harms.push(Harm { table, at: Lsn::new(self.lsn), codes: vec![code] });
     }
 
-    /// Executes the statements of this number. `None` if the catalog does not permit them.
+    /// Executes the statements that this random number selects, and returns their description.
+    /// `None` if the catalog does not permit them.
     pub(super) fn execute(&mut self, number: u64) -> Option<&'static str> {
         let table = if number.is_multiple_of(2) { "a" } else { "b" };
         self.named(table)?;

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 /// What survives the death of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
-    /// `None` when the copy is over.
+    /// The journal of the copy. `None` when the copy is over.
     pub journal: Option<Journal>,
     pub confirmed: Lsn,
     pub pending: (Vec<FullXid>, Option<FullXid>),
@@ -47,7 +47,8 @@ pub struct Agent {
     queue: VecDeque<(Ticket, Record)>,
     session: Option<(What, Session)>,
     judge: Judge,
-    /// Number of tries for which the stream is still held before changes of the table.
+    /// While more than 0, a chunk is requested with `hold`, and each snapshot that sees too little
+    /// lowers this number.
     hold: u32,
     rest_until: u64,
     off: Break,
@@ -58,7 +59,7 @@ fn key_of(key: u64) -> RowKey {
 }
 
 impl Agent {
-    /// Starts a process from what is stored.
+    /// Starts a process from what the process before has stored.
     pub fn start(stored: &Stored, database: &Database, off: Break) -> Self {
         let now = database.snapshot();
         let (exact, upto) = &stored.pending;
@@ -96,7 +97,7 @@ impl Agent {
         self.judge = Judge::resume(database, stored.confirmed);
     }
 
-    /// Begins a copy, or continues one.
+    /// Begins a copy, or continues one from its journal.
     pub fn begin(&mut self, journal: Journal, database: &Database) {
         let mut awaited = self.unseen.listed().map(<[FullXid]>::to_vec).unwrap_or_default();
         let now = database.snapshot();
@@ -148,7 +149,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Handles one message of the stream.
+    /// Handles one message of the stream: a change, a commit or a keepalive.
     pub fn read(&mut self, database: &Database) -> Result<(), String> {
         let Some(transaction) =
             database.commits.get(self.at.0).map(|at| &database.transactions[*at])
@@ -239,7 +240,7 @@ impl Agent {
         }
     }
 
-    /// Lets some records land, and acknowledges them.
+    /// Lets some of the queued records reach the consumer, and acknowledges them.
     pub fn land(&mut self, rng: &mut Rng, consumer: &mut Consumer) {
         for _ in 0..1 + rng.below(6) {
             let Some((ticket, record)) = self.queue.pop_front() else { break };
@@ -350,7 +351,7 @@ impl Agent {
         self.session = Some((what, next));
     }
 
-    /// True if all transactions of the stream were read.
+    /// True if the agent has read all committed transactions of the database.
     pub fn at_end(&self, database: &Database) -> bool {
         self.at.0 == database.commits.len()
     }

@@ -17,8 +17,9 @@ pub enum Record {
 struct Known {
     version: u64,
     toast: Option<u64>,
-    /// True if the plain stream could do no better: the row moved here, and the consumer knew its
-    /// large value at the old key.
+    /// True if the consumer may lack the large value of the row, because it would lack the value
+    /// without a copy too: the row moved to this key, and the consumer knew the value at the old
+    /// key.
     excused: bool,
 }
 
@@ -67,7 +68,8 @@ impl Consumer {
         }
     }
 
-    /// A sentence about the first difference between the consumer's rows and the table.
+    /// Returns a sentence about the first difference between the consumer's rows and those of the
+    /// table. `None` if there is no difference.
     pub fn differs(&self, rows: &BTreeMap<u64, Row>) -> Option<String> {
         let keys: BTreeSet<u64> = self.rows.keys().chain(rows.keys()).copied().collect();
         keys.into_iter().find_map(|key| match (self.rows.get(&key), rows.get(&key)) {

@@ -22,7 +22,7 @@ pub struct Row {
     pub toast: u64,
 }
 
-/// One change, as the WAL holds it.
+/// One change of the table, as the WAL holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// An insert or an update. `from` is the old key if it changed. `toast` is `None` if the large
@@ -56,7 +56,7 @@ pub enum State {
 pub struct Transaction {
     pub xid: FullXid,
     pub state: State,
-    /// Changes, each with the position of its record.
+    /// Changes of the transaction, each with the position of its WAL record.
     pub ops: Vec<(Lsn, Op)>,
     /// Rows as the transaction left them, by key. `None` is a deleted row.
     own: BTreeMap<u64, Option<Row>>,
@@ -88,7 +88,8 @@ pub struct Database {
     insert: u64,
     pub flushed: u64,
     versions: u64,
-    /// Position of the publication. Changes below it are not published.
+    /// WAL position at which the table was published. Changes before this position are not
+    /// published.
     pub published: Lsn,
     keys: u64,
     /// True while a reader holds ACCESS SHARE.
@@ -141,8 +142,8 @@ impl Database {
         self.transactions.len() - 1
     }
 
-    /// Writes a record and returns its position. The first record of a page begins after the page
-    /// header.
+    /// Writes a WAL record of this size, and returns its position. The first record of a page
+    /// begins after the page header.
     fn log(&mut self, bytes: u64) -> Lsn {
         let start = self.insert_lsn();
         self.insert = start.bytes() + bytes;
@@ -172,7 +173,7 @@ impl Database {
         self.visible.iter().any(|at| self.transactions[*at].xid == xid)
     }
 
-    /// The rows after all visible transactions that `sees` accepts.
+    /// Returns the rows of the table after all visible transactions for which `sees` is true.
     fn state(&self, sees: &dyn Fn(FullXid) -> bool) -> BTreeMap<u64, Row> {
         let mut rows = BTreeMap::new();
         for transaction in
@@ -259,7 +260,8 @@ impl Database {
         own.ops.push((lsn, Op::Put { from, key, version, toast }));
     }
 
-    /// Executes one statement of some transaction.
+    /// Executes one statement of some transaction, unless a lock prevents it. The transaction may
+    /// be a new one.
     pub fn write(&mut self, rng: &mut Rng) {
         let open: Vec<usize> = self.indices(State::Open);
         let at = match rng.pick(&open) {
@@ -292,8 +294,8 @@ impl Database {
         }
     }
 
-    /// True if ACCESS EXCLUSIVE can be taken: no other open transaction has touched the table, and
-    /// no reader holds ACCESS SHARE.
+    /// True if the transaction `at` can take ACCESS EXCLUSIVE: no other open transaction has
+    /// touched the table, and no reader holds ACCESS SHARE.
     fn exclusive(&self, at: Option<usize>) -> bool {
         let others = self
             .transactions
