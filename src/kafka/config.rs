@@ -358,7 +358,8 @@ impl Config {
         self.client.get(property).and_then(|text| text.parse().ok()).unwrap_or(default)
     }
 
-    /// Properties of the row path's producer: defaults, then the operator's, then the pinned ones.
+    /// Makes the properties of a producer, that of the row path or that of the state topic:
+    /// defaults, then the operator's properties, then the pinned ones.
     ///
     /// # Errors
     /// `Secret` if the password cannot be read. The reading blocks, unless the password was renewed
@@ -396,8 +397,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Properties of admin clients and consumers. Of the operator's properties they get only those
-    /// about the connection.
+    /// Makes the properties of admin clients and consumers. Of the operator's properties these
+    /// clients get only those about the connection.
     ///
     /// # Errors
     /// `Secret` if the password cannot be read. It is read here, which blocks.
@@ -413,8 +414,8 @@ impl Config {
         Ok(config)
     }
 
-    /// The error for a client that librdkafka refuses to create. librdkafka's text names only a
-    /// property. So a file that cannot be read is named here by its path.
+    /// Makes the error for a client that librdkafka refuses to create. librdkafka's text names only
+    /// a property. So a file that cannot be read is named here by its path.
     pub(crate) fn no_client(&self, source: rdkafka::error::KafkaError) -> KafkaError {
         let unreadable = FILE_PROPERTIES.into_iter().find_map(|property| {
             let path = self.client.get(property).filter(|path| *path != "probe")?;

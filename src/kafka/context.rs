@@ -145,7 +145,7 @@ impl Asking {
         Ok(consumer)
     }
 
-    /// The last connection error that librdkafka reported, if any.
+    /// The last message of librdkafka about a failed connection, if any.
     pub(crate) fn last_words(&self) -> Option<String> {
         self.last_words.lock().ok().and_then(|words| words.clone())
     }
@@ -193,7 +193,8 @@ impl rdkafka::consumer::ConsumerContext for Asking {}
 pub(crate) struct Reporting {
     generation: Generation,
     deliveries: Sender<Delivery>,
-    /// The counts that the sending thread writes for every record.
+    /// The number and the newest ticket of the sent records. The sending thread writes both for
+    /// every record.
     sent: SentCounts,
     /// Number of sent records that librdkafka has reported as delivered or as failed. Only the poll
     /// thread writes this number.
@@ -202,8 +203,8 @@ pub(crate) struct Reporting {
     /// broker answered.
     doubtful_ticket: AtomicU64,
     last_failure: Mutex<Option<Instant>>,
-    /// Number of records that were purged from the queue and may nevertheless have left this
-    /// machine.
+    /// Number of records that were purged from the queue and of which a copy may nevertheless have
+    /// left this machine.
     pub(crate) doubtful: AtomicU64,
     /// True if a delivery failed or the producer is being settled: it accepts nothing more.
     pub(crate) ended: AtomicBool,
@@ -226,9 +227,9 @@ pub(crate) struct Reporting {
 #[repr(align(128))]
 #[derive(Default)]
 struct SentCounts {
-    /// Number of records handed to librdkafka.
+    /// Number of records that were handed to librdkafka.
     records: AtomicU64,
-    /// The newest ticket of these records.
+    /// The newest ticket of the records that were handed to librdkafka.
     ticket: AtomicU64,
 }
 
@@ -295,7 +296,7 @@ impl Reporting {
         }
     }
 
-    /// The statistics that came since the last call, if any.
+    /// Takes the newest statistics of librdkafka. `None` if none came since the last call.
     pub(crate) fn take_statistics(&self) -> Option<Statistics> {
         self.statistics.lock().ok()?.take()
     }

@@ -58,7 +58,7 @@ pub enum KafkaError {
         /// librdkafka's last message, or `no answer` if none came within the time.
         detail: String,
     },
-    /// A request about this topic got no answer, or an error as its whole answer.
+    /// A request about this topic failed as a whole, with an error of librdkafka.
     #[error("{call} `{topic}`")]
     Request {
         /// The name of the request for the text of the error, such as `describe topic` or `create

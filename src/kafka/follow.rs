@@ -33,8 +33,8 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// The only partition that is read, because records of several partitions have no common order.
 const PARTITION: i32 = 0;
 
-/// Kilobytes that librdkafka reads ahead. Few are enough, because people write the records of the
-/// topic.
+/// Kilobytes of records that librdkafka reads ahead. Few are enough, because people write the
+/// records of the topic.
 const AHEAD_KBYTES: &str = "1024";
 
 /// What the follower of a topic reports.

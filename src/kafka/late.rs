@@ -148,7 +148,7 @@ struct Span {
     newest: usize,
 }
 
-/// The spans of one topic, by partition.
+/// The records of one topic that are not read yet, by partition.
 type Spans = BTreeMap<i32, Span>;
 
 struct Search<'a> {
@@ -261,8 +261,8 @@ impl<'a> Search<'a> {
         Ok((from < end).then_some(Span { from, end, newest: 0 }))
     }
 
-    /// Reads a topic's spans to their ends, or to the first record that is late or has no usable
-    /// time.
+    /// Reads the spans of a topic to their ends. Stops at the first record that is late or has no
+    /// usable time stamp, or at a limit of the question.
     fn read(&mut self, topic: &str, mut spans: Spans) -> Result<Late, KafkaError> {
         let failed = |source: RdError| KafkaError::Request {
             call: "read topic",

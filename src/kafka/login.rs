@@ -79,8 +79,8 @@ impl Login {
     }
 }
 
-/// Reads a token for librdkafka. Runs on the thread that polls the client, and holds it up for as
-/// long as the command takes.
+/// Reads a token for librdkafka. This call runs on the thread that polls the client, and blocks
+/// this thread for as long as the command that prints the token takes.
 pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
     let token = Token::read(source)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -92,8 +92,8 @@ pub(super) fn oauth_token(source: &Source) -> Result<OAuthToken, SourceError> {
     })
 }
 
-/// The answer to librdkafka if there is no token. No part of the answer is secret, because
-/// librdkafka repeats the answer in its log.
+/// Makes the answer to librdkafka after a token could not be read. No part of the answer is secret,
+/// because librdkafka repeats the answer in its log.
 pub(super) fn no_token(error: &SourceError) -> String {
     let cause =
         std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));

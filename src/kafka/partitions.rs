@@ -40,8 +40,8 @@ impl Topics {
     /// Reads where each partition ends, in the order asked.
     ///
     /// # Errors
-    /// `Client` and `Secret` if no client can be made. A failure about one partition is the answer
-    /// for that partition.
+    /// `Client`, `File` and `Secret` if no client can be made. A failure about one partition is the
+    /// answer for that partition.
     pub async fn end_offsets(
         &self,
         places: &[(&str, i32)],

@@ -86,7 +86,8 @@ impl Topics {
 /// A partition, the offset that its reading begins at, and one past its last offset.
 type Part = (i32, i64, i64);
 
-/// The partitions of one topic that are read.
+/// The partitions of one topic that are read, each with the offsets where its reading begins and
+/// ends.
 type Tail = Vec<Part>;
 
 struct Tails<'a> {
@@ -112,7 +113,7 @@ impl Tails<'_> {
         Ok(newest)
     }
 
-    /// Finds what to read of each partition: everything from its first record since `since_ms`,
+    /// Finds the offsets to read of each partition: all from its first record since `since_ms`,
     /// less a margin. Partitions without such a record are left out.
     fn begins(
         &self,
@@ -147,8 +148,8 @@ impl Tails<'_> {
         Ok(tails)
     }
 
-    /// The offset of the first record of a partition since `since_ms`. `None` if there is no such
-    /// record, and 0 if the broker gave no answer.
+    /// Reads the offset of the first record of a partition that is not older than `since_ms`.
+    /// `None` if there is no such record, and 0 if the broker gave no answer.
     fn since(&self, topic: &str, partition: i32, since_ms: i64) -> Result<Option<i64>, KafkaError> {
         let failed =
             |source| self.asker.explain(&self.reader, "read offsets by time", topic, source);

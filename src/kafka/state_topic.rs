@@ -120,8 +120,8 @@ impl StateTopic {
         self
     }
 
-    /// The description of the topic from when it was opened. The status says whether its policy is
-    /// proven.
+    /// Returns the description of the state topic, as it was when the topic was opened. The status
+    /// shows whether the topic's `cleanup.policy` is proven.
     #[must_use]
     pub fn info(&self) -> &TopicInfo {
         &self.info

@@ -17,22 +17,24 @@ const BROKERLESS_MAX: u32 = 3;
 pub struct Statistics {
     /// Number of records in librdkafka's queue or on their way to a broker.
     pub queue_records: u64,
-    /// Bytes of these records, as librdkafka counts them.
+    /// Bytes of the records in librdkafka's queue or on their way to a broker, as librdkafka
+    /// counts.
     pub queue_bytes: u64,
     /// Number of known brokers, from the configuration or from the cluster's metadata, connected or
     /// not.
     pub brokers_known: u64,
     /// Number of brokers with a working connection.
     pub brokers_up: u64,
-    /// Wait in the queue in seconds, 99th percentile of the last window, of the slowest broker.
+    /// How many seconds a record waits in librdkafka's queue: the 99th percentile of the last
+    /// window of measurement, of the slowest broker.
     pub queue_seconds: f64,
-    /// Round trip of a request in seconds, 99th percentile of the last window, of the slowest
-    /// broker.
+    /// How many seconds a request takes until its answer: the 99th percentile of the last window of
+    /// measurement, of the slowest broker.
     pub round_trip_seconds: f64,
     /// Number of bytes sent to brokers, repeated requests included.
     pub sent_bytes: u64,
     pub(crate) retries: u64,
-    /// Number of requests without an answer in time.
+    /// Number of requests to brokers that got no answer in time.
     pub timeouts: u64,
     pub(crate) disconnects: u64,
 }

@@ -30,7 +30,7 @@ pub enum Start {
     End,
     /// Reading begins at this offset, or at the nearest one that the partition has.
     Offset(i64),
-    /// Reading begins this many records before the end.
+    /// Reading begins this many records before the end of the partition.
     Newest(i64),
 }
 
@@ -41,9 +41,10 @@ pub struct Tailed {
     pub topic: String,
     /// Partition of the record.
     pub partition: i32,
-    /// Offset in that partition.
+    /// Offset of the record in its partition.
     pub offset: i64,
-    /// Milliseconds since 1970. `None` if the record has no time.
+    /// The time stamp of the record in milliseconds since 1970. `None` if the record has no time
+    /// stamp.
     pub timestamp_ms: Option<i64>,
     /// `None` for a record without a key.
     pub key: Option<Vec<u8>>,
@@ -144,7 +145,7 @@ impl Tail {
         })
     }
 
-    /// The next record, if one comes within the time.
+    /// Returns the next record of all topics. `None` if none comes within `wait`.
     ///
     /// After an error that can pass, librdkafka itself connects and fetches again, and the answer
     /// is `None`. The log says once that no broker answers.

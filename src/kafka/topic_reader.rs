@@ -104,7 +104,7 @@ fn is_lasting(error: &RdError) -> bool {
 #[derive(Default)]
 struct Whole {
     entries: Vec<Entry>,
-    /// The bytes of all keys and values.
+    /// The bytes of all keys and values that are read so far.
     bytes: usize,
 }
 

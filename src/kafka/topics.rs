@@ -94,7 +94,7 @@ pub struct TopicInfo {
     pub partitions: i32,
     /// Number of replicas of partition 0.
     pub replication: usize,
-    /// The largest batch that the topic accepts, in bytes as the broker counts them.
+    /// The largest batch of records that the topic accepts, in bytes as the broker counts them.
     pub max_message_bytes: Policy<usize>,
     /// `delete`, `compact` or `compact,delete`, as the broker writes it.
     pub cleanup_policy: Policy<String>,
@@ -233,8 +233,8 @@ impl Asker {
         Ok(Cluster { id: consumer.client().fetch_cluster_id(REQUEST_TIMEOUT), brokers })
     }
 
-    /// Makes the error of a failed request. If no broker answered, the error is `Unreachable`, with
-    /// librdkafka's last message about the connection.
+    /// Makes the error of a failed request from librdkafka's error `source`. If no broker answered,
+    /// the error is `Unreachable`, with librdkafka's last message about the connection.
     pub(super) fn explain(
         &self,
         consumer: &BaseConsumer<Asking>,

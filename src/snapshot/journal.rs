@@ -52,7 +52,7 @@ pub struct Left {
 }
 
 impl Left {
-    /// A reason with its detail and its next step.
+    /// Makes the entry for a table that is not copied: the reason, its detail, and the next step.
     #[must_use]
     pub fn new(reason: CopyReason, detail: impl Into<String>, next: impl Into<String>) -> Self {
         let (detail, next) = (detail.into(), next.into());
@@ -140,7 +140,7 @@ impl Copied {
         format!("{}{}/{table}", Self::keys(slot), self.epoch)
     }
 
-    /// The prefix of the keys of all outcomes of a slot.
+    /// Returns the text with which the keys of all outcomes of a slot's copies begin.
     fn keys(slot: &str) -> String {
         format!("copied/{slot}/")
     }

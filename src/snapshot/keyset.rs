@@ -64,7 +64,7 @@ pub struct Keyset {
     pub with_children: bool,
     /// Columns to be read, in the order of the stream's tuples.
     pub columns: Vec<String>,
-    /// Columns of the key, in their order. There is at least one.
+    /// Columns of the key, in the order in which rows are sorted by them. There is at least one.
     pub key: Vec<KeyColumn>,
     /// SQL conditions that a row has to meet: the filter of the publication, and the one of the
     /// request.

@@ -12,9 +12,10 @@ use std::collections::VecDeque;
 /// A row that was held back and can be sent now. It has no Debug, because it holds a row.
 #[derive(PartialEq, Eq)]
 pub struct Released {
-    /// Index of the table in the plan.
+    /// Index of the table in the plan of the copy.
     pub table: usize,
-    /// The value of `source.snapshot`, which tells the first and the last row.
+    /// The value of `source.snapshot`, which tells whether the row is the first or the last one of
+    /// its table or of the copy.
     pub marker: Marker,
     /// The row as one line of COPY's text form.
     pub line: Vec<u8>,

@@ -88,7 +88,8 @@ pub struct Config {
     pub(crate) mode: Mode,
     /// Number of readers of the first copy, at most [`WORKERS_MAX`].
     pub workers: usize,
-    /// Most rows per second of all readers together. `None` for no limit.
+    /// The most rows per second that a copy reads, with all its readers together. `None` for no
+    /// limit.
     pub rows_per_second: Option<u64>,
     /// Captured tables that are not copied. `None` if all are copied.
     pub skip: Option<Selection>,
@@ -138,8 +139,9 @@ impl Config {
         self.skip.as_ref().is_some_and(|skip| skip.matches(table))
     }
 
-    /// Names of tables in the configuration that are not in `captured`, each with the key that
-    /// names it. Such a name is misspelt, or its table is not captured.
+    /// Returns the names of tables in the configuration that are not in `captured`, each with the
+    /// key of the configuration that contains it. Such a name is misspelt, or its table is not
+    /// captured.
     pub fn strangers<'a>(
         &'a self,
         captured: &'a [TableName],

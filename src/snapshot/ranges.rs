@@ -13,7 +13,7 @@ const RANGE_PAGES: u32 = 2048;
 /// A range of pages of one part of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// Index of the table in the plan.
+    /// Index of the table in the plan of the copy.
     pub table: usize,
     /// Index of the part among the parts of the table.
     pub part: usize,

@@ -60,9 +60,10 @@ pub enum SignalError {
          {column}"
     )]
     NoSignal {
-        /// Line of the error, from 1.
+        /// Line of the error in the JSON text, from 1.
         line: usize,
-        /// Column of the error, from 1. It is 0 for the end of a line, and if there is no value.
+        /// Column of the error in the JSON text, from 1. It is 0 for the end of a line, and if
+        /// there is no value.
         column: usize,
     },
     #[error("its data has {0} bytes; {DATA_BYTES_MAX} are read")]
@@ -71,7 +72,7 @@ pub enum SignalError {
     #[error("its data is not the JSON of such a signal: line {line}, column {column}")]
     Unreadable {
         line: usize,
-        /// Column of the error, from 1. It is 0 for the end of a line.
+        /// Column of the error in the data, from 1. It is 0 for the end of a line.
         column: usize,
     },
     /// The list of tables is empty or missing.

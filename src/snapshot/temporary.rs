@@ -60,8 +60,8 @@ pub enum StandstillEvent {
     Rows(Piece),
     /// All rows were read.
     Done,
-    /// The copy of the table has ended before its last row. Another copy has to start from the
-    /// first row.
+    /// The copy of the table has ended before its last row, for this reason. Only another copy from
+    /// the first row can bring the remaining rows.
     Failed(Failure),
 }
 

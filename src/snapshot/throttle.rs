@@ -27,8 +27,8 @@ const LAG_MOST_BYTES: u64 = 512 << 20;
 /// The smallest share of copies. Under a lasting load they still end, after sixteen times as long.
 const LEAST: u32 = WHOLE / 16;
 const WHOLE: u32 = 1 << 16;
-/// The longest busy time that a rest is computed from. Anything slower is delayed by something
-/// other than our reading.
+/// The longest busy time from which a rest is computed. If reading takes longer, something else
+/// than our reading delays it.
 const BUSY_MAX_US: u64 = 1_000_000;
 
 /// The share of the time that copies may take.
@@ -39,7 +39,8 @@ impl Share {
     /// The whole time: copies never rest.
     pub const FREE: Share = Share(WHOLE);
 
-    /// How long to rest after a busy time. Both are in microseconds.
+    /// Returns how long a copy has to rest after it was busy for `busy_us`. Both times are in
+    /// microseconds.
     #[must_use]
     pub fn rest_after(self, busy_us: u64) -> u64 {
         let share = u64::from(self.0.max(LEAST));
@@ -80,7 +81,8 @@ pub struct Load {
 pub struct Throttle {
     room: Share,
     lag: Share,
-    /// The smallest lag since copies began.
+    /// The smallest lag of the most distant standby, in bytes, that was measured since copies
+    /// began.
     least_lag: Option<u64>,
     seen: Load,
 }
@@ -125,7 +127,7 @@ impl Throttle {
         self.room.min(self.lag)
     }
 
-    /// The share of the time for a copy that keeps the slot from moving: the first copy or a
+    /// The share of the time that a copy may take while the slot cannot move: the first copy or a
     /// standstill.
     #[must_use]
     pub fn of_held(&self) -> Share {

@@ -33,8 +33,8 @@ impl fmt::Display for FullXid {
 }
 
 impl FullXid {
-    /// The id nearest to `near` whose lower 32 bits are `xid`. Begin messages carry only these
-    /// bits. The result is right while the two ids are less than 2^31 transactions apart, and
+    /// Returns the id nearest to `near` whose lower 32 bits are `xid`. Begin messages carry only
+    /// these bits. The result is right while the two ids are less than 2^31 transactions apart, and
     /// Postgres lets them be no further apart.
     #[must_use]
     pub fn widen(xid: Xid, near: FullXid) -> FullXid {
@@ -136,7 +136,7 @@ pub struct Unseen {
     /// The highest of the ids that were too many to list: every transaction up to this id may be
     /// unseen. `None` if all ids are listed.
     upto: Option<FullXid>,
-    /// A recent id, near which 32-bit ids are widened.
+    /// A recent transaction id. A 32-bit id is widened to the 64-bit id that is nearest to it.
     near: FullXid,
 }
 
@@ -188,15 +188,15 @@ impl Unseen {
         }
     }
 
-    /// All ids that no snapshot has seen, if they are listed. `None` while of some of them only the
-    /// highest id is known.
+    /// Returns all ids that no snapshot has seen, if each of them is listed. `None` while the list
+    /// is incomplete, and only the highest id of the others is known.
     #[must_use]
     pub fn listed(&self) -> Option<&[FullXid]> {
         self.upto.is_none().then_some(self.exact.as_slice())
     }
 
-    /// The list and, if there were too many ids, the highest of the others. Both go into the
-    /// checkpoint.
+    /// Returns the listed ids and, if there were too many ids to list, the highest of the others.
+    /// Both go into the checkpoint.
     #[must_use]
     pub fn parts(&self) -> (&[FullXid], Option<FullXid>) {
         (&self.exact, self.upto)

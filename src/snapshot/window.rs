@@ -50,7 +50,7 @@ const MOVED_MAX: usize = 2000;
 
 /// Bytes of a WAL page. With another `wal_block_size`, a copy ends a little later, no more.
 const PAGE_BYTES: u64 = 8192;
-/// Bytes of a page header, and of the header of a segment's first page.
+/// Bytes of the header of a WAL page, and of the header of a segment's first page.
 const HEADERS: [u64; 2] = [24, 40];
 
 /// The chunk that is requested or being read. There is at most one, because each chunk begins where
@@ -290,8 +290,8 @@ impl<R> Windows<R> {
 
     /// Remembers the transaction of a change until a snapshot sees that transaction. An update that
     /// moves a row to another key without its unchanged large values is remembered too. A change
-    /// with all values of a row clears what was remembered of that row, and a truncate clears
-    /// everything.
+    /// with all values of a row ends what was remembered of that row, and a truncate ends what was
+    /// remembered of all rows.
     fn note(&mut self, touch: &Touch<'_>) {
         if self.emitted.last() != Some(&touch.xid) && !self.emitted.contains(&touch.xid) {
             self.emitted.push(touch.xid);
@@ -309,9 +309,9 @@ impl<R> Windows<R> {
         }
     }
 
-    /// Notes a row that moves to another key without all of its values. The row is remembered
-    /// unless the consumer has the values at the old key. If an open chunk brings the values, its
-    /// number is noted too.
+    /// Notes an update that moves a row to another key without all of its values. The row is
+    /// remembered unless the consumer has the values at the old key. If an open chunk brings the
+    /// values, the number of this chunk is noted too.
     fn note_move(&mut self, touch: &Touch<'_>, old: &RowKey, key: &RowKey) {
         let was = self.moved.get(old).filter(|_| self.rules.keeps(Rule::LackMovesWithTheRow));
         self.moved.remove(old);
@@ -331,8 +331,9 @@ impl<R> Windows<R> {
             (None, None) => match self.open.iter().find(|window| !sees(window) && window.held(old))
             {
                 Some(window) => Some(window.id),
-                // The row was copied completely, or inserted since, and moves on. Without a copy
-                // the stream would send a placeholder here too, and the copy owes no more.
+                // The row was copied completely or inserted since, and now gets another key.
+                // Without a copy the stream would leave the large value out here too, so the copy
+                // need not bring it.
                 None if self.is_copied(touch) => {
                     self.moved.remove(key);
                     return;

@@ -207,8 +207,8 @@ impl<'a> Comparison<'a> {
         self.find(Code::TableSwapped, Some(before), detail, next);
     }
 
-    /// Says why changes of a relation that kept its name may not have been published all the time.
-    /// `None` if they were.
+    /// Says why the changes of a relation that kept its name may not have been published all the
+    /// time between the looks. `None` if all of them were published.
     fn left(&self, before: &Relation, now: &Relation) -> Option<String> {
         let (table, keep) = (before.table(), |rule| self.rules.keep(rule));
         if !now.published && before.persistence == now.persistence {

@@ -107,7 +107,7 @@ pub struct Finding {
     pub to: Lsn,
     /// A sentence about the difference, with the names of objects.
     pub detail: String,
-    /// The next step for a person.
+    /// A sentence about what a person has to do next.
     pub next: String,
 }
 

@@ -70,7 +70,7 @@ pub struct Relation {
     pub membership: Oid,
     /// The `xmin` of the row that makes the relation a member of the publication.
     pub membership_version: u32,
-    /// The numbers of the published columns, or `None` if all columns are published.
+    /// The attribute numbers of the published columns, or `None` if all columns are published.
     pub columns: Option<String>,
     /// A digest of the row filter, or `None` without a row filter.
     pub filter: Option<String>,
@@ -197,7 +197,7 @@ impl Fingerprint {
 }
 
 impl Relation {
-    /// True if the replica identity or the primary key is another one in `now`.
+    /// True if `now` has another replica identity or another primary key than this relation.
     #[must_use]
     pub fn is_keyed_otherwise(&self, now: &Relation) -> bool {
         (self.identity, &self.key, &self.primary_key) != (now.identity, &now.key, &now.primary_key)

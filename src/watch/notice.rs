@@ -18,7 +18,7 @@ pub enum Notice {
     PublicationSkipped,
     /// The stream waits for the standby of this physical slot.
     StandbyAwaited {
-        /// The name of the slot, if the notice quotes one.
+        /// The name of the standby's physical slot, if the notice quotes one.
         slot: Option<String>,
     },
     /// A notice that says nothing about the changes in the stream.

@@ -46,7 +46,7 @@ pub(super) enum Rule {
     /// attached again.
     DetachIsTold,
     /// It is a finding if a partition of a captured table was truncated, unless one statement
-    /// truncated all partitions of the table.
+    /// truncated all of several partitions.
     TruncateIsTold,
 }
 

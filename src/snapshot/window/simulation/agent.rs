@@ -30,7 +30,8 @@ type Rows = Vec<(RowKey, (u64, Row))>;
 enum Session {
     Begun,
     Locked,
-    /// The snapshot was taken before the lock. This happens only with `Break::SnapshotBeforeLock`.
+    /// The snapshot was taken before the table was locked. This happens only with
+    /// `Break::SnapshotBeforeLock`.
     Early(PgSnapshot),
     Snapshot(PgSnapshot),
     Reading(PgSnapshot),
@@ -47,8 +48,8 @@ pub struct Agent {
     queue: VecDeque<(Ticket, Record)>,
     session: Option<(What, Session)>,
     judge: Judge,
-    /// While more than 0, a chunk is requested with `hold`, and each snapshot that sees too little
-    /// lowers this number.
+    /// Number of further tries of a chunk during which no change of the table is sent. It is 0
+    /// while changes are sent.
     hold: u32,
     rest_until: u64,
     off: Break,
@@ -204,8 +205,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Handles a keepalive. It stands at the flushed position, which is the start of a page if
-    /// nothing follows.
+    /// Handles a keepalive message. Its position is the flushed position, which is the start of a
+    /// page if nothing follows.
     fn idle(&mut self, database: &Database) -> Result<(), String> {
         if self.at.1 > 0 {
             return Ok(());

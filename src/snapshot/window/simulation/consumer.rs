@@ -28,7 +28,7 @@ pub struct Consumer {
     rows: BTreeMap<u64, Known>,
     /// Moves after which the plain stream leaves the large value out, without a fault of the copy.
     excused: BTreeSet<(Lsn, usize)>,
-    /// The last move of a row to each key.
+    /// For each key, the place of the last change that moved a row to this key.
     moved_by: BTreeMap<u64, (Lsn, usize)>,
 }
 

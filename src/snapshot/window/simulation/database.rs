@@ -227,7 +227,7 @@ impl Database {
         PgSnapshot::new(xmin, FullXid(ended), running).unwrap()
     }
 
-    /// The ids that `pg_locks` shows as held.
+    /// Returns the ids of the running transactions, as `pg_locks` shows them.
     pub fn locked(&self) -> Vec<crate::lsn::Xid> {
         self.transactions
             .iter()
