@@ -233,12 +233,12 @@ const FILE_PROPERTIES: [&str; 5] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PropertyFault {
-    /// The program sets the property itself.
+    /// The operator must not set the property, in most cases because the program sets it.
     #[error("`{property}` cannot be set: {reason}")]
     Pinned {
         /// The property as written.
         property: String,
-        /// Why the program sets the property itself, or which key to set instead.
+        /// Why the operator must not set the property, or which key to set instead.
         reason: &'static str,
     },
     /// librdkafka does not know the property, or does not accept the value. The text is mostly

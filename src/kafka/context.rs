@@ -188,8 +188,8 @@ impl ClientContext for Asking {
 
 impl rdkafka::consumer::ConsumerContext for Asking {}
 
-/// The context of the row path's producer. It counts the records in flight, and passes each
-/// delivery report on.
+/// The librdkafka context of the row path's producer. It counts the records in flight, and passes
+/// each delivery report on.
 pub(crate) struct Reporting {
     generation: Generation,
     deliveries: Sender<Delivery>,

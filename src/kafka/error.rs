@@ -68,7 +68,7 @@ pub enum KafkaError {
         #[source]
         source: rdkafka::error::KafkaError,
     },
-    /// The broker answered with an error for this one topic.
+    /// The broker answered a request with an error code for this one topic.
     #[error("{call} `{topic}`: {code}")]
     Answer { call: &'static str, topic: String, code: RDKafkaErrorCode },
     /// The topic does not exist, and the configuration forbids us to create topics.
@@ -91,7 +91,7 @@ pub enum KafkaError {
     /// A record in the state topic is not UTF-8. Somebody else has written this record.
     #[error("state topic `{topic}` holds a record at offset {offset} whose {part} is not text")]
     StateText { topic: String, offset: i64, part: &'static str },
-    /// A topic that is read as a whole has more bytes than are read.
+    /// A topic that is read as a whole has more than `bytes_max` bytes of keys and values.
     #[error(
         "read topic `{topic}`: it holds more than {} MiB, and a topic of offsets or of state holds \
          less; name another topic, or let Kafka compact this one", bytes_max >> 20

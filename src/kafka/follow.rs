@@ -43,7 +43,7 @@ pub enum Followed {
     /// The topic is followed from this offset on. This is reported once, if the caller knew no
     /// offset.
     From(i64),
-    /// One record, in the order of its partition.
+    /// One record of the topic. Records are reported in the order of the partition.
     Record {
         /// Offset of the record. Offsets rise, with gaps if compaction has removed records.
         offset: i64,

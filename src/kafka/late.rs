@@ -90,7 +90,8 @@ pub enum Late {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum LateUnknown {
-    /// The topic's records carry the time at which the broker took them.
+    /// The records of the topic carry the time at which the broker received them, and not the time
+    /// at which they were produced.
     #[error(
         "topic `{topic}` has message.timestamp.type `LogAppendTime`, which hides when a record was \
          produced"
@@ -139,9 +140,9 @@ impl Topics {
 /// The records of one partition that are not read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
-    /// The offset to read from.
+    /// The offset at which the reading of the partition begins.
     from: i64,
-    /// One past the last offset when the search began.
+    /// The offset after the last record that the partition had when the search began.
     end: i64,
     /// How many producers of `LateQuestion::began_ms` had begun when the newest record read so far
     /// was produced. A record with a lower number is late.

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// reverse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
-    /// The listener as configured.
+    /// `host:port` of the listener, as it is configured.
     pub broker: String,
     /// `security.protocol` of the configuration.
     pub protocol: String,

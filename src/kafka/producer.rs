@@ -170,9 +170,9 @@ pub struct Producer {
 /// Where a record goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Address<'a> {
-    /// The topic that takes the record.
+    /// Name of the topic that the record is sent to.
     pub topic: &'a str,
-    /// The partition of the topic.
+    /// Number of the partition that the record is sent to, counted from 0.
     pub partition: i32,
     /// The time of the record in milliseconds since 1970. `None` for the time of the sending.
     pub time: Option<i64>,
@@ -458,7 +458,7 @@ impl Drop for Producer {
 struct LastHeaders {
     parts: Vec<(String, Option<Vec<u8>>)>,
     owned: Option<OwnedHeaders>,
-    /// The token of these headers. While it is kept, no other token can have its address.
+    /// The token of the headers in `parts`. While it is kept, no other token can have its address.
     token: Option<Arc<()>>,
 }
 

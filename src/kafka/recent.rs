@@ -18,7 +18,7 @@ use super::partitions::{existing, time_left};
 use super::state_topic::is_fatal;
 use super::topics::{Asker, Topics, is_mock};
 
-/// How long one poll waits.
+/// How long one poll of the consumer waits for a record.
 const READ_POLL: Duration = Duration::from_millis(100);
 
 /// How long the whole reading may take. A failover waits for it.

@@ -27,7 +27,7 @@ pub enum StateError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is not ours, or it is damaged. It is left alone.
+    /// The file is not a state file of ours, or it is damaged. The program does not change it.
     #[error("state file `{}` is not a JSON object of texts", path.display())]
     Format {
         path: PathBuf,
@@ -77,7 +77,8 @@ impl State {
     }
 }
 
-/// The state records in a file: a JSON object whose values are the texts.
+/// The state records in a file. The file is a JSON object with the keys of the records and their
+/// texts.
 #[derive(Debug)]
 pub struct FileState {
     path: PathBuf,

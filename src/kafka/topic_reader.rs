@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// How long reading may make no progress before it fails with `Timeout`.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long one poll waits.
+/// How long one poll of the consumer waits for a record.
 const READ_POLL: Duration = Duration::from_millis(100);
 
 /// The most bytes of keys and values that are read. A topic of positions or other state has fewer.

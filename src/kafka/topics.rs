@@ -475,8 +475,8 @@ fn touch(client: &Client<Asking>, specs: &[&TopicSpec]) -> Result<(), KafkaError
     Ok(())
 }
 
-/// Waits for an admin answer on a thread of the blocking pool. The options of the request bound the
-/// time.
+/// Waits for the answer to an admin request, on a thread of the blocking pool. The options of the
+/// request bound the time.
 fn wait_for<T>(answer: impl Future<Output = T>) -> T {
     tokio::runtime::Handle::current().block_on(answer)
 }

@@ -75,7 +75,7 @@ impl Left {
 /// All state records of one slot's first copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journal {
-    /// `None` if no first copy was ever planned.
+    /// The tables of the first copy. `None` if no first copy was ever planned.
     pub planned: Option<Planned>,
     /// Outcomes of tables, by `namespace.name`.
     pub copied: BTreeMap<String, Copied>,

@@ -33,7 +33,7 @@ impl RowKey {
         self.0.iter().map(Option::as_deref)
     }
 
-    /// Bytes of the texts of all parts.
+    /// Number of bytes of the key: of the texts of all its parts.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         self.0.iter().flatten().map(|text| text.len()).sum()

@@ -35,7 +35,7 @@ pub struct TablePlan {
     columns: Vec<CopyColumn>,
     /// The SELECT list, in the order of `columns`.
     list: String,
-    /// SQL conditions. A row has to meet all of them.
+    /// SQL conditions on the rows of the table. A row is copied if it meets all of them.
     conditions: Vec<String>,
     /// The operator's query, which is read instead of the parts.
     query: Option<String>,
@@ -91,7 +91,7 @@ impl TablePlan {
         }
     }
 
-    /// Bytes of all parts.
+    /// Bytes of all parts of the table on the server's disk, without indexes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes).sum()

@@ -24,7 +24,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKFILL: &str =
     "nothing has to be done; a backfill copies the table when the first copy is over";
 
-/// A plan whose tables are locked, except for those that are left out.
+/// The plan of a first copy. Its tables are locked, except for those that are left out.
 #[derive(Debug)]
 pub struct Prepared {
     /// All tables of the copy, including those that are left out.

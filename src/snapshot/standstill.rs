@@ -106,7 +106,8 @@ impl Standstill {
         self.stopped || matches!(self.stage, Stage::Standing(_) | Stage::Leaving(_))
     }
 
-    /// True if the consistent point is known, and with it the snapshot.
+    /// True if the consistent point of the temporary slot is known, and with it the slot's
+    /// snapshot.
     #[must_use]
     pub fn is_known(&self) -> bool {
         !matches!(self.stage, Stage::Noted(_))

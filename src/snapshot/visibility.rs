@@ -141,8 +141,8 @@ pub struct Unseen {
 }
 
 /// Most ids that are listed. Each snapshot removes all but a few ids. So the list holds the ids
-/// between two snapshots. The list goes into the checkpoint. Above this number only the highest id
-/// is kept, until a snapshot lists which of them still run.
+/// between two snapshots. The list goes into the checkpoint. When the list is full, its ids are
+/// replaced by the highest one, until a snapshot lists which of them still run.
 const EXACT_MAX: usize = 1000;
 
 impl Unseen {

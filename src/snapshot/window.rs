@@ -381,7 +381,7 @@ impl<R> Windows<R> {
         self.open.front_mut().filter(|window| window.passed).and_then(Window::next)
     }
 
-    /// True if [`Windows::rest`] has a row.
+    /// True if [`Windows::rest`] would return a row.
     #[must_use]
     pub fn has_rest(&self) -> bool {
         self.open.front().is_some_and(|window| window.passed && window.left > 0)

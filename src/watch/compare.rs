@@ -393,8 +393,8 @@ fn accept_and_copy(table: Option<&Relation>) -> String {
     }
 }
 
-/// The next step for a table without a replica identity. It works for every table. A unique index
-/// as the replica identity costs less.
+/// Returns the next step for a table without a replica identity. It works for every table. A unique
+/// index as the replica identity costs less.
 fn give_identity(name: &str) -> String {
     format!("add a primary key, or run ALTER TABLE {} REPLICA IDENTITY FULL", in_sql(name))
 }

@@ -50,12 +50,12 @@ pub struct Publication {
     pub via_root: bool,
 }
 
-/// A table or partitioned table.
+/// A table or partitioned table, as one look reads it from the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Relation {
     /// The relation's oid: `pg_class.oid`.
     pub oid: Oid,
-    /// The name of its namespace.
+    /// The name of the relation's namespace.
     pub namespace: String,
     /// `pg_class.relname`, without the namespace.
     pub name: String,
@@ -123,7 +123,7 @@ pub struct Part {
     pub joined: u32,
     /// The same as [`Relation::updates_fail`], for the leaf.
     pub updates_fail: bool,
-    /// The number of rows by the catalog's estimate; below 0 without an estimate.
+    /// The number of the leaf's rows, as the catalog estimates it; below 0 without an estimate.
     pub rows: i64,
     /// The leaf's `pg_class.relfilenode`. See [`Relation::filenode`].
     pub filenode: Oid,
@@ -132,7 +132,7 @@ pub struct Part {
 }
 
 impl Relation {
-    /// Namespace and name together.
+    /// Returns the name of the relation, with its namespace.
     #[must_use]
     pub fn table(&self) -> TableName {
         TableName::new(&self.namespace, &self.name)

@@ -8,8 +8,8 @@ use crate::snapshot::keyset::RowKey;
 use crate::snapshot::visibility::PgSnapshot;
 use std::collections::HashMap;
 
-/// A row of an open chunk, and the index of another row with the same key. A unique index admits
-/// several rows whose key holds NULL.
+/// A row of an open chunk (`None` after it was taken out), and the index of another row with the
+/// same key. A unique index admits several rows whose key holds NULL.
 #[derive(Debug)]
 struct Waiting<R> {
     row: Option<R>,

@@ -71,8 +71,8 @@ pub enum Before<R> {
 pub struct Journal {
     /// Every row of the table up to this key is delivered. `None` if no row is delivered yet.
     pub after: Option<RowKey>,
-    /// True if every row after that key is delivered too. Only the rows of `moved` may be left to
-    /// read.
+    /// True if every row beyond `after` is delivered too, so that the copy has no range left to
+    /// read. Only the rows of `moved` may be left to read.
     pub ended: bool,
     /// The highest WAL position among those of the delivered chunks. The last rows of a chunk were
     /// sent only when the stream had passed the chunk's position.

@@ -24,7 +24,7 @@ const SEEDS: std::ops::Range<u64> = 1..400;
 /// Number of pairs of looks in one run.
 const LOOKS: usize = 30;
 
-/// Numbers from a seed: `xorshift64*`.
+/// A generator of random numbers from a seed (`xorshift64*`).
 struct Rng(u64);
 
 impl Rng {

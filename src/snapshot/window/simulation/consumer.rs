@@ -26,7 +26,8 @@ struct Known {
 #[derive(Default)]
 pub struct Consumer {
     rows: BTreeMap<u64, Known>,
-    /// Moves after which the plain stream leaves the large value out, without a fault of the copy.
+    /// Changes that moved a row to another key and left its large value out, where a stream without
+    /// a copy would leave the value out too.
     excused: BTreeSet<(Lsn, usize)>,
     /// For each key, the place of the last change that moved a row to this key.
     moved_by: BTreeMap<u64, (Lsn, usize)>,
