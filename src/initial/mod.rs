@@ -91,7 +91,7 @@ impl Table {
     }
 }
 
-/// What the loop has to fetch before rows can go on.
+/// What the loop has to fetch before more rows can be sent.
 pub enum Need {
     /// A new plan for this table (by its index), with this column nullable.
     Nullable(usize, String),
@@ -228,7 +228,7 @@ impl Copying {
         self.pace.next_piece()
     }
 
-    /// Marks a table as sent if all its ranges are read and none of its pieces is in hand.
+    /// Marks a table as sent if all its ranges are read and none of its pieces is being sent.
     fn look(&mut self, table: usize) {
         if !self.ranges.is_read(table)
             || self.in_hand.as_ref().is_some_and(|in_hand| in_hand.table == table)
@@ -275,7 +275,7 @@ impl Copying {
         news.note(|| make(name, notices::list(all().iter().map(String::as_str))));
     }
 
-    /// Removes and returns the news of the copy.
+    /// Returns the notices of the copy that were made since the last call.
     pub fn take_news(&mut self) -> Vec<News> {
         self.news.take()
     }
@@ -294,7 +294,7 @@ impl Copying {
         Some((at, self.plan.tables.get(at)?.shape.clone()))
     }
 
-    /// True if a row waits for a new plan of its table, or for the plan of the topic that it names.
+    /// True if a row waits for a new plan of its table, or for a plan that its values choose.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.waits
@@ -306,7 +306,7 @@ impl Copying {
         self.plan.tables.get(table).map(|table| table.shape.clone())
     }
 
-    /// Takes the plan of a table, and gives its ranges to free readers.
+    /// Stores the plan of a table, and gives ranges to free readers.
     pub fn planned(&mut self, table: usize, active: Active) {
         self.waits = false;
         if let Some(of) = self.tables.get_mut(table) {
@@ -331,8 +331,8 @@ impl Copying {
         self.tables.iter().any(|of| !of.journalled && of.refused.is_none())
     }
 
-    /// The next table whose end can be recorded, with the name and the record. All its records are
-    /// delivered.
+    /// Returns the next table whose end can be recorded, because all its records are older than
+    /// `oldest`, the oldest ticket in flight: its index, its name, and the state record of its end.
     #[must_use]
     pub fn delivered(&self, oldest: Ticket) -> Option<(usize, String, Copied)> {
         let at = (0..self.tables.len()).find(|at| self.is_delivered(*at, oldest))?;
@@ -352,14 +352,14 @@ impl Copying {
         ended && !table.journalled && table.last.is_none_or(|last| last < oldest)
     }
 
-    /// Notes that nothing more has to be recorded of a table.
+    /// Notes that nothing more has to be recorded of a table in the state.
     pub fn journalled(&mut self, table: usize) {
         if let Some(of) = self.tables.get_mut(table) {
             of.journalled = true;
         }
     }
 
-    /// True if nothing more has to be recorded of any table.
+    /// True if nothing more has to be recorded of any table in the state: the copy is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.tables.iter().all(|table| table.journalled)

@@ -48,7 +48,7 @@ impl CopyContext {
         self.point
     }
 
-    /// The context of the next row.
+    /// The context of the next row: the Position, transaction and time that its record shows.
     fn of(&self, marker: Marker) -> Context<'static> {
         // The last byte before the consistent point. No streamed commit can begin there.
         let commit = Lsn::new(self.point.bytes().saturating_sub(1));
@@ -74,7 +74,8 @@ enum RowOutcome {
     Yes,
     /// The row has NULL in this column, which its plan has as NOT NULL.
     Needs(String),
-    /// The row goes to a topic that has no plan yet.
+    /// The row's values choose a plan that is not made yet. The text is the route, by which the
+    /// plan is found.
     Routes(Arc<Router>, String),
     Left(Left),
 }
@@ -88,7 +89,8 @@ struct NextRow {
 }
 
 impl Copying {
-    /// Sends rows until there is no room, no row is in hand, or a plan has to be fetched.
+    /// Sends rows until there is no room, no row is in hand, or a plan has to be fetched. Returns
+    /// what has to be fetched.
     ///
     /// # Errors
     /// The error of the producer. The loop then reads the stream again, and the copy goes on with
@@ -120,7 +122,7 @@ impl Copying {
         Ok(None)
     }
 
-    /// Takes the plan for the rows of a table whose route is `value`: the text, made of a row's
+    /// Stores the plan for the rows of a table whose route is `value`: the text, made of a row's
     /// values, by which the plan is found.
     pub fn routed(&mut self, table: usize, value: &str, active: Active) {
         self.waits = false;
@@ -130,7 +132,7 @@ impl Copying {
         }
     }
 
-    /// Lets a row wait for a plan. The same row is the next one to be sent.
+    /// Lets a row wait for a plan. When the plan is made, the same row is sent next.
     fn take_back(&mut self, table: usize, marker: Marker, line_at: Option<usize>) {
         if let (Some(at), Some(in_hand)) = (line_at, &mut self.in_hand) {
             in_hand.at = at;

@@ -30,7 +30,7 @@ pub(super) struct AuxiliaryRecords {
 /// The open transaction, with the events that it has sent so far.
 struct Open {
     mark: Mark,
-    /// True if its begin record was sent.
+    /// True if the begin record of the transaction was sent.
     told: bool,
     total: u64,
     /// Number of events of each table, in the order of the first events.
@@ -78,8 +78,9 @@ impl AuxiliaryRecords {
         records.encoder.count_from(Counted { total: open.total, of_table });
     }
 
-    /// Takes the numbers of events back from the encoder, before the records of a row are sent.
-    /// Sends the begin record if the transaction has sent none before.
+    /// Reads from the encoder how many events the transaction has with those of this row, before
+    /// the records of the row are sent. If the begin record of the transaction was not sent yet,
+    /// the function sends it.
     #[inline]
     pub fn counted(
         &mut self,
@@ -152,17 +153,17 @@ impl AuxiliaryRecords {
 }
 
 impl Rows {
-    /// Takes the plan of transaction records.
+    /// Stores the plan of transaction records.
     pub fn transactions_planned(&mut self, planned: Planned) {
         self.output.auxiliary.transactions = planned;
     }
 
-    /// Takes the plan of heartbeats.
+    /// Stores the plan of heartbeats.
     pub fn heartbeats_planned(&mut self, planned: Planned) {
         self.output.auxiliary.heartbeats = planned;
     }
 
-    /// Takes the plan of notices.
+    /// Stores the plan of notices.
     pub fn notices_planned(&mut self, planned: Planned) {
         self.output.auxiliary.notices = planned;
     }

@@ -20,12 +20,13 @@ use crate::table::typed::snapshot_of;
 #[derive(Default)]
 pub(super) struct CopiedRows {
     records: Records,
-    /// Buffer in which a row is read.
+    /// Buffer in which a line of COPY text is read as a row.
     line: CopyRow,
 }
 
 impl Rows {
-    /// Sends the next copied row of a chunk whose position the stream has passed, if there is one.
+    /// Sends the next copied row of a chunk, if the stream has passed the position that the chunk
+    /// waits for. If there is no such row, nothing is sent.
     pub(super) fn rest(&mut self, tools: &mut Tools<'_>) -> Result<(), RowsError> {
         let Some((copy, held)) = tools.copies.rest() else { return Ok(()) };
         let stands = tools.core.received();
@@ -44,10 +45,10 @@ impl Rows {
 }
 
 impl CopiedRows {
-    /// Sends a copied row at the present place of the stream, `stands`. The row's Position lies
-    /// just before `stands`, or just before the position that its chunk waits for if that is lower,
-    /// because everything in the row was committed by then. A row that cannot be sent ends its
-    /// copy, and the stream goes on.
+    /// Sends a copied row when the stream has reached the position `stands`. The row's Position
+    /// lies just before `stands`, or just before the position that its chunk waits for if that is
+    /// lower, because everything in the row was committed by then. A row that cannot be sent ends
+    /// its copy, and the stream goes on.
     pub fn held(
         &mut self,
         copy: usize,

@@ -33,7 +33,7 @@ pub(super) enum ReadyMessage<'a> {
 pub(super) enum MessagePlan<'a> {
     /// The plan of all messages.
     Shared(&'a Active),
-    /// The plan of the topic that the message names by a value of its content.
+    /// The plan that a value of the message's content chooses.
     Routed(Rc<Active>),
 }
 
@@ -47,7 +47,8 @@ impl MessagePlan<'_> {
 }
 
 impl RowPlans {
-    /// Looks at a logical message: at its plan and its record.
+    /// Finds out whether a logical message can be taken now, and how. A message may have to wait
+    /// for a plan. Otherwise its record is encoded and checked.
     ///
     /// # Errors
     /// The message cannot be sent, and no consent lets the stream go on without it.

@@ -46,9 +46,10 @@ pub(super) enum ReadyRow<'a> {
 pub(super) struct PlannedRow<'a> {
     /// The plan of the table.
     pub table: &'a Active,
-    /// The plan of the topic that the row names by a value.
+    /// The plan that a value of the row chooses. `None` if the row has the plan of its table.
     pub routed: Option<Rc<Active>>,
-    /// The backfill of the table, whose rows may have to be sent first.
+    /// Index of the backfill of the table, whose copied rows may have to be sent before this row.
+    /// `None` if the table has no backfill.
     pub copy: Option<usize>,
     pub published: Published,
 }
@@ -83,7 +84,8 @@ pub(super) struct SkippedRow<'a> {
     /// What is wrong with the row.
     pub detail: String,
     pub table: &'a Active,
-    /// The backfill of the table, whose rows may have to be sent first.
+    /// Index of the backfill of the table, whose copied rows may have to be sent before this row.
+    /// `None` if the table has no backfill.
     pub copy: Option<usize>,
 }
 
@@ -101,7 +103,8 @@ pub(super) struct RowPlans {
 }
 
 impl<T> Readiness<T> {
-    /// Calls `take` if the message is ready. Returns what the message waits for if it is not.
+    /// Calls `take` if the message is ready, and then returns `None`. If the message is not ready,
+    /// the function returns what the message waits for.
     #[inline]
     pub fn then(
         self,
@@ -115,7 +118,7 @@ impl<T> Readiness<T> {
 }
 
 impl Wait {
-    /// Notes what a message waits for.
+    /// Tells the loop (by the burst) or the copies what a message waits for.
     #[cold]
     pub fn note(self, tools: &mut Tools<'_>, burst: &mut Burst) {
         match self {
@@ -139,7 +142,8 @@ impl<T> From<Need> for Readiness<T> {
 }
 
 impl RowPlans {
-    /// Looks at a row: at the plan of its table, the copies of the table, and its records.
+    /// Finds out whether a row can be taken now, and how. A row may have to wait for a plan or for
+    /// a copy of its table. Otherwise its records are encoded and checked.
     ///
     /// # Errors
     /// The row cannot be sent, and no consent lets the stream go on without it.
@@ -193,8 +197,8 @@ impl RowPlans {
     }
 
     /// Decides what happens to a row that is refused. If an operator skips the row, it goes to the
-    /// quarantine. If its table may be detached, that has to be done first. Otherwise the error is
-    /// returned.
+    /// quarantine. If the configuration allows it, the row waits until its table is detached.
+    /// Otherwise the error is returned.
     #[cold]
     fn refused<'a>(
         &'a self,
@@ -246,7 +250,8 @@ impl RowPlans {
     }
 }
 
-/// What a change of a table waits for, if a copy of the table has to come first.
+/// Returns what a change of a table waits for: a standstill of the table, or a chunk of it that is
+/// being read. `None` if the change waits for no copy.
 #[inline]
 fn waits_for_copy(slot: RelationSlot, context: &Context<'_>, tools: &Tools<'_>) -> Option<Wait> {
     if tools.copies.would_stop(slot, context.position.commit) {
@@ -256,7 +261,8 @@ fn waits_for_copy(slot: RelationSlot, context: &Context<'_>, tools: &Tools<'_>) 
     tools.copies.would_hold(copy, context.xid).then_some(Wait::Chunk)
 }
 
-/// Looks at a row of a table without an active plan.
+/// Decides about a row of a table without an active plan: the row is left out, goes to the
+/// quarantine, or waits until its table is detached.
 fn not_active<'a>(
     planned: Option<&'a Planned>,
     slot: RelationSlot,

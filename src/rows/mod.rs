@@ -98,7 +98,7 @@ impl Rows {
         Rows { changes, plans, output, parked: None }
     }
 
-    /// Takes the xmin of the slot, once it was looked up.
+    /// Stores the slot's `catalog_xmin`, which events have from now on as `source.xmin`.
     pub fn set_xmin(&mut self, xmin: Option<Xid>) {
         self.changes.set_xmin(xmin);
     }
@@ -111,7 +111,7 @@ impl Rows {
         self.plans.left_out_below = from;
     }
 
-    /// Takes the plan of a relation.
+    /// Stores the plan of a relation.
     pub fn planned(&mut self, slot: RelationSlot, planned: Planned) {
         if self.plans.relations.len() <= slot.0 {
             self.plans.relations.resize(slot.0 + 1, Planned::Unplanned);
@@ -126,22 +126,23 @@ impl Rows {
         self.plans.skips.at.insert(at);
     }
 
-    /// Takes the quarantine for skipped changes of a relation.
+    /// Stores the quarantine topic for skipped changes of a relation.
     pub fn skip_to(&mut self, slot: RelationSlot, quarantine: Rc<QuarantineTopic>) {
         self.plans.skips.ready.push((slot, quarantine));
     }
 
-    /// Takes the quarantine for skipped logical messages.
+    /// Stores the quarantine topic for skipped logical messages.
     pub fn skip_messages_to(&mut self, quarantine: Rc<QuarantineTopic>) {
         self.plans.skips.messages = Some(quarantine);
     }
 
-    /// Takes the plan of logical messages.
+    /// Stores the plan of logical messages.
     pub fn messages_planned(&mut self, planned: Planned) {
         self.plans.messages = planned;
     }
 
-    /// Handles the frames that were read, while there is room.
+    /// Handles the frames that were read, until none is left, there is no room, or the row path has
+    /// to wait for the loop or for a copy.
     ///
     /// # Errors
     /// The stream cannot continue. Everything before the failed message has been entered into the

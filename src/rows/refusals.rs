@@ -13,7 +13,8 @@ use std::rc::Rc;
 /// and up to 10 for each of eight headers. The broker's max.message.bytes counts the whole batch.
 pub(super) const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
 
-/// Changes that an operator has consented to skip, and the quarantine of each relation for them.
+/// Changes that an operator has consented to skip, and the quarantine topic of each relation for
+/// these changes.
 #[derive(Default)]
 pub(super) struct Skips {
     pub at: BTreeSet<Position>,
@@ -23,7 +24,8 @@ pub(super) struct Skips {
 }
 
 impl Skips {
-    /// The quarantine for skipped changes of a relation, once it is planned.
+    /// The quarantine topic for skipped changes of a relation. `None` if the topic is not planned
+    /// yet.
     pub fn topic(&self, slot: RelationSlot) -> Option<&QuarantineTopic> {
         self.ready.iter().find(|(ready, _)| *ready == slot).map(|(_, topic)| &**topic)
     }

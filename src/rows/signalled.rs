@@ -25,8 +25,9 @@ impl std::fmt::Debug for Signalled {
     }
 }
 
-/// Indices of the columns `id`, `type` and `data`. They are found by name; a table with three other
-/// columns has them in this order.
+/// Indices of the columns `id`, `type` and `data` of the signal table, found by their names. If the
+/// names are others and the table has three columns, the order of the columns decides. `None` for
+/// any other table.
 pub fn places(plan: &Plan) -> Option<[usize; 3]> {
     let columns: Vec<&str> = (0..).map_while(|place| plan.column(place)).collect();
     let named = |name: &str| columns.iter().position(|column| *column == name);
@@ -36,7 +37,8 @@ pub fn places(plan: &Plan) -> Option<[usize; 3]> {
     }
 }
 
-/// The signal in a row. `None` if the change is not an insert.
+/// Reads the signal from a row of the signal table. `places` are the indices that [`places`]
+/// returns. `None` if the change is not an insert.
 pub(super) fn read(places: [usize; 3], context: &Context<'_>, row: &Row<'_>) -> Option<Signalled> {
     let Row::Insert { new } = *row else { return None };
     let [id, kind, data] = places.map(|place| text(new, place));

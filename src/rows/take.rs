@@ -13,13 +13,13 @@ use crate::plans::Active;
 use crate::snapshot::window::Before;
 use std::time::{Duration, Instant};
 
-/// What the row path sends records with.
+/// The buffers in which the row path makes records before it sends them.
 pub(super) struct Output {
-    /// Records of the change at hand.
+    /// Records of the change that is looked at or taken.
     pub records: Records,
     /// Transaction records, heartbeats and notices.
     pub auxiliary: AuxiliaryRecords,
-    /// Copied rows of backfills and standstills.
+    /// Buffers for copied rows of backfills and standstills.
     pub copied: CopiedRows,
     /// Buffer in which changes for the quarantine are written.
     pub raw: Vec<u8>,

@@ -8,8 +8,8 @@ use crate::encode::EncodeError;
 use crate::plans::{Active, Planned, Routed};
 
 impl Output {
-    /// Takes a truncate: sends a record for each of its tables, and first the copied rows that have
-    /// to come before it.
+    /// Takes a truncate: for each of its tables, sends first the copied rows that have to come
+    /// before the truncate, and then its record.
     pub(super) fn truncate(
         &mut self,
         slots: &[RelationSlot],
