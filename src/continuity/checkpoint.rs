@@ -79,7 +79,7 @@ pub struct Checkpoint {
     pub term: u64,
     /// Number that rises only when a gap is accepted. LSNs compare only within one epoch.
     pub epoch: u64,
-    /// System identifier of the cluster, from `pg_control`.
+    /// System identifier of the Postgres cluster, from `pg_control`.
     pub system_id: String,
     /// The timeline on which the stream was read.
     pub timeline: u32,
@@ -117,8 +117,8 @@ pub struct Checkpoint {
     /// Consents given so far, newest last; at most 20.
     pub accepted: Vec<Accepted>,
     /// Everything before this position is in Kafka. It is higher than `confirmed` only while a
-    /// confirm hold is open. The next connection starts here if the slot then stands at
-    /// `confirmed`.
+    /// confirm hold is open. The next connection starts here if the slot's confirmed position is
+    /// then `confirmed`.
     #[serde(default)]
     pub delivered: Lsn,
     /// The newest commit at or below `delivered` that had records.
@@ -136,9 +136,9 @@ pub struct Checkpoint {
     pub run: String,
 }
 
-/// A confirm hold. Records of a producer that ended without all its delivery reports may still land
-/// until `until_ms`. The slot stays at `floor` until then, so that the stream can be replayed from
-/// `floor`.
+/// A confirm hold. Records of a producer that ended without all its delivery reports may still
+/// arrive in Kafka until `until_ms`. Nothing beyond `floor` is confirmed until then, so that the
+/// stream can be replayed from `floor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     /// Position at which a replay would start. Nothing above it is confirmed to Postgres while the
@@ -174,9 +174,10 @@ impl Checkpoint {
         self
     }
 
-    /// The server's highest position that the next checkpoint records. A position of one timeline
-    /// means nothing on another. While the history is not `proven`, the server may be another one,
-    /// and the right server would later seem to have gone back.
+    /// Returns `server_seen` for the next checkpoint. On another timeline it is `server`, because
+    /// positions of one timeline mean nothing on another. On the same timeline it rises to `server`
+    /// only if the history is `proven`: otherwise the server may be a wrong one, and the right
+    /// server would later seem to have gone back.
     #[must_use]
     pub fn server_seen_at(&self, timeline: u32, server: Lsn, proven: bool) -> Lsn {
         match (self.timeline == timeline, proven) {

@@ -32,7 +32,7 @@ pub enum OnRefusal {
     Detach,
 }
 
-/// Why a table cannot continue. It holds no row value.
+/// Why a change, or the plan of a table, was refused. A refusal contains no row value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Stable code of the reason.
@@ -204,7 +204,8 @@ impl Detachments {
         record
     }
 
-    /// The record to write before the table's changes flow to its topic again.
+    /// The record to write before the table's changes are sent to its own topic again. `None` if
+    /// the table is not detached.
     #[must_use]
     pub fn repair(&self, table: &str, now_ms: i64) -> Option<Detached> {
         Some(Detached { repair_ms: Some(now_ms), ..self.get(table)?.clone() })
@@ -215,7 +216,8 @@ impl Detachments {
         self.tables.insert(table.to_owned(), detached);
     }
 
-    /// Removes a table that is repaired or no longer captured.
+    /// Removes a table that is repaired or no longer captured, and returns its record if it has
+    /// one.
     pub fn forget(&mut self, table: &str) -> Option<Detached> {
         self.tables.remove(table)
     }

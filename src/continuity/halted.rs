@@ -69,7 +69,8 @@ pub struct Halted {
     /// The change that cannot be delivered, if one change caused the halt.
     #[serde(default)]
     pub at: Option<At>,
-    /// The table that the halt is about, if it is about one.
+    /// The table that the halt is about, as `namespace.name`. `None` for a halt about no table, and
+    /// for a halt about several tables.
     #[serde(default)]
     pub table: Option<String>,
     /// Topic, size and limit of the record that caused the halt, if it was too large.
@@ -102,7 +103,7 @@ pub struct Halted {
 pub struct Author {
     /// Id of the run.
     pub run: String,
-    /// Digest of the configuration, see [`Halted::fingerprint`].
+    /// Digest of the configuration of this run, made as that of [`Halted::fingerprint`].
     pub fingerprint: String,
     /// Version of the running program.
     pub version: String,
@@ -241,9 +242,10 @@ impl Halted {
         Standing::Try(Box::new(Halted { retry: false, trying, ..self.clone() }))
     }
 
-    /// True if a stream that is delivered up to `delivered` has passed the halting change, or the
-    /// end of the halt's range. A later epoch passes every halt, and alone passes a halt with
-    /// neither.
+    /// True if the stream has passed the halt. A stream in a later epoch has passed every halt. In
+    /// the same epoch, `delivered` must be beyond the halting change, or beyond the end of the
+    /// halt's range if the record names no change. If the record has neither, only a later epoch
+    /// passes the halt.
     #[must_use]
     pub fn is_passed(&self, epoch: u64, delivered: Lsn) -> bool {
         let place =

@@ -70,9 +70,10 @@ pub struct Halt {
     pub range: Option<LsnRange>,
     /// The change that cannot be delivered, if one change caused the halt.
     pub place: Option<Box<Place>>,
-    /// The table that the halt is about, if it is about one.
+    /// The table that the halt is about, as `namespace.name`. `None` for a halt about no table, and
+    /// for a halt about several tables.
     pub table: Option<String>,
-    /// Route of the topic that the halt is about, if Kafka reported it.
+    /// Number of the topic that the halt is about. `None` if it was not Kafka that caused the halt.
     pub route: Option<RouteId>,
     /// Topic, size and limit of the record that caused the halt, if it was too large.
     pub oversize: Option<Box<Oversize>>,
@@ -229,9 +230,10 @@ pub enum Verdict {
 /// What a start would do now, as `check` and `slot status` tell it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Foresight {
-    /// The start leads to a stream, as this verdict says.
+    /// The start begins or continues the stream, as this verdict says.
     Streams(Verdict),
-    /// A session with this pid holds the slot. Until the session lets go there is nothing to judge.
+    /// The server process with this pid uses the slot. What the start finds is judged only after
+    /// that process has released the slot.
     Held(i32),
     /// The start begins a new copy, to which `snapshot.mode` consents. The text is the reason.
     Anew(&'static str),
@@ -243,8 +245,8 @@ pub enum Foresight {
     Halts(Halt),
 }
 
-/// Compares checkpoint and server. `intent` is true if a first start of ours was about to create
-/// the slot.
+/// Compares the checkpoint with what the server shows, and returns what the connect may do.
+/// `intent` is true if a first start of ours was about to create the slot.
 #[must_use]
 pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verdict {
     let slot = match (&seen.slot, record) {
@@ -300,8 +302,9 @@ pub fn judge(record: Option<&Checkpoint>, intent: bool, seen: &Observed) -> Verd
     }
 }
 
-/// Checks that cluster and database are those of the checkpoint, that the server still has every
-/// change that was sent, and that the slot is not ahead of the checkpoint.
+/// Checks that the Postgres cluster (its system identifier) and the database are those of the
+/// checkpoint. Checks also that the server still has every change that was sent, and that the slot
+/// is not ahead of the checkpoint.
 fn same_history(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(), Halt> {
     if record.system_id != seen.system_id {
         let detail = format!(
@@ -387,10 +390,11 @@ fn same_tables(record: &Checkpoint, confirmed: Lsn, seen: &Observed) -> Result<(
     if faults.len() > 1 { found } else { found.map_err(|halt| halt.about(first)) }
 }
 
-/// The fault of one table: the reason, and a sentence.
+/// Why one table halts the stream: the reason, and a sentence for the detail of the halt.
 type Fault = (Reason, String);
 
-/// How a published table differs from the one that the checkpoint has recorded.
+/// Says how a published table differs from the table that the checkpoint has recorded. `None` if
+/// both are the same table. `is` is `None` if the table is not in the publication.
 fn differs(table: &str, was: &TableIdentity, is: Option<&TableIdentity>) -> Option<Fault> {
     let Some(is) = is else {
         let detail = format!("table {table} is not in the publication");

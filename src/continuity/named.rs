@@ -68,8 +68,8 @@ impl Named {
         named
     }
 
-    /// Returns the halt for a relation whose name or oid is another one than recorded. `at` is the
-    /// Position of the relation's next change.
+    /// Returns the halt for a relation whose name or oid is another one than recorded; `None` for
+    /// any other relation. `at` is the Position of the relation's next change.
     ///
     /// The halt has no range yet, because the range ends at the server's present position.
     #[must_use]

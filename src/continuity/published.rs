@@ -38,7 +38,7 @@ impl Published {
         Published { epoch, switch, upto, undecided, unplaced }
     }
 
-    /// Notes the position of a record.
+    /// Notes the position of a record: raises `upto`, or adds the transaction to `undecided`.
     pub fn note(&mut self, placed: Placed) {
         match placed {
             Placed::Commit { epoch, commit } if epoch == self.epoch => self.reach(commit),
@@ -58,8 +58,9 @@ impl Published {
         self.unplaced.get_or_insert_with(place);
     }
 
-    /// Notes that the server has no commit of a transaction in `undecided`. This commit therefore
-    /// lay beyond `switch`, and the failover undid it.
+    /// Notes that the server has no commit of one of the transactions in `undecided`. The
+    /// transaction was therefore committed beyond `switch`, and the failover undid it. So `upto`
+    /// rises above `switch`.
     pub fn undone(&mut self) {
         self.reach(self.switch);
     }

@@ -15,7 +15,8 @@ pub struct Resume {
     /// True if the server begins below `from`. The changes of transactions that commit below `from`
     /// arrive again, are in Kafka, and are left out. The last of these transactions is `expect`.
     pub leaves_out: bool,
-    /// A commit that the replay must contain before any later one.
+    /// The commit that the server must send again before any later commit. `None` if no commit is
+    /// waited for.
     pub expect: Option<Committed>,
 }
 
@@ -26,10 +27,10 @@ impl Resume {
         Resume { from: confirmed, leaves_out: false, expect }
     }
 
-    /// Highest position that may be confirmed to the server before `expect` has come. Without
-    /// changes to leave out there is no bound. Changes that are left out are in Kafka only if the
-    /// server has the history of the checkpoint. The slot then stays where it is until this history
-    /// is proven.
+    /// Highest position that may be confirmed to the server before `expect` has arrived. If no
+    /// changes are left out, there is no bound. If changes are left out, nothing beyond `slot`, the
+    /// slot's confirmed position, may be confirmed. The reason is that these changes are in Kafka
+    /// only if the server has the history of the checkpoint, and `expect` proves this.
     #[must_use]
     pub fn confirmable_unproven(&self, slot: Lsn) -> Lsn {
         if self.leaves_out { slot } else { Lsn::MAX }
@@ -39,7 +40,7 @@ impl Resume {
 /// A position beyond the slot's confirmed position at which a connection may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beyond {
-    /// Everything before this position is in Kafka.
+    /// The position at which the connection may begin. Everything before it is in Kafka.
     pub from: Lsn,
     /// The commit that ends at `from` and has to come again. The server then begins at the slot's
     /// confirmed position. `None` if the server may begin at `from`.
@@ -54,7 +55,7 @@ impl Beyond {
         if self.proof.is_some() { Lsn::ZERO } else { self.from }
     }
 
-    /// Makes the connection of `resume` begin at this position.
+    /// Changes `resume` so that the connection begins at this position.
     pub fn apply(self, resume: &mut Resume) {
         resume.from = self.from;
         if let Some(proof) = self.proof {

@@ -36,7 +36,7 @@ pub struct Consent {
     pub at: Position,
     /// Name of the consenting person, as that person typed it.
     pub by: String,
-    /// Reason for the consent, as that person typed it.
+    /// Reason for the consent, as the consenting person typed it.
     pub why: String,
 }
 
@@ -61,7 +61,7 @@ pub struct Skipped {
     pub detail: String,
     /// Name of the person who consented.
     pub by: String,
-    /// Reason that this person gave.
+    /// Reason for the consent, as the person gave it.
     pub why: String,
     /// Time of the consent, in Unix milliseconds.
     pub at_ms: i64,

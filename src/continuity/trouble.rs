@@ -44,8 +44,8 @@ impl Trouble {
         }
     }
 
-    /// The trouble as a process shows it that ends. Its next step does not say that the agent tries
-    /// again by itself.
+    /// The trouble for a process that ends. The next step does not say that the agent tries again
+    /// by itself.
     #[must_use]
     pub fn of_an_end(self) -> Self {
         Trouble { next: without_retries(self.next), ..self }
