@@ -84,7 +84,7 @@ impl ContentRouter {
 }
 
 impl Ready {
-    /// Whether `asks` holds for a field that the expression names.
+    /// True if `asks` is true for the value of at least one field that the expression names.
     fn reads(&self, asks: fn(&Node) -> bool) -> bool {
         self.operands.iter().any(|operand| asks(&operand.part.node))
     }

@@ -64,7 +64,7 @@ impl Target {
     }
 }
 
-/// What is done to a value.
+/// A conversion of single values: to another type, of dates and times, or to a time zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Conversion {
     Cast(Target),
@@ -82,11 +82,11 @@ pub(crate) enum Origin {
     /// The text is that of Java's `Double.toString`.
     Float64,
     Text,
-    /// The text is in plain notation.
+    /// A decimal. The text is the number without an exponent.
     Decimal,
     /// The text is in Base64.
     Bytes,
-    /// The text is a number of days or milliseconds.
+    /// The text is a number since 1970: of days for a date, otherwise of milliseconds.
     Moment(Temporal),
 }
 
@@ -126,7 +126,7 @@ pub enum ConvertFault {
     /// The text is not a moment with an offset from UTC.
     #[error("the text is no moment with an offset")]
     NoOffset,
-    /// The encoder wrote a text that does not fit the origin.
+    /// The encoder's text for the value does not have the form that `Origin` names.
     #[error("the value is not of the type of its schema")]
     Foreign,
 }
@@ -174,7 +174,7 @@ impl Conversion {
         }
     }
 
-    /// The conversion of such a field in words, for the message of a fault.
+    /// The conversion of a field with this schema in words, for the message of a fault.
     pub(crate) fn asked(&self, schema: &Schema) -> String {
         match self {
             Conversion::Cast(target) => format!("cast to {}", target.word()),
@@ -307,12 +307,13 @@ fn cast<'a>(
     }
 }
 
-/// Reads a whole number from its digits.
+/// Reads a text of digits, with or without a sign. `None` for any other text.
 fn whole_of(text: &str) -> Option<i128> {
     text.parse().ok()
 }
 
-/// Reads a whole number. A fraction is cut off.
+/// Reads the number that `text` shows, and cuts off its fraction. A fault names the target type as
+/// `name`.
 fn whole(origin: Origin, text: &str, name: &'static str) -> Result<i128, ConvertFault> {
     let out_of_range = ConvertFault::Range(name);
     match origin {
@@ -388,7 +389,7 @@ fn finite(number: f64, name: &'static str) -> Result<f64, ConvertFault> {
     if number.is_finite() { Ok(number) } else { Err(ConvertFault::Range(name)) }
 }
 
-/// Reads the names that Java has for NaN and the infinities.
+/// Reads the names that Java has for NaN and the infinities. `None` for any other text.
 fn named(text: &str) -> Option<f64> {
     match text {
         "NaN" | "+NaN" | "-NaN" => Some(f64::NAN),

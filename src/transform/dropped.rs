@@ -41,8 +41,8 @@ pub(crate) struct Decisive {
 type Sides = (String, Box<[Part; 2]>);
 
 impl Dropped {
-    /// The shape without the fields that the header names. `set` has one character for each column
-    /// of the table, or is empty.
+    /// The shape without the fields that the header compares and `set` drops. `set` has one
+    /// character for each column of the table, see [`DROPPED`]. An empty `set` drops nothing.
     pub(super) fn apply(&self, mut shape: Shape, set: &str) -> Result<Shape, TransformFault> {
         let names = self.names(&shape.headers, set)?;
         if names.is_empty() {
@@ -101,8 +101,8 @@ impl Dropped {
         }
     }
 
-    /// The columns that decide which fields the updates of a table drop. `shape` is the shape of an
-    /// update before `unwrap`.
+    /// The columns that decide which fields the updates of a table drop. `None` if updates do not
+    /// have the header. `shape` is the shape of an update before `unwrap`.
     pub(super) fn decisive(&self, shape: &Shape) -> Result<Option<Decisive>, TransformFault> {
         let Some((differ, fields)) = self.compared(&shape.headers)? else { return Ok(None) };
         let columns = fields.iter().filter_map(|(_, sides)| column_of(&sides[1].node)).collect();
@@ -111,8 +111,8 @@ impl Dropped {
 }
 
 impl Chain {
-    /// The columns that decide which fields the updates of a table drop. `shape` is the shape of an
-    /// update without transforms.
+    /// The columns that decide which fields the updates of a table drop. `None` if no transform
+    /// drops fields by a header. `shape` is the shape of an update without transforms.
     pub(crate) fn decisive(
         &self,
         table: &TableName,
@@ -143,7 +143,7 @@ impl Unwrap {
     }
 }
 
-/// The place of the column from which a value is made.
+/// The place of the column from which a value is made; `None` for a value of no column.
 fn column_of(node: &Node) -> Option<usize> {
     match node {
         Node::Column { index, .. } => Some(*index),

@@ -19,7 +19,7 @@ pub enum Of {
 }
 
 impl Of {
-    /// The word in the configuration and in faults.
+    /// The word for this part of the record in the configuration and in faults.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Of {
 /// A transform of the fields of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields {
-    /// The part that has the fields.
+    /// Whether the fields are those of the key or of the value.
     pub of: Of,
     /// Whether a null is read as the default of its field.
     pub defaults: bool,
@@ -52,7 +52,7 @@ pub enum Edit {
         /// Pairs of the old name and the new name.
         renames: Vec<(String, String)>,
     },
-    /// Adds the topic or a fixed text.
+    /// Adds a field that holds the topic, a field that holds a fixed text, or both.
     Insert {
         /// Name of the field that holds the topic, and whether the field is required.
         topic: Option<(String, bool)>,
@@ -80,9 +80,9 @@ pub enum Edit {
     Times(Option<String>, Times),
     /// Gives the schema another name or version.
     Metadata {
-        /// The new name of the schema.
+        /// The new name of the schema; `None` if the name stays.
         name: Option<String>,
-        /// The new version of the schema.
+        /// The new version of the schema; `None` if the version stays.
         version: Option<u32>,
     },
 }

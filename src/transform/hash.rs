@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 pub enum Hash {
     /// `Object.hashCode` of the value.
     Java,
-    /// The upper half of MurmurHash3's first word, over a text or over the value's `hashCode`.
+    /// The upper half of the first word of MurmurHash3. A text is hashed itself, and of any other
+    /// value its `hashCode`.
     Murmur,
 }
 

@@ -18,7 +18,7 @@ pub enum Headers {
     Drop(Vec<String>),
     /// Copies or moves fields into headers.
     From {
-        /// The part that has the fields.
+        /// Whether the fields are those of the key or of the value.
         of: Of,
         /// Pairs of field and header.
         pairs: Vec<(String, String)>,

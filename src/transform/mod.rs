@@ -73,8 +73,8 @@ pub enum Transform {
     Regex(Replace),
     /// Names topics by the time of the commit.
     Timed(Box<Timed>),
-    /// Does what `Regex` does for tables that share a topic, and changes their schemas and keys
-    /// too.
+    /// Names topics by a regular expression, as `Regex` does, so that several tables share a topic.
+    /// The names of the schemas and the keys are changed too.
     Logical(Box<Logical>),
     /// Changes fields of the key or value.
     Fields(Fields),
@@ -178,7 +178,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// Whether the transform applies to records of a topic, as far as the topic decides.
+    /// Whether the transform applies to all records of a topic. False if the condition asks for
+    /// something else than the topic.
     fn holds(&self, topic: &str) -> bool {
         match &self.when {
             None => true,
@@ -228,8 +229,8 @@ impl Chain {
         self.routing_by(by, |link| link.is_for(table))
     }
 
-    /// How the content of logical messages is decoded, with the outbox router that they pass.
-    /// `None` if the transforms do not make events of messages.
+    /// How the content of logical messages is decoded, and how a message then chooses its topic by
+    /// an outbox router. `None` if the transforms do not make events of messages.
     pub(crate) fn message_routing(&self, own: &str) -> Option<(Expand, Routing<'_>)> {
         let rules = self.links.iter().find_map(|link| match &link.transform {
             Transform::DecodeMessage(rules) if link.holds(own) => Some(*rules),
@@ -286,8 +287,8 @@ impl Chain {
         (topic, found)
     }
 
-    /// The places of the columns that decide which plan a row has. `shape` is the shape of an
-    /// inserted row.
+    /// The places of the columns that decide which plan a row has. `None` if no single column
+    /// decides. `shape` is the shape of an inserted row.
     pub(crate) fn route_places(
         &self,
         table: &TableName,
@@ -367,10 +368,10 @@ impl Chain {
     }
 }
 
-/// How rows of a table choose their topic.
+/// How rows of a table choose their plan, and by it their topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing<'a> {
-    /// The transform that chooses the plan by a value of the row.
+    /// The transform that chooses the plan by a value of the row. `None` if only the time decides.
     pub by: Option<By<'a>>,
     /// The pattern by which the commit's time is written, for each transform that puts it into the
     /// topic.

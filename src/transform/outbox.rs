@@ -50,9 +50,9 @@ pub struct Outbox {
     pub fields: Vec<(String, String)>,
     /// Column that holds the version of an event's schema. Only the schema of a struct has one.
     pub version: Option<String>,
-    /// The column of the record's time.
+    /// The column that holds the timestamp of the record. `None` for the time of the sending.
     pub time: Option<String>,
-    /// The column with the number of the partition.
+    /// The column that holds the number of the record's partition. `None` if no column does.
     pub partition: Option<String>,
     /// Whether an empty payload makes a record without value.
     pub tombstones: bool,
@@ -66,19 +66,21 @@ pub struct Outbox {
     pub topics_max: usize,
 }
 
-/// What happens to JSON values whose type the document does not show.
+/// What happens to nulls and empty lists of a JSON document, which do not show their type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expand {
-    /// Whether a null gets a field, whose type is optional bytes.
+    /// Whether a null of the document gets a field in the record. The field's type is optional
+    /// bytes.
     pub nulls: bool,
-    /// Whether an empty list gets a field, which is a list of optional texts.
+    /// Whether an empty list of the document gets a field in the record. The field is a list of
+    /// optional texts.
     pub empty_lists: bool,
 }
 
-/// The places of columns in a table of events.
+/// The places of the columns by which a row chooses its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Places {
-    /// The column that makes the topic.
+    /// The column whose value is the topic, or makes it.
     pub route: usize,
     /// The column of the payload, and whether its type is a text. `None` if a plan does not depend
     /// on the payload.
@@ -90,7 +92,7 @@ pub(crate) struct Places {
 /// What a plan knows about the payloads of its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Payload {
-    /// Nothing is known. Each payload is what the column holds.
+    /// Nothing is known. Each record gets the value of the payload's column as it is.
     Any,
     /// Every payload makes a record without a value.
     Empty,
@@ -162,7 +164,8 @@ pub enum Updates {
 }
 
 impl Outbox {
-    /// The message of a row with this route. `None` if the change is no event.
+    /// Makes the shape of the message for rows with this route. `shape` is that of the rows. `None`
+    /// if the change is no event.
     pub(super) fn apply(
         &self,
         kind: Kind,
@@ -216,7 +219,7 @@ impl Outbox {
         Ok(Some(shape))
     }
 
-    /// The payload as a struct, if it is known to be a document.
+    /// The payload as a struct, if it is known to be a document; otherwise the payload as it is.
     fn expanded(&self, payload: Part, known: Payload) -> Part {
         match (known, text_column(&payload)) {
             (Payload::Document(outline), Some(place)) => {
@@ -273,7 +276,8 @@ fn version_place(column: &str, row: &Part) -> Result<usize, TransformFault> {
     }
 }
 
-/// The place of the column that a part takes its value from, if the column is a text.
+/// The place of the column that is the value of this part. `None` if the value is no column, or no
+/// text.
 pub(super) fn text_column(part: &Part) -> Option<usize> {
     match part {
         Part { schema: Schema { base: Base::Text, .. }, node: Node::Column { index, .. } } => {
@@ -288,7 +292,8 @@ pub(super) fn row(shape: &Shape) -> Result<Part, TransformFault> {
     envelope.and_then(|envelope| envelope.field("after")).ok_or(TransformFault::NoEnvelope)
 }
 
-/// The name of a row's schema, with `route` inserted before the last part of the name.
+/// The name of a row's schema, with `route` inserted before the last part of the name. `None` if
+/// the schema has no name, or a name of one part.
 fn named(name: Option<&str>, route: &str) -> Option<Cow<'static, str>> {
     let (before, last) = name?.rsplit_once('.')?;
     Some(format!("{before}.{route}.{last}").into())

@@ -14,7 +14,7 @@ pub(crate) enum Outline {
     Int32,
     Int64,
     Float64,
-    /// A null that gets a field.
+    /// A null. Its field has the type optional bytes.
     Null,
     /// A list. Each element has this outline or is null.
     List(Box<Outline>),
@@ -51,15 +51,15 @@ impl Outline {
         }
     }
 
-    /// Reads a text that [`Outline::write`] has written.
+    /// Reads a text that [`Outline::write`] has written. `None` for any other text.
     pub(crate) fn read(text: &str) -> Option<Outline> {
         let mut rest = text;
         let outline = read(&mut rest)?;
         rest.is_empty().then_some(outline)
     }
 
-    /// Merges two outlines into one that holds the values of both. `None` if a type differs,
-    /// because a value would then not arrive exactly.
+    /// Merges two outlines into one that fits the values of both. `None` if a type differs, because
+    /// a value would then not arrive exactly.
     pub(crate) fn merged(self, other: Outline) -> Option<Outline> {
         Some(match (self, other) {
             (left, right) if left == right => left,
@@ -110,13 +110,15 @@ impl Outline {
         Schema::plain(base).optional()
     }
 
-    /// The document as a part of a record. `source` says where the document stands.
+    /// Makes the part of a record that shows the document. `key` names the part's struct, and
+    /// `source` says where the document is read from.
     pub(crate) fn part(&self, key: Option<&str>, source: Source) -> Part {
         Part { schema: self.schema(key), node: self.node(source, &mut Vec::new()) }
     }
 
-    /// Every struct of the document becomes a struct of the record, so that transforms find its
-    /// fields. A list is written as a whole.
+    /// Says for each field where its value is read from. `path` leads to this value in the
+    /// document. Every struct of the document becomes a struct of the record, so that transforms
+    /// find its fields. A list is written as a whole.
     fn node(&self, source: Source, path: &mut Vec<String>) -> Node {
         let Outline::Struct(fields, _) = self else {
             return Node::Document { source, path: path.clone() };
@@ -131,12 +133,12 @@ impl Outline {
     }
 }
 
-/// Where a document stands.
+/// Where the JSON document of a record is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// In the column at this place of the new row.
+    /// The document is the column at this place of the new row.
     Column(usize),
-    /// In the content of a logical message.
+    /// The document is the content of a logical message.
     Content,
 }
 

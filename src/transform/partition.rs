@@ -61,8 +61,9 @@ impl Partition {
     }
 }
 
-/// The value at a path, with the default of its column in place of null. `None` if the envelope has
-/// no such field, or if the value is null in every record.
+/// Finds the value at a path of the envelope, and the Java class of the value. The default of its
+/// column takes the place of null. `None` if the envelope has no such field, or if the value is
+/// null in every record.
 fn value(
     path: &[String],
     kind: Kind,

@@ -170,8 +170,8 @@ pub struct Reroute {
     pub topic: Replace,
     /// The field of the key that names the table; `None` if keys of the tables are never equal.
     pub key_field: Option<String>,
-    /// Makes the content of this field from the topic that the table would have. `None` if the
-    /// field holds that topic itself.
+    /// Makes the content of `key_field` from the topic that the table would have. `None` if the
+    /// content of `key_field` is that topic itself.
     pub key_value: Option<Replace>,
 }
 

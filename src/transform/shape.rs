@@ -97,14 +97,14 @@ pub(crate) enum Literal {
     List { elements: Vec<Literal>, element: Union },
 }
 
-/// Where null stands in the union that is a field's type in Avro.
+/// The place of null in the union that is a field's type in Avro.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Union {
-    /// Nowhere: the field is required.
+    /// There is no union, because the field is required.
     Required,
-    /// First: an optional field without default.
+    /// Null is first, because the field is optional and has no default.
     NullFirst,
-    /// Last: an optional field with a default.
+    /// Null is last, because the field is optional and has a default.
     NullLast,
 }
 
@@ -129,7 +129,7 @@ impl Schema {
         self
     }
 
-    /// Where null stands in the union of a field with this schema.
+    /// The place of null in the Avro type of a field with this schema.
     pub(crate) fn union(&self) -> Union {
         Union::of(self.optional, self.default.is_some())
     }
@@ -140,7 +140,7 @@ impl Schema {
         Schema { optional: false, default: None, ..self.clone() }
     }
 
-    /// Whether values are decimals, which Connect does not treat as bytes.
+    /// Whether values of this schema are decimals, which Connect does not treat as bytes.
     pub(crate) fn is_decimal(&self) -> bool {
         self.name.as_deref() == Some(DECIMAL)
     }
@@ -223,7 +223,7 @@ pub(crate) struct Converted {
     pub defaults: bool,
 }
 
-/// The row from which a column is taken.
+/// Which row of a change a column is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     /// The row before the change.
@@ -232,7 +232,7 @@ pub(crate) enum Side {
     New,
 }
 
-/// A value that comes from no column.
+/// A value of the transaction, the server or the clock, which is no column of the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meta {
     CommitMillis,
@@ -344,8 +344,8 @@ pub(crate) struct Time {
 }
 
 impl Shape {
-    /// The shape, with `number` set in the conditions that have no number yet: those that the
-    /// transform with this number has added.
+    /// The shape that the transform with this number has made. Each condition that has no number
+    /// yet was added by this transform, and gets its number.
     pub(crate) fn numbered(mut self, number: usize) -> Self {
         for guard in self.guards.iter_mut().filter(|guard| guard.number == 0) {
             guard.number = number;
@@ -353,7 +353,7 @@ impl Shape {
         self
     }
 
-    /// Whether the value is an envelope.
+    /// Whether the value of the record is an envelope of Debezium's.
     pub(crate) fn is_wrapped(&self) -> bool {
         self.value.as_ref().is_some_and(Part::is_envelope)
     }
@@ -369,7 +369,8 @@ impl Part {
         Part::literal(Schema::plain(Base::Text), Literal::Text(value.to_owned()))
     }
 
-    /// The field of this name, with its value. Each field of a null struct is null.
+    /// The field of this name, with its value. Each field of a null struct is null. `None` if there
+    /// is no such field, or if the value is one whole, such as a column.
     pub(crate) fn field(&self, name: &str) -> Option<Part> {
         let place = self.schema.place(name)?;
         let schema = self.schema.fields().get(place)?.schema.clone();
@@ -413,7 +414,8 @@ impl Part {
         }
     }
 
-    /// The fields of a struct that is not null, with their names.
+    /// The fields of a struct with their names. `None` if the value is null or is one whole, such
+    /// as a column.
     pub(crate) fn parts(&self) -> Option<Vec<(Cow<'static, str>, Part)>> {
         let Node::Struct(nodes) = &self.node else { return None };
         let with_name = |(field, node): (&Field, &Node)| {
@@ -424,7 +426,7 @@ impl Part {
 }
 
 impl Node {
-    /// Whether `is` holds for the node, or for a node from which its value is made.
+    /// Whether `is` is true for the node, or for a node from which its value is made.
     pub(crate) fn any(&self, is: &mut dyn FnMut(&Node) -> bool) -> bool {
         if is(self) {
             return true;

@@ -48,7 +48,7 @@ pub enum Scope {
     Topic,
     /// The name is of a table.
     Table,
-    /// The name is of a topic, or else of a table.
+    /// The name may be that of a topic or of a table. The topic is compared first.
     Either,
 }
 
@@ -114,7 +114,7 @@ impl Timezone {
         Ok(shape)
     }
 
-    /// The fields that are moved. None if no field is.
+    /// Says which fields of the records of this topic and table are moved. `None` if no field is.
     fn chosen(&self, topic: &str, table: Option<&str>) -> Option<Chosen<'_>> {
         let (rules, is_included) = match &self.which {
             Which::All => return Some(Chosen::All),
@@ -173,7 +173,8 @@ impl Timezone {
 }
 
 impl<'a> Chosen<'a> {
-    /// The chosen fields of one struct of the envelope. `None` if the struct stays as it is.
+    /// The chosen fields of the struct `home` of the envelope. `None` if this struct stays as it
+    /// is.
     fn within(&self, home: &str) -> Option<Chosen<'a>> {
         let names = |all: &BTreeSet<&'a str>| {
             let own = |name: &&'a str| {

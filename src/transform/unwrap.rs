@@ -107,7 +107,7 @@ pub enum Missing {
 }
 
 impl RouteBy {
-    /// The place of the column in a table.
+    /// Finds the place of the column that names the topic.
     pub(super) fn places(&self, shape: &Shape) -> Result<Places, TransformFault> {
         let row = row(shape)?;
         let found =
@@ -131,7 +131,7 @@ pub struct Unwrap {
     pub route: Option<RouteBy>,
     /// Which fields are dropped. This is never set together with `route`.
     pub dropped: Option<Dropped>,
-    /// Whether a rewritten row has the default of a column in place of null.
+    /// Whether a row that gets the field `__deleted` has the default of a column in place of null.
     pub defaults: bool,
 }
 

@@ -336,8 +336,8 @@ struct Side<'t> {
     of: Type,
 }
 
-/// The right side of a comparison, if it may be compared with the left side. A fixed number that is
-/// compared with a decimal becomes a decimal.
+/// Returns the program of the right side, if the two sides may be compared. On either side, a fixed
+/// number that is compared with a decimal becomes a decimal.
 fn comparable(order: Order, left: &mut Side<'_>, mut right: Side<'_>) -> Result<Program, Fault> {
     let (one, other) = (left.of, right.of);
     let mismatch = |more: &str| {
@@ -438,7 +438,7 @@ fn decimal(number: &mut Side<'_>, decimal: &Tree) -> Result<(), Fault> {
 }
 
 impl Tree {
-    /// The double that is written in the expression, with its sign.
+    /// The double, with its sign, that this part of the expression is; `None` for any other part.
     fn written(&self) -> Option<f64> {
         match self {
             Op::Leaf(Named::Value(Fixed::Double(value))) if value.is_finite() => Some(*value),

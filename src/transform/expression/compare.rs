@@ -34,8 +34,8 @@ pub(crate) enum Type {
     TimeText,
     /// A list, map, struct or bytes: only whether it is null can be asked.
     Opaque,
-    /// A field that an expression names of a record without a value. The type of the field is not
-    /// known.
+    /// The type of a field in a value, key or header that the record does not have. What the type
+    /// would be is not known.
     Any,
 }
 
@@ -133,7 +133,8 @@ impl From<Value<'_>> for Fixed {
     }
 }
 
-/// Compares two values that are not null.
+/// Returns the order of two values that are not null. `None` if a number is NaN, or if values of
+/// these two types are not compared.
 pub(crate) fn compared(left: &Value<'_>, right: &Value<'_>) -> Option<Ordering> {
     match (left, right) {
         (Value::Bool(left), Value::Bool(right)) => Some(left.cmp(right)),

@@ -10,7 +10,8 @@ pub(super) enum Found {
     Part(Part, Option<String>),
     /// There is no value, so the result is null.
     Nothing,
-    /// A field of a struct that is not there. The text names the struct.
+    /// A field in a value, key or header that the record does not have. The text names this value,
+    /// key or header.
     OfNothing(String),
 }
 
@@ -66,7 +67,8 @@ fn header(shape: &Shape, path: &[String]) -> Result<Found, Fault> {
     }
 }
 
-/// The value at a path within a part.
+/// Finds the value at a path within a part of the record, whose name is `name`. `part` is `None` if
+/// the record does not have the part.
 fn within(part: Option<&Part>, name: &str, path: &[String]) -> Result<Found, Fault> {
     let Some(part) = part else {
         return Ok(match path.is_empty() {

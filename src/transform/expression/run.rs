@@ -15,7 +15,7 @@ pub(crate) type Program = Op<Bound>;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Bound {
     Value(Fixed),
-    /// The field with this number.
+    /// The field at this place in `Ready::operands`.
     Field(usize),
     /// A field that no record of this kind of change has.
     Absent(Absent),
@@ -59,9 +59,9 @@ pub enum RunFault {
 
 type Ran<'a> = Result<Value<'a>, RunFault>;
 
-/// The fields of a record, by their places.
+/// Gives the values of a record's fields to a program that runs.
 pub(crate) trait Fields<'a> {
-    /// The value of a field.
+    /// The value of the field at this place in `Ready::operands`.
     ///
     /// # Errors
     /// The server did not send the value, or the value is not of the field's type.
