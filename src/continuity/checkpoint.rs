@@ -99,7 +99,7 @@ pub struct Checkpoint {
     /// Highest commit position of which a record had been sent when the checkpoint was written. A
     /// killed process may have sent more.
     pub sent: Lsn,
-    /// The newest commit at or below `confirmed` that had records.
+    /// The newest commit at or below `confirmed` that had records; `None` if none is known.
     pub last_commit: Option<Committed>,
     /// Highest position that the server has shown, at a connect or in the stream.
     pub server_seen: Lsn,
@@ -110,18 +110,19 @@ pub struct Checkpoint {
     /// 64-bit id may be missing in a snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_upto: Option<u64>,
-    /// Last emitted value of `source.sequence[0]`.
+    /// The value of `source.sequence[0]` in the last record that was sent; `None` before any
+    /// record.
     pub sequence: Option<Lsn>,
     /// True if the process stopped cleanly after this checkpoint.
     pub clean: bool,
-    /// Consents given so far, newest last; at most 20.
+    /// Consents to continue past a gap that were given so far, newest last; at most 20.
     pub accepted: Vec<Accepted>,
     /// Everything before this position is in Kafka. It is higher than `confirmed` only while a
     /// confirm hold is open. The next connection starts here if the slot's confirmed position is
     /// then `confirmed`.
     #[serde(default)]
     pub delivered: Lsn,
-    /// The newest commit at or below `delivered` that had records.
+    /// The newest commit at or below `delivered` that had records; `None` if none is known.
     #[serde(default)]
     pub delivered_commit: Option<Committed>,
     /// Open confirm holds, oldest first. Each floor is at least the one before.
@@ -144,7 +145,7 @@ pub struct Hold {
     /// Position at which a replay would start. Nothing above it is confirmed to Postgres while the
     /// hold is open.
     pub floor: Lsn,
-    /// The newest commit at or below `floor` that had records.
+    /// The newest commit at or below `floor` that had records; `None` if none is known.
     pub last_commit: Option<Committed>,
     /// End of the hold, in Unix milliseconds.
     pub until_ms: i64,

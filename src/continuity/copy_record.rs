@@ -14,23 +14,24 @@ pub struct Window {
     pub relation: Oid,
     /// Names of the key columns that bound the chunks.
     pub key: Vec<String>,
-    /// The operator's condition on the rows to copy.
+    /// The operator's SQL condition on the rows to copy; `None` if all rows are copied.
     pub filter: Option<String>,
     /// Time of the request, in Unix milliseconds.
     pub asked_ms: i64,
     /// True while a signal keeps this backfill paused.
     #[serde(default)]
     pub paused: bool,
-    /// Commit LSN of the signal row that requested the backfill.
+    /// Commit LSN of the signal row that requested the backfill. `None` if no row of the signal
+    /// table did.
     #[serde(default)]
     pub signal: Option<Lsn>,
-    /// Offset of the signal that requested the backfill, if it came from a topic.
+    /// Offset of the signal that requested the backfill, if the signal was read from a topic.
     #[serde(default)]
     pub signal_offset: Option<i64>,
     /// Column by which the chunks are cut, if the signal named one.
     #[serde(default)]
     pub surrogate: Option<String>,
-    /// Id of the signal. Notifications about the backfill carry it.
+    /// Id of the signal that requested the backfill. The notices about the backfill contain the id.
     #[serde(default)]
     pub correlation: Option<String>,
     /// Epoch of the last survey, the query about the table before its chunks are read. A higher
@@ -38,8 +39,8 @@ pub struct Window {
     /// may be missing, so the copy restarts. 0 means never surveyed.
     #[serde(default)]
     pub epoch: u64,
-    /// The published part of the table at the last survey. Chunks that were copied under another
-    /// publication do not fit the next ones.
+    /// The published part of the table at the last survey; `None` before the first survey. Chunks
+    /// that were copied under another publication do not fit the next ones.
     #[serde(default)]
     pub published: Option<Published>,
     /// True if the topic lacks rows until this backfill ends. If the backfill fails, a person has
@@ -55,7 +56,7 @@ pub struct Window {
 pub struct Published {
     /// Names of the published columns, in the order of the stream.
     pub columns: Vec<String>,
-    /// Row filter of the publication, as SQL.
+    /// Row filter of the publication, as SQL; `None` if the publication has all rows.
     pub filter: Option<String>,
 }
 

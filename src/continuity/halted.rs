@@ -63,7 +63,7 @@ pub struct Halted {
     pub detail: String,
     /// The next step that was shown to the operator when the halt was recorded.
     pub next: String,
-    /// Range of WAL that is missing or in doubt.
+    /// Range of WAL that is missing or in doubt; `None` if the halt is about no range.
     #[serde(default)]
     pub range: Option<LsnRange>,
     /// The change that cannot be delivered, if one change caused the halt.
@@ -93,7 +93,7 @@ pub struct Halted {
     /// True if an operator asked for one more attempt.
     #[serde(default)]
     pub retry: bool,
-    /// The attempt in progress; `None` while the halt stands.
+    /// The attempt to continue past the halt; `None` if no attempt was begun.
     #[serde(default)]
     pub trying: Option<Try>,
 }
@@ -109,7 +109,7 @@ pub struct Author {
     pub version: String,
 }
 
-/// Facts that decide, together with the record, whether the halt stands.
+/// Facts that decide, together with the record, whether the halt still stops the stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// The run that reads the record.
@@ -205,9 +205,9 @@ impl Halted {
             && self.detail == halt.detail
     }
 
-    /// True if this record stands for `halt` too: a look between two connects recorded this halt,
-    /// and a connect has now found that captured tables differ. The recorded range is narrower than
-    /// the range of the connect.
+    /// True if this record is kept in place of a record of `halt`: a look between two connects
+    /// recorded this halt, and a connect has now found that captured tables differ. The recorded
+    /// range is narrower than the range of the connect.
     #[must_use]
     pub fn covers(&self, halt: &Halt, epoch: u64) -> bool {
         epoch <= self.epoch && self.reason.is_watched() && halt.reason.is_of_members()
@@ -287,9 +287,9 @@ impl Halt {
         }
     }
 
-    /// A query for the operator, which finds rows in the table that may cause this halt. The halt
-    /// itself cannot show the row: its detail has no row values, and of the key it has the hash
-    /// alone.
+    /// A query for the operator, which finds rows in the table that may cause this halt. `None` if
+    /// no query can find them. The halt itself cannot show the row: its detail has no row values,
+    /// and of the key it has the hash alone.
     fn finder(&self, place: &Place) -> Option<String> {
         let table = in_sql(&place.table);
         match self.reason {

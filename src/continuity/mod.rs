@@ -66,7 +66,7 @@ pub struct Halt {
     pub reason: Reason,
     /// A sentence that names objects and positions.
     pub detail: String,
-    /// Range of WAL that is missing or in doubt.
+    /// Range of WAL that is missing or in doubt; `None` if the halt is about no range.
     pub range: Option<LsnRange>,
     /// The change that cannot be delivered, if one change caused the halt.
     pub place: Option<Box<Place>>,

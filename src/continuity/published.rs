@@ -26,7 +26,7 @@ pub struct Published {
     /// `switch`.
     pub undecided: BTreeSet<u32>,
     /// Describes the first record after the checkpoint whose position cannot be read, or what was
-    /// not read at all.
+    /// not read at all. `None` if every position was read.
     pub unplaced: Option<String>,
 }
 

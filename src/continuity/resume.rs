@@ -42,8 +42,8 @@ impl Resume {
 pub struct Beyond {
     /// The position at which the connection may begin. Everything before it is in Kafka.
     pub from: Lsn,
-    /// The commit that ends at `from` and has to come again. The server then begins at the slot's
-    /// confirmed position. `None` if the server may begin at `from`.
+    /// The commit that ends at `from` and that the server has to send again. The server then begins
+    /// at the slot's confirmed position. `None` if the server may begin at `from`.
     pub proof: Option<Committed>,
 }
 
@@ -65,14 +65,14 @@ impl Beyond {
 }
 
 /// Decides whether a connection may begin beyond the slot's confirmed position, and where. Every
-/// change before the checkpoint's `delivered` is in Kafka. The slot lies further back while a
-/// confirm hold is open, and after a process or a server ended before the newest status update was
-/// stored.
+/// change before the checkpoint's `delivered` is in Kafka. The slot's confirmed position is lower
+/// while a confirm hold is open, and after a process or a server ended before the newest status
+/// update was stored.
 ///
-/// If the slot lies exactly at the checkpoint's `confirmed`, the server has stored what the
-/// checkpoint says. The connection then begins at `delivered`. If the slot lies below, the server
-/// must show that its history is the same. The newest delivered commit then has to come again. Only
-/// the changes up to that commit are left out.
+/// If the slot's confirmed position is exactly the checkpoint's `confirmed`, the server has stored
+/// what the checkpoint says. The connection then begins at `delivered`. If the slot's position is
+/// lower, the server must show that its history is the same: it must send the newest delivered
+/// commit again. Only the changes up to that commit are left out.
 ///
 /// `None` where all changes from the slot's confirmed position on must be sent: on another
 /// timeline, after a late record was found, and where nothing was delivered beyond the slot or no

@@ -203,7 +203,7 @@ impl Copying {
         }
     }
 
-    /// Waits for the next event of a reader. Cancel-safe.
+    /// Waits for the next event of a reader. A wait that is cancelled loses no event.
     pub async fn next_event(&mut self) -> Option<WorkerEvent> {
         self.readers.next_event().await
     }
@@ -284,7 +284,8 @@ impl Copying {
         self.plan.tables.get(table).map(|table| table.name.clone())
     }
 
-    /// The next table that has no plan and may be planned now, with its shape.
+    /// The next table that has no plan and may be planned now, with its shape. `None` if there is
+    /// none.
     #[must_use]
     pub fn unplanned(&self, now: Moment) -> Option<(usize, RelationShape)> {
         let at = self

@@ -87,7 +87,7 @@ impl Readers {
         self.list.drain(..).filter_map(|reader| reader.worker).for_each(Worker::finish);
     }
 
-    /// Waits for the next event of a reader. Cancel-safe.
+    /// Waits for the next event of a reader. A wait that is cancelled loses no event.
     pub async fn next_event(&mut self) -> Option<WorkerEvent> {
         self.events.recv().await
     }

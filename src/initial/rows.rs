@@ -141,8 +141,8 @@ impl Copying {
         self.waits = true;
     }
 
-    /// Takes the next row: a row that was held back, or else the next row of the piece in hand. The
-    /// last row of a piece is held back.
+    /// Returns the next row to send: a row that was held back, or else the next row of the piece in
+    /// hand. The last row of a piece is held back. `None` if no piece is in hand any more.
     #[inline]
     fn next_row(&mut self) -> Option<NextRow> {
         loop {

@@ -42,7 +42,7 @@ pub struct Burst {
     pub frames: usize,
     /// True if the server asked for a status update.
     pub reply: bool,
-    /// True if the server ended the stream.
+    /// True if the server has ended the stream of replication.
     pub goodbye: bool,
     /// The fetch or the step for which the row path waits, if it waits for the loop.
     pub need: Option<Need>,
@@ -50,9 +50,11 @@ pub struct Burst {
     pub signal: Option<Signalled>,
     /// When the server sent the first message of the burst. `None` if there was no message.
     pub sent_at: Option<PgMicros>,
-    /// Time between the commit of the last transaction that began in the burst and its sending, in
-    /// microseconds of the server's clock.
+    /// Time between the commit of the last transaction that began in the burst and its sending by
+    /// the server, in microseconds of the server's clock. `None` if no transaction began in the
+    /// burst.
     pub behind: Option<i64>,
-    /// How long the first row took: its decoding, and then its encoding and sending.
+    /// How long the first row took: its decoding, and then its encoding and sending. `None` if no
+    /// row of a table with a plan was handled.
     pub measured: Option<(Duration, Duration)>,
 }

@@ -19,7 +19,7 @@ pub(super) struct Logical<'a> {
     pub content: &'a [u8],
 }
 
-/// How a logical message is taken.
+/// What is done with a logical message that waits for nothing.
 pub(super) enum ReadyMessage<'a> {
     /// The configuration leaves the message out.
     LeftOut,

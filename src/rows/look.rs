@@ -18,7 +18,7 @@ use std::rc::Rc;
 pub(super) enum Readiness<T> {
     /// The message waits, and is looked at again.
     Waits(Wait),
-    /// The message can be taken now. The value says how.
+    /// The message can be sent or left out now. The value says what is done with it.
     Ready(T),
 }
 
@@ -32,7 +32,7 @@ pub(super) enum Wait {
     Standstill,
 }
 
-/// How a row is taken.
+/// What is done with a row that waits for nothing.
 pub(super) enum ReadyRow<'a> {
     /// Nothing is sent for the row, because its table is not captured.
     LeftOut,

@@ -64,7 +64,7 @@ struct Parked {
 
 /// What the row path works with besides its own memory.
 pub struct Tools<'a> {
-    /// Ledger, byte budget and the rules of the loop.
+    /// The core, with the ledger, the byte budget and the rules of the loop.
     pub core: &'a mut Core,
     /// The sink that records are sent to.
     pub sink: &'a mut Sink,
@@ -193,8 +193,8 @@ impl Rows {
         Ok(burst)
     }
 
-    /// Looks at one message, and takes it or keeps it. A message is kept until what it waits for is
-    /// there.
+    /// Decodes one message, and sends its records or keeps the message. A message is kept until the
+    /// plan or the copy for which it waits is there.
     fn message(
         &mut self,
         head: Head,

@@ -6,15 +6,16 @@ use crate::lsn::Lsn;
 use crate::pgoutput::{Cell, Tuple};
 use crate::snapshot::signal::shown_id;
 
-/// A signal from a row. It is obeyed at its place in the stream.
+/// A signal that was inserted as a row into the signal table. The stream does not go on before the
+/// signal is obeyed.
 pub struct Signalled {
     /// Start of the commit record of the transaction that inserted the row.
     pub commit: Lsn,
     /// Id of the signal, as it is shown in the log.
     pub id: String,
-    /// Value of the column `type`.
+    /// Value of the column `type`; `None` if the column is null.
     pub kind: Option<String>,
-    /// Value of the column `data`.
+    /// Value of the column `data`; `None` if the column is null.
     pub data: Option<String>,
 }
 

@@ -37,7 +37,9 @@ pub(super) struct Head {
 }
 
 impl Output {
-    /// Takes the begin of a transaction. `left_out` is true if its changes are left out.
+    /// Handles the begin of a transaction: notes it in the core and for the copies. Notes it also
+    /// for its begin record, unless `left_out` says that the changes of the transaction are left
+    /// out.
     pub fn begin(
         &mut self,
         head: Head,
@@ -57,7 +59,7 @@ impl Output {
         Ok(())
     }
 
-    /// Takes the end of a transaction.
+    /// Handles the end of a transaction: sends its end record if it has one, and notes the commit.
     pub fn commit(
         &mut self,
         head: Head,
@@ -139,7 +141,8 @@ impl Output {
         }
     }
 
-    /// Takes a row that goes to the quarantine topic.
+    /// Sends a row to the quarantine topic. Copied rows that have to come before a skipped row are
+    /// sent first.
     #[cold]
     fn quarantined(
         &mut self,

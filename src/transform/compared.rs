@@ -10,9 +10,9 @@ use super::shape::{Base, Header, Node, Part, Schema, Shape};
 /// The names of the headers. A name is `None` if its list is not wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compared {
-    /// Name of the header that lists the fields whose values differ.
+    /// Name of the header that lists the fields whose values an update changes.
     pub changed: Option<String>,
-    /// Name of the header that lists the fields whose values are equal.
+    /// Name of the header that lists the fields whose values an update leaves as they are.
     pub unchanged: Option<String>,
 }
 

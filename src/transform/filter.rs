@@ -110,7 +110,7 @@ impl Guard {
         TransformFault::Expression { text: self.text.clone(), what }
     }
 
-    /// The fault of a condition that reads a column which old rows do not hold.
+    /// The fault of a condition that reads a column which old rows do not contain.
     pub(crate) fn fault_of_identity(&self, column: &str) -> TransformFault {
         let what = format!(
             "the row before a change holds column `{column}` only with REPLICA IDENTITY FULL"

@@ -61,7 +61,7 @@ use timezone::Timezone;
 use unwrap::{RouteBy, Unwrap};
 use views::View;
 
-/// Takes the place of a row's route, the text by which its plan is found, while no row is known.
+/// Is used in place of a row's route (the text by which its plan is found) while no row is known.
 pub const ANY_ROUTE: &str = "any";
 
 /// One transform with its settings.
@@ -383,7 +383,7 @@ pub struct Routing<'a> {
 pub enum By<'a> {
     /// The rows are events of an outbox.
     Outbox(&'a Outbox),
-    /// A column of the row holds the row's topic.
+    /// A column of the row names the row's topic.
     Field(&'a RouteBy),
     /// Expressions over the row give its topic.
     Content(&'a ContentRouter),

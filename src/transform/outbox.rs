@@ -48,7 +48,8 @@ pub struct Outbox {
     pub headers: Vec<(String, String)>,
     /// Columns that become fields beside the payload, with the names of these fields.
     pub fields: Vec<(String, String)>,
-    /// Column that holds the version of an event's schema. Only the schema of a struct has one.
+    /// Column that holds the version of an event's schema; `None` if schemas have no version. Only
+    /// the schema of a struct has one.
     pub version: Option<String>,
     /// The column that holds the timestamp of the record. `None` for the time of the sending.
     pub time: Option<String>,
@@ -132,7 +133,7 @@ fn split_version(rest: &str) -> (Option<u32>, &str) {
     }
 }
 
-/// The version of the schema that a route contains.
+/// The version of the schema that a route contains; `None` if it contains none.
 fn version_of(route: &str) -> Option<u32> {
     split_version(route.split_once(OUTLINE_FOLLOWS)?.1).0
 }

@@ -256,8 +256,8 @@ fn read(
     Some(())
 }
 
-/// Finds the name with which the text begins, and returns its place in `names`. The name may be cut
-/// to three letters.
+/// Finds the name with which the text begins, removes it from `rest`, and returns its place in
+/// `names`. The name may be cut to three letters. `None` if the text begins with no name.
 fn name(names: &[&str], rest: &mut &str) -> Option<i64> {
     for length in [usize::MAX, 3] {
         for (place, name) in (0..).zip(names) {

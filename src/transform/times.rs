@@ -15,7 +15,8 @@ pub(crate) const NEGATIVE_INFINITY_MICROS: i64 = -9_223_372_036_832_400_000;
 pub struct Times {
     /// The type that values have after the conversion.
     pub to: TimeTarget,
-    /// The pattern of dates and times in texts, for reading and for writing.
+    /// The pattern of dates and times in texts, for reading and for writing. `None` if there are no
+    /// texts.
     pub pattern: Option<Pattern>,
     /// The unit of whole numbers that are not of one of Connect's types `Date`, `Time` and
     /// `Timestamp`.
@@ -68,7 +69,8 @@ impl TimeUnit {
         ("nanoseconds", TimeUnit::Nanos),
     ];
 
-    /// The number in milliseconds. A smaller fraction is cut off, as in Java.
+    /// The number in milliseconds; `None` if it is too large. A smaller fraction is cut off, as in
+    /// Java.
     fn millis(self, value: i64) -> Option<i64> {
         match self {
             TimeUnit::Seconds => value.checked_mul(1000),

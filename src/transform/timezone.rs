@@ -208,7 +208,7 @@ fn is_of_struct(name: &str) -> bool {
     ["source.", "before.", "after."].iter().any(|home| name.starts_with(home))
 }
 
-/// The name of the table in the source of an envelope.
+/// The name of the table in `source` of an envelope; `None` if `source` has no fixed name.
 fn table_of(envelope: &Part) -> Option<String> {
     match envelope.field("source")?.field("table")?.node {
         Node::Literal(Literal::Text(table)) => Some(table),

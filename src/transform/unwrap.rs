@@ -127,9 +127,9 @@ pub struct Unwrap {
     pub fields: Vec<Added>,
     /// Fields of the envelope that become headers.
     pub headers: Vec<Added>,
-    /// The column that names the topic.
+    /// The column that names the topic of a row; `None` if no column does.
     pub route: Option<RouteBy>,
-    /// Which fields are dropped. This is never set together with `route`.
+    /// Which fields are dropped; `None` if all are kept. This is never set together with `route`.
     pub dropped: Option<Dropped>,
     /// Whether a row that gets the field `__deleted` has the default of a column in place of null.
     pub defaults: bool,

@@ -271,7 +271,7 @@ impl Local {
     }
 }
 
-/// Reads a number that consists of digits alone.
+/// Reads a number that consists of digits alone. `None` for any other text.
 fn number_of(digits: &str) -> Option<i64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().ok())?

@@ -91,8 +91,8 @@ impl Order {
         matches!(self, Order::Equal | Order::NotEqual)
     }
 
-    /// Whether this order holds for a comparison. `found` is `None` if a number is NaN, which has
-    /// no order and is equal to nothing.
+    /// Whether a comparison with the result `found` is true by this operator. `found` is `None` if
+    /// a number is NaN, which has no order and is equal to nothing.
     pub(crate) fn holds(self, found: Option<Ordering>) -> bool {
         match self {
             Order::Equal => found == Some(Ordering::Equal),
@@ -153,7 +153,8 @@ pub(crate) fn compared(left: &Value<'_>, right: &Value<'_>) -> Option<Ordering> 
     }
 }
 
-/// Compares exactly: a whole number above 2^53 is not rounded to a double.
+/// Compares exactly: a whole number above 2^53 is not rounded to a double. `None` if `right` is
+/// NaN.
 fn int_with_double(left: i64, right: f64) -> Option<Ordering> {
     /// The first double that is too large for an `i64`.
     const ABOVE: f64 = 9_223_372_036_854_775_808.0;

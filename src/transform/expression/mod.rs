@@ -99,7 +99,7 @@ pub(crate) enum Op<L> {
     /// A condition, the value if it holds, and the value if it does not.
     If(Box<[Op<L>; 3]>),
     Compare(Order, Box<[Op<L>; 2]>),
-    /// Whether the first operand is equal to one of the others.
+    /// Whether the first operand is equal to at least one of the others.
     In(Box<Op<L>>, Vec<Op<L>>),
     Compute(Compute, Box<[Op<L>; 2]>),
     Test(Test, Box<[Op<L>; 2]>),
