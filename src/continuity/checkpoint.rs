@@ -31,7 +31,7 @@ const ACCEPTED_MAX: usize = 20;
 pub struct Accepted {
     /// Last position known to be in Kafka before the gap.
     pub from: Lsn,
-    /// Position at which the stream continues.
+    /// Position at which the stream continues after the gap.
     pub to: Lsn,
     /// Reason code of the halt.
     pub reason: String,
@@ -110,8 +110,8 @@ pub struct Checkpoint {
     /// 64-bit id may be missing in a snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_upto: Option<u64>,
-    /// The value of `source.sequence[0]` in the last record that was sent; `None` before any
-    /// record.
+    /// The value that later records have as `source.sequence[0]`: the end of the newest commit, or
+    /// the LSN of a later non-transactional message. `None` before both.
     pub sequence: Option<Lsn>,
     /// True if the process stopped cleanly after this checkpoint.
     pub clean: bool,

@@ -71,14 +71,15 @@ pub struct Detached {
     pub at_ms: i64,
     /// The setting by which the operator consented.
     pub consent: String,
-    /// Start of the repairing copy, in Unix milliseconds. Changes flow to the table's topic again
-    /// from then on. `None` before the repair.
+    /// Start of the repairing copy, in Unix milliseconds. From then on changes are sent to the
+    /// table's own topic again. `None` before the repair.
     #[serde(default)]
     pub repair_ms: Option<i64>,
 }
 
 impl Detached {
-    /// The record of a table that the configured consent detaches.
+    /// The record of a table that is detached because `events.on_refusal` consents to it. `at` is
+    /// the Position of the first change that its topic lacks.
     #[must_use]
     pub fn new(refusal: &Refusal, at: Position, epoch: u64, at_ms: i64) -> Self {
         Detached {
@@ -120,13 +121,14 @@ impl Detached {
         if self.epoch == epoch { self.from() } else { Position::default() }
     }
 
-    /// True if the table's changes go to the quarantine topic. False once a copy repairs the table.
+    /// True if the table's changes go to the quarantine topic. False once a copy has begun to
+    /// repair the table.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
         self.repair_ms.is_none()
     }
 
-    /// The next step that is shown to the operator.
+    /// The next step that is shown to the operator for this detached table.
     #[must_use]
     pub fn next(&self, table: &str) -> String {
         let again = snapshot_of(table);
@@ -153,7 +155,7 @@ pub struct Detachments {
 }
 
 impl Detachments {
-    /// The detached tables that the state holds, and the epoch of the connection.
+    /// Begins a connection in `epoch` with the detached tables that the state has recorded.
     #[must_use]
     pub fn resume(epoch: u64, tables: BTreeMap<String, Detached>) -> Self {
         Detachments { epoch, tables }
@@ -165,7 +167,7 @@ impl Detachments {
         self.tables.get(table)
     }
 
-    /// Every table with its record, by name.
+    /// Every detached table and every table under repair, by name, with its record.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Detached)> {
         self.tables.iter()
     }

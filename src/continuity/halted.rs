@@ -311,8 +311,8 @@ impl Halt {
         }
     }
 
-    /// The detail. If the halt was read from the state topic, also the time of its recording and
-    /// the run that recorded it.
+    /// The detail of the halt. If the halt was read from the state topic, the text also has the
+    /// time of its recording and the run that recorded it.
     #[must_use]
     pub fn told(&self) -> String {
         match self.recorded.as_deref() {

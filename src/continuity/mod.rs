@@ -73,7 +73,7 @@ pub struct Halt {
     /// The table that the halt is about, as `namespace.name`. `None` for a halt about no table, and
     /// for a halt about several tables.
     pub table: Option<String>,
-    /// Number of the topic that the halt is about. `None` if it was not Kafka that caused the halt.
+    /// Number of the topic that the halt is about. `None` if no report of Kafka led to the halt.
     pub route: Option<RouteId>,
     /// Topic, size and limit of the record that caused the halt, if it was too large.
     pub oversize: Option<Box<Oversize>>,
@@ -205,8 +205,8 @@ pub struct Observed {
     /// The tables of publication and checkpoint that the configuration selects, as
     /// `namespace.name`.
     pub captured: Vec<String>,
-    /// What the topics show to have been sent after the checkpoint. Read only if the timeline has
-    /// changed.
+    /// What the topics show to have been sent after the checkpoint. `None` if the topics were not
+    /// read: they are read only if the timeline has changed.
     pub published: Option<Published>,
 }
 

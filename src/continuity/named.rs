@@ -55,8 +55,8 @@ impl TableIdentity {
 }
 
 impl Named {
-    /// Takes the captured tables of a checkpoint, and its `named_from`. Without `named_from` no
-    /// change is compared.
+    /// Makes the tables to compare with, from the captured tables and the `named_from` of a
+    /// checkpoint. Without `named_from` no change is compared.
     #[must_use]
     pub fn of(tables: &BTreeMap<String, TableIdentity>, named_from: Option<Lsn>) -> Self {
         let mut named = Named::default();

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 /// their commits most likely lie furthest back.
 const UNDECIDED_MAX: usize = 100_000;
 
-/// What the records show that were sent after a checkpoint.
+/// What the records that were sent after the checkpoint show about what was sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     /// Epoch of the checkpoint. Positions of other epochs do not compare.

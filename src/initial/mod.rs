@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A copy of at most this many bytes has one reader. Such a copy takes about a second, and its rows
-/// come in the order of the tables.
+/// are sent in the order of the tables.
 const ONE_READER_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Pause before a table whose plan was refused is planned again.
@@ -301,7 +301,7 @@ impl Copying {
         self.waits
     }
 
-    /// Shape of a table, as a Relation message would describe it.
+    /// Shape of a table, as a Relation message would describe it. `None` if there is no such table.
     #[must_use]
     pub fn shape(&self, table: usize) -> Option<RelationShape> {
         self.plan.tables.get(table).map(|table| table.shape.clone())

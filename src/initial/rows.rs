@@ -25,7 +25,7 @@ pub(super) struct InHand {
     pub begun: bool,
 }
 
-/// What every row of the copy carries in `source`, and the number of the next row.
+/// What every row of the copy has in `source`, and the number of the next row.
 pub(super) struct CopyContext {
     /// Consistent point of the slot. The copied rows are as of this position.
     point: Lsn,

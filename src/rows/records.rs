@@ -19,7 +19,7 @@ pub struct Records {
     checked: Vec<Checked>,
 }
 
-/// One record that its topic will accept.
+/// The partition and the size of one record that has passed the check.
 struct Checked {
     partition: i32,
     size_bytes: usize,
@@ -29,7 +29,7 @@ impl Records {
     /// Encodes a row. Its records replace those of the previous change in this buffer.
     ///
     /// # Errors
-    /// The row has no form in the plan.
+    /// The row cannot be encoded by the plan.
     #[inline]
     pub fn encode(
         &mut self,
@@ -45,7 +45,7 @@ impl Records {
     /// Encodes a logical message. Its record replaces those of the previous change in this buffer.
     ///
     /// # Errors
-    /// The content has no form in the plan.
+    /// The content cannot be encoded by the plan.
     pub(super) fn encode_message(
         &mut self,
         active: &Active,

@@ -19,7 +19,7 @@ pub(super) const RECORD_FRAMING_BYTES: usize = 61 + 36 + 8 * 10;
 pub(super) struct Skips {
     pub at: BTreeSet<Position>,
     pub ready: Vec<(RelationSlot, Rc<QuarantineTopic>)>,
-    /// The quarantine for logical messages.
+    /// The quarantine topic for skipped logical messages. `None` if the topic is not planned yet.
     pub messages: Option<Rc<QuarantineTopic>>,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn partition(
     }
 }
 
-/// The halt for a change that has no form in its plan.
+/// Makes the halt for a change that cannot be encoded by its plan.
 #[cold]
 pub(super) fn unencodable(active: &Active, position: Position, error: &EncodeError) -> RowsError {
     let detail = refusal(active, position, error);
@@ -63,7 +63,7 @@ pub(super) fn unencodable(active: &Active, position: Position, error: &EncodeErr
     )
 }
 
-/// A sentence about a change that has no form in its plan.
+/// Says of a change that cannot be encoded by its plan where it is, and why.
 #[cold]
 pub(super) fn refusal(active: &Active, position: Position, error: &EncodeError) -> String {
     format!(
@@ -75,7 +75,7 @@ pub(super) fn refusal(active: &Active, position: Position, error: &EncodeError) 
     )
 }
 
-/// The halt for a record that does not fit its topic.
+/// Makes the halt for a record that is too large for its topic.
 #[cold]
 pub(super) fn too_large(
     encoder: &Encoder,

@@ -253,8 +253,8 @@ impl Chain {
         (by.is_some() || !times.is_empty()).then_some(Routing { by, times })
     }
 
-    /// The topic after the links for which `applies` is true, and the first link that chooses the
-    /// plan of a row by a value.
+    /// Applies the links for which `applies` is true to the topic `own`. Returns the topic after
+    /// them, and the first of these links that chooses the plan of a row by a value.
     fn followed(&self, own: &str, applies: impl Fn(&Link) -> bool) -> (String, Option<By<'_>>) {
         let (mut topic, mut found) = (own.to_owned(), None);
         for link in self.links.iter().filter(|link| applies(link)) {

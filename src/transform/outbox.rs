@@ -249,7 +249,8 @@ impl Outbox {
     }
 }
 
-/// The time of a record, taken from a column.
+/// The timestamp of a record, read from a column. A column of another type than timestamp is a
+/// fault.
 fn time(column: &str, part: Part) -> Result<Time, TransformFault> {
     let units = match part.schema.name.as_deref() {
         Some("io.debezium.time.Timestamp") => 1,
@@ -260,7 +261,7 @@ fn time(column: &str, part: Part) -> Result<Time, TransformFault> {
     Ok(Time { part, units })
 }
 
-/// The number of a partition, taken from a column.
+/// The number of a partition, read from a column. A column of another type than int is a fault.
 fn partition(column: &str, part: Part) -> Result<Part, TransformFault> {
     match part.schema {
         Schema { base: Base::Int32, name: None, .. } => Ok(part),
@@ -268,7 +269,8 @@ fn partition(column: &str, part: Part) -> Result<Part, TransformFault> {
     }
 }
 
-/// The place of the column that holds the version of the schema.
+/// The place of the column that holds the version of the schema. A column of another type than int
+/// is a fault.
 fn version_place(column: &str, row: &Part) -> Result<usize, TransformFault> {
     let found = row.field(column).ok_or_else(|| no_field("row", column, &row.schema))?;
     match (found.schema, found.node) {

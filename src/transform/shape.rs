@@ -44,7 +44,7 @@ pub(crate) enum Temporal {
 }
 
 impl Temporal {
-    /// The temporal type whose schema has this name.
+    /// The temporal type whose schema has this name; `None` if there is none.
     pub(crate) fn of_name(name: &str) -> Option<Self> {
         match name {
             CONNECT_DATE => Some(Temporal::Date),

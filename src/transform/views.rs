@@ -25,7 +25,7 @@ pub enum View {
     Plain,
     /// A geometry with its first two coordinates swapped, if it has one of these reference systems.
     Swapped(Vec<i32>),
-    /// A vector as a text of JSON.
+    /// A vector as a JSON text.
     Json,
 }
 

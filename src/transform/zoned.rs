@@ -75,8 +75,8 @@ fn repeated(seconds: i64) -> i64 {
     seconds.max(EARLIEST)
 }
 
-/// The seconds of an offset that is written as `Z`, `+hh:mm` or `+hh:mm:ss`. `None` for any other
-/// text.
+/// The seconds of an offset that is written as `Z`, `+hh:mm` or `+hh:mm:ss`, also with `-`. `None`
+/// for any other text.
 fn offset_of(text: &str) -> Option<i32> {
     if text == "Z" {
         return Some(0);

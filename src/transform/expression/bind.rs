@@ -74,7 +74,7 @@ impl Ready {
 }
 
 impl<L> Op<L> {
-    /// All leaves, from the left to the right.
+    /// All leaves of the expression, from the left to the right.
     pub(super) fn leaves(&self) -> Vec<&L> {
         match self {
             Op::Leaf(leaf) => vec![leaf],

@@ -229,7 +229,7 @@ fn converted<'a>(to: To, value: Value<'a>) -> Ran<'a> {
     })
 }
 
-/// The whole part of a number.
+/// The whole part of a number. A part that is beyond `i64` is a fault.
 fn whole(value: f64) -> Result<i64, RunFault> {
     // The lower bound is the least `i64`. The upper bound is the first double above every `i64`.
     if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value) {
