@@ -149,8 +149,8 @@ pub struct Hold {
     pub last_commit: Option<Committed>,
     /// End of the hold, in Unix milliseconds.
     pub until_ms: i64,
-    /// Unix milliseconds at which the hold was opened. The producer that began then sends the
-    /// unanswered records again.
+    /// Time of the hold's begin, in Unix milliseconds. The producer that began at that time sends
+    /// the records without a delivery report again.
     pub opened_ms: i64,
 }
 
@@ -272,7 +272,7 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
-    /// A record of a copy cannot be read.
+    /// A state record about copies cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The record was written by a later version.
@@ -295,7 +295,7 @@ pub struct State {
     pub record: Option<Checkpoint>,
     /// Keys of older checkpoints. The agent deletes them with tombstones.
     pub outdated: Vec<String>,
-    /// Present if an earlier start was about to create the slot.
+    /// The announcement of an earlier start that was about to create the slot; `None` without one.
     pub intent: Option<Intent>,
     /// Number of partitions of each topic at its first use.
     pub partitions: BTreeMap<String, i32>,
@@ -307,7 +307,7 @@ pub struct State {
     pub detached: BTreeMap<String, Detached>,
     /// Skipped changes, by the keys of their records.
     pub skipped: BTreeMap<String, Skipped>,
-    /// The halt that stands, or the attempt to continue past it.
+    /// The recorded halt of the slot, with the attempt to continue past it; `None` without a halt.
     pub halt: Option<Halted>,
     /// Plan of the first copy, and the outcome of each of its tables.
     pub copy: Journal,

@@ -48,7 +48,7 @@ pub enum Cause {
     Change(Refusal),
     /// The plan of the change's table was refused. The table is planned once more.
     Plan,
-    /// The table is detached, but its record begins after this change.
+    /// The table is detached, but its state record has a Position after this change.
     Recorded,
 }
 
@@ -61,7 +61,7 @@ pub struct Detached {
     pub epoch: u64,
     /// Commit LSN of the first change that the table's topic lacks.
     pub commit: Lsn,
-    /// Ordinal of that change within its transaction.
+    /// Ordinal, within its transaction, of the first change that the table's topic lacks.
     pub ordinal: u64,
     /// Stable code of the reason.
     pub reason: String,

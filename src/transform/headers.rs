@@ -11,7 +11,7 @@ pub enum Headers {
     Insert {
         /// The name of the header.
         name: String,
-        /// The text that every record has.
+        /// The text that the header has in every record.
         text: String,
     },
     /// Drops the headers of these names.

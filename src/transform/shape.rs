@@ -188,7 +188,7 @@ pub(crate) enum Node {
     },
     /// A column to which these views are applied, one after the other.
     Viewed(Box<Node>, Vec<View>),
-    /// A value from the transaction or from the clock.
+    /// A value of the transaction, the server or the clock.
     Meta(Meta),
     /// The literal if the node is not null, and otherwise null.
     Masked(Box<Node>, Literal),

@@ -35,7 +35,7 @@ pub enum TimeTarget {
 }
 
 impl TimeTarget {
-    /// Connect's words, with the types that they mean.
+    /// The words of Connect's configuration, with the types that they mean.
     pub const WORDS: [(&'static str, TimeTarget); 5] = [
         ("string", TimeTarget::Text),
         ("unix", TimeTarget::Unix),
@@ -61,7 +61,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// Connect's words, with the units that they mean.
+    /// The words of Connect's configuration, with the units that they mean.
     pub const WORDS: [(&'static str, TimeUnit); 4] = [
         ("milliseconds", TimeUnit::Millis),
         ("seconds", TimeUnit::Seconds),

@@ -89,9 +89,9 @@ fn home(field: &str) -> Option<&'static str> {
 /// The column whose value names the topic of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteBy {
-    /// The name of the field.
+    /// The name of the row's field that has the column's value.
     pub field: String,
-    /// What is done with a row that has no topic.
+    /// What is done with a row whose column for the topic is null or blank.
     pub missing: Missing,
     /// The most topics that the rows of a table may go to.
     pub topics_max: usize,
