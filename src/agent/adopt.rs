@@ -28,18 +28,20 @@ const RUNNING_NEXT: &str = "stop Debezium first: PUT /connectors/NAME/stop at Ka
                             paused connector keeps the slot), or stop Debezium Server; then run \
                             this command again";
 
-/// The parts of Debezium's stored offset that matter to us.
+/// The parts of Debezium's stored offset that the checks of a takeover need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset {
-    /// Position of the last event that was sent.
+    /// Position of the last event that Debezium has sent.
     pub sent: Lsn,
-    /// End of the last transaction that is in Kafka completely. Debezium confirms this position.
+    /// End of the last transaction whose events are all in Kafka. Debezium confirms this position
+    /// to the slot.
     pub committed: Lsn,
-    /// Whether a copy was begun and is not finished.
+    /// Whether Debezium has begun a snapshot or an incremental snapshot, and has not finished it.
     pub copying: bool,
 }
 
-/// Reads the JSON of an offset. `None` if the offset is not one of the connector for Postgres.
+/// Reads Debezium's stored offset from its JSON. `None` if the text is no JSON or has no `lsn`, as
+/// with a connector for another database.
 #[must_use]
 pub fn offset(json: &[u8]) -> Option<Offset> {
     let value: serde_json::Value = serde_json::from_slice(json).ok()?;
@@ -82,7 +84,8 @@ pub struct Fitting {
     adopted: Adopted,
 }
 
-/// Checks that offset, slot and server fit together, and writes nothing.
+/// Checks that Debezium's offset, the slot and the server's WAL position fit together. Nothing is
+/// written.
 ///
 /// # Errors
 /// `NotAdopted` names what does not fit, or the program that still reads from the slot.
@@ -127,7 +130,8 @@ pub async fn look(config: &Config, offset: Offset) -> Result<Fitting, ConsentErr
     let record = Checkpoint {
         sent: offset.sent.max(from),
         sequence: Some(offset.committed),
-        // Records that Debezium's producer left in the network may still land after ours.
+        // The checkpoint is not of a clean stop, because records that Debezium's producer left in
+        // the network may still land after ours.
         clean: false,
         ..consented(config, &seen, from, "adopted")
     };
@@ -156,8 +160,8 @@ fn unmoved(read: Offset, again: Offset) -> Result<(), ConsentError> {
     refused(why, RUNNING_NEXT)
 }
 
-/// A sentence about the session that reads from the slot. The server may hide the name of its
-/// program from our role.
+/// Makes the sentence that names the session that holds the slot. The sentence says `another
+/// program` if the server hides the program's name from our role.
 fn held(config: &Config, pid: i32, holder: Option<&SlotHolder>) -> String {
     let slot = &config.slot;
     let Some(holder) = holder else {

@@ -47,7 +47,8 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(3);
 /// this time, because other statements would queue behind it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The connections, the configuration and the state that a start works with.
+/// What the begin of a pipeline works with: the configuration, the connections, the state, and the
+/// channel on which it reports troubles.
 pub(super) struct Start<'a> {
     pub config: &'a Config,
     pub sql: &'a Sql,
@@ -56,8 +57,9 @@ pub(super) struct Start<'a> {
     pub troubles: &'a mpsc::Sender<Option<Trouble>>,
 }
 
-/// Starts a pipeline for the first time: creates the publication, records the intent and then
-/// creates the slot. Returns the first copy, if the mode has one.
+/// Starts a pipeline for the first time: creates the publication if it does not exist, records the
+/// intent, and then creates the slot. Returns the first copy. `None` if `snapshot.mode` has none,
+/// or if the server exported no snapshot with the slot.
 pub(super) async fn first_start(
     start: &mut Start<'_>,
     seen: &ServerState,
@@ -109,10 +111,10 @@ pub(super) async fn first_start(
     start.copy(&created, FIRST_EPOCH).await
 }
 
-/// Begins the pipeline again with a new slot and a new epoch, by the standing consent of
-/// `snapshot.mode` `always` or `when_needed`. If there was a checkpoint, the new one names the
-/// range of WAL that is left out. The first copy brings the rows as they are after this range. Only
-/// the single changes within the range are missing.
+/// Drops the slot if it exists, and begins the pipeline again with a new slot and a new epoch, by
+/// the standing consent of `snapshot.mode` `always` or `when_needed`. If there was a checkpoint,
+/// the new one names the range of WAL that is left out. The first copy brings the rows as they are
+/// after this range. Only the single changes within the range are missing.
 pub(super) async fn anew(
     start: &mut Start<'_>,
     server: &SystemIdentity,
@@ -140,7 +142,8 @@ pub(super) async fn anew(
     let epoch = seen.state.record.as_ref().map_or(FIRST_EPOCH, |record| record.epoch + 1);
     let copy = start.copy(&created, epoch).await?;
     if seen.state.record.is_none() {
-        // The recorded intent marks the new slot as ours, as after a first start.
+        // Without a checkpoint, the recorded intent marks the new slot as ours, as after a first
+        // start.
         let intent = Intent { format: FORMAT, copies: true };
         start.keeper.write(&Checkpoint::intent_key(&config.slot), Some(intent.to_json())).await?;
         return Ok(copy);
@@ -168,8 +171,8 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// Creates the slot. If this takes longer than [`SLOT_PATIENCE`], a trouble names the
-    /// transactions that the creation waits for.
+    /// Creates the slot. If this takes longer than [`SLOT_PATIENCE`], a trouble is reported that
+    /// names the transactions for which the creation waits.
     async fn slot(&mut self) -> Result<CreatedSlot, PipelineError> {
         let (config, sql, troubles) = (self.config, self.sql, self.troubles);
         let created = create_slot(config, sql, self.replication);
@@ -193,7 +196,8 @@ impl Start<'_> {
     }
 
     /// Makes a holder keep the new slot's snapshot, prepares the first copy, and records the tables
-    /// of the copy before a row is read. Returns `None` if `snapshot.mode` has no first copy.
+    /// of the copy before a row is read. Returns `None` if `snapshot.mode` has no first copy, or if
+    /// the server exported no snapshot with the slot.
     async fn copy(
         &mut self,
         created: &CreatedSlot,
@@ -226,7 +230,7 @@ fn raced(kind: &str, name: &str) -> PipelineError {
     in_use(format!("{kind} `{name}` was created by another agent a moment ago"))
 }
 
-/// Names the transactions that the creation of the slot waits for.
+/// Makes the trouble that names the transactions for which the creation of the slot waits.
 async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError> {
     let blockers = slot::blockers(sql).await?;
     let list: Vec<String> = blockers.iter().map(blocker).collect();
@@ -239,7 +243,8 @@ async fn waits_for(config: &Config, sql: &Sql) -> Result<Trouble, PipelineError>
     Ok(Trouble::plain(TroubleReason::SlotWaits, detail, next))
 }
 
-/// Creates the slot. A long wait for writing transactions ends with an error that names them.
+/// Creates the slot. A wait for writing transactions ends after `SLOT_LOCK_TIMEOUT` with an error
+/// that names these transactions.
 ///
 /// # Errors
 /// The server refuses the slot, or writing transactions hold it up.

@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum ConsentError {
-    /// Postgres or the state failed, or the stream is halted.
+    /// Postgres, Kafka, the registry or the state failed, or there is a halt that no consent ends.
     #[error(transparent)]
     Pipeline(Box<PipelineError>),
     /// The state could not be opened in Kafka.
@@ -34,13 +34,14 @@ pub enum ConsentError {
     /// The slot that should be created exists already.
     #[error("slot `{slot}` exists already; `wellspring slot status` shows it")]
     Exists { slot: String },
-    /// A checkpoint exists. A new slot would leave out the changes after this checkpoint.
+    /// The state has a checkpoint of this slot. A new slot would leave out the changes after this
+    /// checkpoint.
     #[error("slot `{slot}` has a record up to {confirmed}: a new slot loses what came after it")]
     Recorded { slot: String, confirmed: Lsn },
     /// There is no such slot.
     #[error("slot `{slot}` does not exist")]
     Missing { slot: String },
-    /// A slot cannot be created before its publication.
+    /// The publication does not exist, and a slot must not be older than its publication.
     #[error(
         "publication `{publication}` does not exist: it has to be there before the slot, or \
          changes in between fail"
@@ -55,7 +56,7 @@ pub enum ConsentError {
     /// A halt is recorded that one more try cannot end.
     #[error("`{}` is not ended by another try", reason.code())]
     NotRetried { reason: Reason, next: String },
-    /// The range of the command differs from the gap that was found.
+    /// The gap that was found is not within the range of the command.
     #[error(
         "the gap from {} to {} is not within the range of --from and --to: see `wellspring slot \
          status`", found.from, found.to
@@ -140,9 +141,10 @@ fn standing(state: &State) -> Option<&Halted> {
     state.halt.as_ref().filter(|halted| state.epoch() <= halted.epoch)
 }
 
-/// The halt that `slot accept` accepts. If slot and state show a halt now, it is this halt, or the
-/// recorded halt if that covers it with a narrower range. Otherwise it is a recorded halt whose
-/// cause a connect cannot observe again. `None` if there is no such halt.
+/// Finds the halt that `slot accept` accepts. If slot and state show a halt now, this halt is
+/// accepted, or the recorded halt that covers this halt with a narrower range. Otherwise a recorded
+/// halt is accepted whose cause a connect cannot observe again. The error is `NotAccepted` if no
+/// consent ends the recorded halt. `None` if there is no such halt.
 fn acceptable(seen: &ServerState) -> Result<Option<Halt>, ConsentError> {
     if let Verdict::Halt(halt) = seen.judge() {
         let covering =
@@ -158,8 +160,8 @@ fn acceptable(seen: &ServerState) -> Result<Option<Halt>, ConsentError> {
     }
 }
 
-/// Marks the recorded halt for one more try. A halted agent finds the mark within seconds. `None`
-/// if no halt is recorded, so that there is nothing to try again.
+/// Marks the recorded halt for one more try, and returns the marked halt. A halted agent finds the
+/// mark within seconds. `None` if no halt is recorded, so that there is nothing to try again.
 ///
 /// # Errors
 /// `NotRetried`, or the state cannot be read or written.
@@ -241,7 +243,7 @@ pub async fn drop_slot(config: &Config) -> Result<(), ConsentError> {
 pub enum Copies {
     /// The tables of which changes may be missing are copied again.
     Ask,
-    /// The operator decides about copies later.
+    /// No copy is asked for. The operator decides about copies later.
     Leave,
 }
 
@@ -257,8 +259,9 @@ pub struct Repaired {
 /// Accepts the loss that a halt names. A new checkpoint with a new epoch says where the stream goes
 /// on. If the slot is missing, lost or older than its publication, a new slot is created.
 ///
-/// `range` bounds the gap that the operator accepts. The gap that is found, up to the position of a
-/// new slot, must lie within `range`. Returns `None` if there is no halt to accept.
+/// `range` bounds the gap that the operator accepts. Without `range` every gap is accepted. The gap
+/// that is found, up to the position of a new slot, must lie within `range`. Returns `None` if
+/// there is no halt to accept.
 ///
 /// # Errors
 /// `NotAccepted`, `OtherRange`, `InUse`, `NoPublication`, or a halt that no consent ends.
@@ -317,9 +320,10 @@ pub async fn accept(
     Ok(Some(Repaired { record, copied }))
 }
 
-/// Asks for a copy of each captured table, or of only the table that the halt is about. The
-/// requests are written before the consent, because a halted agent goes on within seconds after the
-/// consent. If the consent is then not written, the requests lead to ordinary copies.
+/// Asks for a copy of each captured table, or of only the table that the halt is about. Returns the
+/// names of these tables. The requests are written before the consent, because a halted agent goes
+/// on within seconds after the consent. If the consent is then not written, the requests lead to
+/// ordinary copies.
 async fn ask_for_copies(
     config: &Config,
     keeper: &Keeper,
@@ -331,8 +335,8 @@ async fn ask_for_copies(
         let name = table.to_string();
         let is_meant = only.is_none_or(|only| only == name);
         // Three kinds of tables are left out: an outbox, whose events are not sent again; a table
-        // with a query, which only the first copy reads; and a detached table, which its repair
-        // copies.
+        // with a `snapshot.query`, which only the first copy reads; and a detached table, which its
+        // repair copies.
         if !is_meant
             || config.encode.is_outbox(table)
             || config.snapshot.queries.contains_key(&name)
@@ -340,8 +344,8 @@ async fn ask_for_copies(
         {
             continue;
         }
-        // A transaction that began while changes were missing can still be open. The copy waits
-        // until its snapshot sees this transaction.
+        // `fresh`: a transaction that began while changes were missing can still be open. The copy
+        // waits until its snapshot sees this transaction.
         let journal = Journal { fresh: true, ..Journal::default() };
         let window = Window { needed: true, journal, ..Window::requested(None, unix_ms()) };
         keeper.write(&Window::key(&config.slot, &name), Some(window.to_json())).await?;
@@ -370,8 +374,9 @@ fn record_of(
     record
 }
 
-/// Makes the checkpoint with which the stream goes on at `from`, whatever was before. The epoch
-/// rises, unless this is the first checkpoint.
+/// Makes the checkpoint with which the stream goes on at `from`. The checkpoint lists the WAL from
+/// the last confirmed position to `from` as an accepted gap, for `reason`. The epoch rises, unless
+/// this is the first checkpoint.
 pub(super) fn consented(
     config: &Config,
     seen: &ServerState,

@@ -52,7 +52,8 @@ pub(super) async fn set(config: &Config, sql: &Sql) -> Result<(), PipelineError>
     Ok(())
 }
 
-/// The replica identity that the rules ask for. `None` if no rule names the table.
+/// Finds the replica identity that the rules ask for. `None` if no rule names the table. An error
+/// if two rules ask for different identities, or if a rule cannot be applied to the table.
 fn wanted<'r>(
     rules: &'r [identity::Rule],
     table: &Candidate,

@@ -34,7 +34,8 @@ pub(super) enum Inherited {
     Nothing,
     /// No record has landed late so far. Each entry is a topic, a partition and its end offset.
     Quiet(Vec<(String, i32, i64)>),
-    /// A record landed late, or the search could not decide. The text says why.
+    /// A record landed late, or the search could not decide. The stream has to be read again from
+    /// the slot's own position, and the text says why.
     Replay(String),
 }
 
@@ -98,7 +99,7 @@ pub(super) async fn look(
     Ok(Inherited::Quiet(ends(&watched)))
 }
 
-/// The partitions that exist, with their end offsets.
+/// Lists the partitions that exist, each as topic, partition and end offset.
 fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
     let of = |(topic, ends): (&String, &Vec<i64>)| -> Vec<(String, i32, i64)> {
         ends.iter().zip(0..).map(|(end, partition)| (topic.clone(), partition, *end)).collect()
@@ -106,9 +107,10 @@ fn ends(watched: &Watched) -> Vec<(String, i32, i64)> {
     watched.ends.iter().flat_map(of).filter(|(.., end)| *end >= 0).collect()
 }
 
-/// What the previous process recorded: the end offsets that it read, and the number of holds up to
-/// and including its own. Its own hold is the first one that was opened after it read the offsets.
-/// The records that it produced belong to its own hold.
+/// Says how far the previous process has searched: the end offsets that it recorded, and the number
+/// of holds up to and including its own. Its own hold is the first one that was opened after it
+/// read the offsets. If it opened none, all holds count. The records that the previous process
+/// produced belong to its own hold.
 fn read_ends(watched: &Watched, began_ms: &[i64]) -> ReadEnds {
     let newest = (began_ms.partition_point(|began| *began < watched.at_ms) + 1).min(began_ms.len());
     let ends = ends(watched)

@@ -42,7 +42,7 @@ pub struct Config {
     pub slot: String,
     /// Name of the publication that the slot decodes with.
     pub publication: String,
-    /// The origins whose changes are published (`postgres.origin`).
+    /// The replication origins whose changes the server sends (`postgres.origin`).
     pub origins: postgres::Origins,
     /// Whether standbys are to keep a copy of the slot (`postgres.failover`).
     pub failover: bool,
@@ -59,9 +59,9 @@ pub struct Config {
     pub selection: Selection,
     /// The form of events: topics, keys, envelope and values.
     pub encode: encode::Config,
-    /// The schema registry. Avro needs one.
+    /// How to reach the schema registry. Avro needs one. `None` if no registry is configured.
     pub registry: Option<registry::Config>,
-    /// Heartbeats at an interval. `None` if they are off.
+    /// The interval and the query of heartbeats. `None` if heartbeats are off.
     pub heartbeat: Option<Heartbeat>,
     /// Whether Debezium's notifications about copies are written to the log (`log.notifications`).
     pub log_notices: bool,
@@ -89,7 +89,8 @@ pub struct Config {
 pub struct Heartbeat {
     /// The time between two heartbeats.
     pub interval: Duration,
-    /// SQL that runs in the database with each heartbeat, so that the WAL moves.
+    /// SQL that runs in the database with each heartbeat, so that the WAL moves. `None` if no SQL
+    /// runs.
     pub query: Option<String>,
 }
 
@@ -147,13 +148,13 @@ impl Agent {
         let _ = self.stop.send(true);
     }
 
-    /// A handle for requests to the running loop.
+    /// Returns a handle for requests to the running loop.
     #[must_use]
     pub fn handle(&self) -> request::Handle {
         self.handle.clone()
     }
 
-    /// The receiver of the agent's status, which the loop renews.
+    /// Returns the receiver of the agent's status, which the loop renews.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()

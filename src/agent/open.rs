@@ -49,7 +49,7 @@ const FREEZE_WITHOUT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection that holds the slot and whose continuity is proven.
 pub struct Connection {
-    /// The ordinary connection. It serves the catalog, and ends first when the server shuts down.
+    /// The ordinary connection. It serves catalog queries, and ends first at the server's shutdown.
     pub sql: Arc<Sql>,
     pub(crate) stream: Stream,
     pub(crate) opened: Opened,
@@ -61,16 +61,16 @@ pub struct Connection {
     /// wal_sender_timeout, or 60 s where the server has it off.
     pub timeout: Duration,
     pub(crate) warnings: Vec<String>,
-    /// The first copy that begins with this connection.
+    /// The first copy that begins with this connection. `None` if no copy begins.
     pub copy: Option<FirstCopy>,
-    /// The server's snapshot, read after the slot was taken.
+    /// The server's transaction snapshot, read after our walsender took the slot.
     pub snapshot: PgSnapshot,
     /// Topic, partition and end offset of each partition before anything was sent. Empty if no hold
     /// of another process is open, or if the stream begins at the slot's own position.
     pub ends: Vec<(String, i32, i64)>,
-    /// The recorded halt that this connection tries to get past.
+    /// The recorded halt that this connection tries to get past. `None` if there is no try.
     pub trial: Option<Halted>,
-    /// The fingerprint from before continuity was judged. `None` if it could not be read.
+    /// The look from before continuity was judged. `None` if the look failed.
     pub watched: Option<Fingerprint>,
 }
 
@@ -287,8 +287,8 @@ impl ServerState {
             .collect();
         let mut names: Vec<String> = captured.iter().map(TableName::to_string).collect();
         if let Some(record) = &state.record {
-            // A table that the checkpoint and the configuration name, and the publication lacks, is
-            // a gap.
+            // The names also include the selected tables of the checkpoint. If the publication
+            // lacks one of these tables, this is a gap.
             let selected = |name: &&String| {
                 name.split_once('.').is_some_and(|(space, name)| {
                     config.selection.matches(&TableName::new(space, name))
@@ -321,7 +321,7 @@ impl ServerState {
         Ok(seen)
     }
 
-    /// The captured tables, without those whose changes go to the quarantine topic.
+    /// Lists the captured tables, without those whose changes go to the quarantine topic.
     fn published(&self) -> impl Iterator<Item = Captured<'_>> {
         let tables = self.publication.iter().flat_map(|row| &row.tables);
         let is_quarantined = |name: &TableName| {
@@ -364,7 +364,7 @@ impl ServerState {
         judge(self.state.record.as_ref(), self.state.intent.is_some(), &self.observed)
     }
 
-    /// The next step by verdict and `snapshot.mode`. `begun`: this connect has begun a copy.
+    /// Decides the connect's next step by verdict and mode. `begun`: this connect has begun a copy.
     fn next(&self, config: &Config, carried: &Carried, begun: bool) -> Next {
         let mode = config.snapshot.mode;
         let consents = matches!(mode, Mode::Always | Mode::WhenNeeded) && !begun;
@@ -394,8 +394,8 @@ impl ServerState {
         }
     }
 
-    /// The halt about a first copy that was cut off: its snapshot ended with the process or the
-    /// connection that held the snapshot. `None` if no table is left to copy.
+    /// Makes the halt that applies if the snapshot of an incomplete first copy is gone. `None` if
+    /// no first copy is incomplete.
     fn unfinished(&self, created: bool) -> Option<Halt> {
         let owed = self.state.copy.owed();
         let detail = match (&self.state.copy.planned, &self.state.intent) {
@@ -415,8 +415,8 @@ impl ServerState {
         Some(Halt::new(Reason::CopyUnfinished, detail))
     }
 
-    /// Process id of the walsender that holds the slot. `None` if nobody holds it, or if `next` is
-    /// a halt that no holder causes: the slot, the cluster or the database is another one.
+    /// Returns the pid of the walsender that holds the slot. `None` if there is none, or if `next`
+    /// is a halt that no holder causes: the slot, the cluster or the database is another one.
     fn holder(&self, next: &Next) -> Option<i32> {
         let is_other = matches!(next, Next::Halt(halt) if halt.reason.is_other());
         self.slot.as_ref().and_then(|slot| slot.active_pid).filter(|_| !is_other)

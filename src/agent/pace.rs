@@ -15,7 +15,7 @@ pub enum Spent {
     Reading,
     /// Ran the row path.
     Working,
-    /// Waited for what a plan needs.
+    /// Waited until a plan was made, with its catalog, schema ids and topic.
     Planning,
     /// Waited for acknowledgements, because the byte budget was used up.
     Full,
@@ -68,7 +68,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Starts the clock. Decoding has a fifth of the row path until messages are measured.
+    /// Starts the clock. Decoding counts as a fifth of the row path's time until messages are
+    /// measured.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Pace { at: now, decode_share: 0.2 }
@@ -90,7 +91,7 @@ impl Pace {
         }
     }
 
-    /// Takes the times of one measured message into the histograms and into decoding's share.
+    /// Adds the times of one measured message to the histograms and to decoding's share.
     pub fn measured(&mut self, decode: Duration, encode: Duration, stages: &StageMetrics) {
         let (decode, encode) = (decode.as_secs_f64(), encode.as_secs_f64());
         stages.took(Stage::Decode, decode);

@@ -51,7 +51,7 @@ pub(super) async fn rehearse(
     Err(PipelineError::Unsuitable(trouble(&refused)))
 }
 
-/// The trouble that names the refused tables. Its next step is about the first one.
+/// Makes the trouble that names the refused tables. Its next step is about the first one.
 fn trouble(refused: &[PlanError]) -> Trouble {
     let more = refused.len().saturating_sub(TOLD_MAX);
     let mut told: Vec<String> = refused.iter().take(TOLD_MAX).map(PlanError::to_string).collect();
@@ -74,7 +74,8 @@ fn has_rules(rules: &Rules) -> bool {
         || rules.reroute.is_some()
 }
 
-/// The Relation message that the server would send now, except for the order of columns.
+/// Makes the shape that the server's Relation message of the table would describe now, except for
+/// the order of columns.
 fn shape(table: &Captured<'_>, facts: &TableFacts) -> RelationShape {
     let flagged = match table.identity {
         ReplicaIdentity::Default => Some(&facts.primary_key),

@@ -14,7 +14,7 @@ use crate::postgres::publication::{self, PublicationRow};
 use crate::postgres::slot::{self, SlotRow};
 use crate::postgres::{Replication, Sql, readers};
 
-/// The parts that a pipeline has left.
+/// The parts of a pipeline that still exist at the server and in the state.
 pub struct Leftovers {
     /// The slot. `None` if it does not exist, or if its plugin or its database is not ours.
     pub slot: Option<SlotRow>,
@@ -37,7 +37,7 @@ pub struct Removed {
     pub failed: Option<String>,
 }
 
-/// Reads what is left, and changes nothing.
+/// Reads which parts of the pipeline still exist, and changes nothing.
 ///
 /// # Errors
 /// Postgres cannot be asked. A state that cannot be read is part of the answer.
@@ -75,8 +75,8 @@ pub async fn look(config: &Config) -> Result<Leftovers, ConsentError> {
     Ok(Leftovers { slot: slot.filter(is_ours), publication, kept, state, keeper })
 }
 
-/// Selects our keys. All keys are ours, unless the topic has records of another slot. Then only the
-/// keys of this slot are ours.
+/// Selects the keys of state records that are ours. All keys are ours, unless the state topic has
+/// records of another slot. Then only the keys of this slot are ours.
 fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
     const OF_A_SLOT: [&str; 11] = [
         "made/",

@@ -18,7 +18,8 @@ pub enum Request {
     Snapshot {
         /// Captured tables, as `namespace.name`; at least one.
         tables: Vec<String>,
-        /// An SQL condition on the rows to copy, given to the server as it is.
+        /// An SQL condition on the rows to copy, given to the server as it is. `None` copies all
+        /// rows.
         filter: Option<String>,
     },
     /// End all backfills. The rows that they have delivered stay.
@@ -50,7 +51,8 @@ impl Request {
     }
 }
 
-/// Makes a reply and the future of its answer. The answer is `Stopping` if the reply is dropped.
+/// Makes a reply and the future of its answer. The answer is `Stopping` if the reply is dropped
+/// without an answer.
 pub fn reply() -> (Reply, impl Future<Output = Answer>) {
     let (reply, answer) = oneshot::channel();
     // Nobody gets the answer if the caller has gone away.
@@ -90,7 +92,7 @@ impl Handle {
     }
 }
 
-/// Makes both ends of the channel for one agent.
+/// Makes both ends of the channel on which one agent receives requests.
 #[must_use]
 pub fn channel() -> (Handle, mpsc::Receiver<PendingRequest>) {
     let (ask, asked) = mpsc::channel(WAITING_MAX);

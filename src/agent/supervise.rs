@@ -48,12 +48,12 @@ pub enum Disposition {
     Retry(Trouble),
     /// A person has to act. Try again later; at the first connect of a process, end with this exit.
     Refused(Trouble, Exit),
-    /// Only a person can lift this halt.
+    /// The stream halts until a person decides, or until a connect no longer finds the cause.
     Halt(Halt),
 }
 
 impl Disposition {
-    /// The meaning at the first connection of a process, where a refusal ends the process.
+    /// Adapts the meaning to the first connection of a process, where a refusal ends the process.
     #[must_use]
     pub fn of_a_first_connection(self) -> Self {
         match self {
@@ -63,7 +63,7 @@ impl Disposition {
     }
 }
 
-/// Why a connection could not be opened, or ended.
+/// Why a connection could not be opened, or why an open connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// A call to Postgres failed.
@@ -84,10 +84,10 @@ pub enum PipelineError {
     /// The stream is halted, for example because continuity is not proven.
     #[error("{}: {}", .0.reason.code(), .0.detail)]
     Halt(Halt),
-    /// Something is wrong that a person corrects, or that passes with time.
+    /// Something is wrong that a person corrects, or that passes with time. The agent retries soon.
     #[error("{}", .0.detail)]
     Trouble(Trouble),
-    /// Something is wrong that only a person can correct.
+    /// Something is wrong at Postgres that only a person can correct.
     #[error("{}", .0.detail)]
     Refused(Trouble),
     /// The configuration does not suit a table, and only a person can correct that.

@@ -5,11 +5,13 @@ use crate::agent::inherited::{self, Inherited};
 use crate::continuity::{Beyond, begins_beyond};
 use crate::plans::keeper::Keeper;
 
-/// A start of the stream beyond the slot's own position, by the checkpoint of `term`.
+/// The decision that the stream starts beyond the slot's own position, made by the checkpoint of
+/// `term`.
 pub(super) struct Decided {
     pub beyond: Beyond,
     pub term: u64,
-    /// Topic, partition and end offset, if a hold of another process is open.
+    /// Topic, partition and end offset of each partition. Empty if no hold of another process is
+    /// open.
     pub ends: Vec<(String, i32, i64)>,
 }
 

@@ -7,7 +7,7 @@ use crate::continuity::Foresight;
 use crate::continuity::halted::Author;
 
 impl ServerState {
-    /// What the start of a new process would do now, if it read this state and this slot.
+    /// Says what a new process would do at its start, if it read this state and this slot.
     pub(in crate::agent) async fn foresee(&self, config: &Config, author: &Author) -> Foresight {
         match recorded::respect(config, author, &self.state).await {
             Err(PipelineError::Halt(halt)) => return Foresight::Halts(halt),

@@ -80,8 +80,8 @@ pub(super) async fn upto(
     Ok(Some(published))
 }
 
-/// The partitions of topics with changes. The topics of auxiliary records, which have no position
-/// in the WAL, and the quarantine topic are left out.
+/// Lists the partitions of topics with changes, each as topic and partition. The topics of
+/// auxiliary records, which have no position in the WAL, and the quarantine topic are left out.
 fn places(config: &Config, partitions: &BTreeMap<String, i32>) -> Vec<(String, i32)> {
     let planner = Planner::new(config.encode.clone(), "", "", 0);
     let auxiliary: Vec<String> = [planner.heartbeat_draft(), planner.transaction_draft()]
@@ -101,10 +101,10 @@ fn places(config: &Config, partitions: &BTreeMap<String, i32>) -> Vec<(String, i
 struct Reading {
     published: Published,
     format: Format,
-    /// Prefix of our topics, which a source block names.
+    /// Prefix of our topics. A source block that names another prefix is of another pipeline.
     pipeline: String,
     registry: Option<Registry>,
-    /// The first failure of the registry. The registry is not asked again.
+    /// The first failure of the registry, which is not asked again. `None` if no call failed.
     unanswered: Option<RegistryError>,
     /// Runs the registry's calls from the thread that reads the topics.
     runtime: Handle,
@@ -120,7 +120,7 @@ impl Reading {
         let Some(value) = record.value else {
             return by_headers.into_iter().for_each(|placed| self.published.note(placed));
         };
-        // Headers alone do not say which pipeline sent the record.
+        // Headers alone do not say which pipeline sent the record, so the value is decoded as well.
         let by_value = self.by_value(value);
         match by_headers.filter(|_| by_value != Some(Placed::Foreign)).or(by_value) {
             Some(placed) => self.published.note(placed),

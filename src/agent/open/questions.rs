@@ -67,8 +67,8 @@ pub(super) fn origins(config: &Config, sql: &Sql) -> Result<(), PipelineError> {
     Err(PipelineError::Refused(Trouble::plain(TroubleReason::PostgresSettings, detail, next)))
 }
 
-/// The warning about selected tables that the publication leaves out by EXCEPT. `None` if there are
-/// none.
+/// Makes the warning about selected tables that the publication leaves out by EXCEPT. `None` if
+/// there are none.
 pub(super) fn excepts(config: &Config, row: &PublicationRow) -> Option<String> {
     let names = publication::excepted_of(row, &config.selection);
     let list: Vec<String> = names.iter().map(TableName::to_string).collect();
@@ -82,7 +82,7 @@ pub(super) fn excepts(config: &Config, row: &PublicationRow) -> Option<String> {
     })
 }
 
-/// Reads the server's present snapshot.
+/// Reads the server's present transaction snapshot (`pg_current_snapshot`).
 ///
 /// # Errors
 /// The query fails, or its answer is no snapshot.
@@ -105,8 +105,8 @@ pub(super) async fn database(sql: &Sql) -> Result<(Oid, bool), PipelineError> {
     Ok((oid, cell(1) == Some("t")))
 }
 
-/// How far the server's WAL is on its disk. On a standby this is the larger of the received and the
-/// replayed position.
+/// Reads how far the server's WAL is on its disk. On a standby this is the larger of the received
+/// and the replayed position.
 ///
 /// The caller reads the state first. Otherwise another agent could write a checkpoint in between,
 /// and its positions could lie above this position, as if the server had gone back.
@@ -121,8 +121,8 @@ pub(super) async fn flushed(sql: &Sql) -> Result<Lsn, PipelineError> {
     Ok(text.and_then(|text| text.parse().ok()).ok_or_else(unreadable)?)
 }
 
-/// Reads the switch points of earlier timelines. The server is asked only if the checkpoint is of
-/// another timeline.
+/// Reads at which position each earlier timeline ended, keyed by timeline. The answer is empty, and
+/// the server is not asked, if there is no checkpoint or it is of the server's timeline.
 pub(super) async fn history(
     replication: &mut Replication,
     timeline: u32,
@@ -135,7 +135,8 @@ pub(super) async fn history(
     Ok(switches.into_iter().map(|switch| (switch.timeline, switch.switched_at)).collect())
 }
 
-/// How the process before this connect stopped, by the newest checkpoint. `run` is our own id.
+/// Says who wrote the newest checkpoint: this process, or another one that stopped cleanly or not.
+/// Without a checkpoint the answer is `Clean`. `run` is our own id.
 pub(super) fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
     match record {
         Some(record) if record.run == run => LastStop::Own,
@@ -145,8 +146,8 @@ pub(super) fn last_stop(record: Option<&Checkpoint>, run: &str) -> LastStop {
 }
 
 /// Reads publication and tables before continuity is judged. The next look compares with this one.
-/// A change after the verdict is therefore found. The error of a failed look is not returned,
-/// because the next look fails in the same way.
+/// A change after the verdict is therefore found. `None` if the look failed: its error is not
+/// returned, because the next look fails in the same way.
 pub(super) async fn first_look(config: &Config, sql: &Sql) -> Option<Fingerprint> {
     watch::query(sql, &config.publication, |table| config.selection.matches(table), None).await.ok()
 }
@@ -204,9 +205,9 @@ pub(super) async fn not_held(config: &Config, stream: &mut Stream, pid: i32) -> 
     in_use(format!("slot `{}` is not held by our walsender {pid}", config.slot))
 }
 
-/// The trouble while another session holds the slot. If the holder is an agent of this pipeline, we
-/// wait as its standby. Any other holder is named. An agent with another prefix may hold a slot of
-/// this name. Our state then has neither a checkpoint nor an intent.
+/// Makes the trouble about another session that holds the slot. If the holder is an agent of this
+/// pipeline, we wait as its standby. Any other holder is named. An agent with another prefix may
+/// hold a slot of this name. Our state then has neither a checkpoint nor an intent.
 pub(super) async fn held(config: &Config, sql: &Sql, state: &State) -> PipelineError {
     let holder = match preflight::slot_holder(sql, &config.slot).await {
         Ok(Some(holder)) => holder,
@@ -228,7 +229,7 @@ pub(super) async fn held(config: &Config, sql: &Sql, state: &State) -> PipelineE
     PipelineError::Trouble(Trouble::plain(reason, detail, reason.next()))
 }
 
-/// The trouble while another agent uses the slot. The connect is tried again.
+/// Makes the trouble `SlotInUse`: another agent uses the slot, and the connect is tried again.
 pub(in crate::agent) fn in_use(detail: String) -> PipelineError {
     PipelineError::Trouble(Trouble::plain(
         TroubleReason::SlotInUse,
@@ -245,7 +246,7 @@ pub(super) fn waiting(detail: String) -> PipelineError {
     ))
 }
 
-/// The publication and its tables, as `continuity` compares them.
+/// Converts the publication's row into the form that `continuity` compares: its oid and its tables.
 pub(super) fn view(row: &PublicationRow) -> PublicationView {
     PublicationView {
         oid: row.oid,
@@ -253,7 +254,8 @@ pub(super) fn view(row: &PublicationRow) -> PublicationView {
     }
 }
 
-/// By name, the oid of each captured table and the oid of its membership in the publication.
+/// Lists the captured tables of the publication by name, each with its oid and the oid of its
+/// membership in the publication.
 pub(in crate::agent) fn identities(
     row: &PublicationRow,
     captured: &[TableName],

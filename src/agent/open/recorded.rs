@@ -1,5 +1,5 @@
-//! The recorded halt at a connect: whether it stands, and the record of a halt that the connect
-//! finds.
+//! The recorded halt at a connect: whether it still stops the stream, and the record of a halt that
+//! the connect finds.
 //!
 //! `continuity::halted` decides. This file asks Kafka, Postgres and the state.
 
@@ -16,7 +16,8 @@ use crate::postgres::slot::SlotRow;
 use crate::postgres::{Replication, Sql};
 use crate::table::TableName;
 
-/// Judges the recorded halt under this configuration. `None` if no halt is recorded.
+/// Decides whether the recorded halt still stops the stream under this configuration. `None` if no
+/// halt is recorded.
 pub async fn standing(config: &Config, author: &Author, state: &State) -> Option<Standing> {
     let halted = state.halt.as_ref()?;
     let selected = |name: &String| {
@@ -31,8 +32,8 @@ pub async fn standing(config: &Config, author: &Author, state: &State) -> Option
     Some(halted.standing(&Facts { author, epoch: state.epoch(), captured, takes_bytes }))
 }
 
-/// The size in bytes of the largest record that both the topic and our producer take. `None` if the
-/// topic cannot be described now, or if records go to standard output.
+/// Finds the size in bytes of the largest record that both the topic and our producer take. `None`
+/// if the topic cannot be described now, or if records go to standard output.
 async fn takes(sink: &SinkConfig, oversize: &Oversize) -> Option<u64> {
     let SinkConfig::Kafka(kafka) = sink else { return None };
     let info = Topics::new(kafka).describe(&oversize.topic).await.ok()??;
@@ -50,7 +51,7 @@ pub enum Passed {
     Try(Box<Halted>),
 }
 
-/// Fails if the recorded halt stands, and otherwise says how the connect got past it.
+/// Fails if the recorded halt still stops the stream, and otherwise says how the connect goes on.
 ///
 /// # Errors
 /// The recorded halt.
@@ -67,8 +68,9 @@ pub(super) async fn respect(
     }
 }
 
-/// Records that the recorded halt is tried, before the stream is read. The key of a halt that does
-/// not hold up the connect joins the outdated keys, whose records are removed later.
+/// If the recorded halt allows a try, records the try before the stream is read, and returns the
+/// halt. `None` without a try. The key of a halt that has ended, or whose cause the connect has not
+/// found again, joins the outdated keys, whose records are removed later.
 pub(super) async fn begin_try(
     config: &Config,
     keeper: &Keeper,
@@ -104,10 +106,10 @@ pub(super) async fn record(
     }
     match written(config, keeper, author, &halt).await {
         Ok(halted) => PipelineError::Halt(halted.halt()),
-        // The next connect finds the halt again.
+        // The write failed. This loses nothing, because the next connect finds the halt again.
         Err(_) if proof == Proof::EachConnect => PipelineError::Halt(halt),
-        // The halt must not stay in this process alone, because a later connect can miss the halt.
-        // The connect is repeated.
+        // A later connect can miss this halt, so this process must not be the only one to know it.
+        // The error of the write repeats the connect.
         Err(error) => error,
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn of(
     Ok(warnings)
 }
 
-/// Warnings about the publication's own settings.
+/// Makes the warnings about the publication's own settings.
 fn of_publication(config: &Config, publication: &PublicationRow) -> Vec<String> {
     let name = &config.publication;
     let mut warnings = Vec::new();
@@ -71,7 +71,8 @@ fn of_publication(config: &Config, publication: &PublicationRow) -> Vec<String> 
     warnings
 }
 
-/// Warnings about captured tables with rows in tables that inherit from them and are not published.
+/// Makes the warnings about captured tables with rows in tables that inherit from them and are not
+/// published.
 fn of_children(
     publication: &PublicationRow,
     captured: &[&PublishedTable],
