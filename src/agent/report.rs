@@ -272,7 +272,8 @@ impl Reporter {
         self.metrics.status_updates.inc();
     }
 
-    /// Reports that another producer writes to a topic of ours.
+    /// Reports that another producer writes to this topic of ours. Without a topic nothing is
+    /// reported.
     pub fn foreign(&mut self, topic: Option<&String>) {
         let Some(topic) = topic else { return };
         warn!(
@@ -296,7 +297,8 @@ impl Reporter {
         self.updated_ms = 0;
     }
 
-    /// Shows that the agent waits for Kafka before it has connected to Postgres.
+    /// Publishes the status while the agent waits for Kafka, before it has connected to Postgres. A
+    /// reported trouble is shown as the phase `Retrying`.
     pub fn waiting(&mut self, now_ms: i64) {
         self.metrics.heartbeat.beat(now_ms);
         let Some(trouble) = &self.trouble else {
@@ -362,7 +364,7 @@ impl Reporter {
             core.halted().and_then(|halt| halt.place.as_deref()).map(ChangeStatus::from);
         (self.status.phase, self.status.reason, self.status.detail, self.status.next) =
             (phase, reason, detail, next);
-        // The value is kept for the next reader, even if nobody listens now.
+        // The channel keeps the status for the next reader, even if nobody listens now.
         self.sender.send_replace(self.status.told());
     }
 

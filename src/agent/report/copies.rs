@@ -15,7 +15,7 @@ use tracing::{info, warn};
 /// fewer warnings than this. The log has all of them.
 const WARNINGS_MAX: usize = 100;
 
-/// The least time between two log lines about the copy's progress.
+/// The least time between two log lines about the progress of the first copy.
 const LOG_PROGRESS_MS: i64 = 10_000;
 
 impl Reporter {
@@ -47,7 +47,8 @@ impl Reporter {
         }
     }
 
-    /// Reports the share of time that copies may take, and the reason for a limit.
+    /// Reports the share of time that copies may take, and the reason for a limit. `why` is `None`
+    /// if there is no limit.
     pub fn paced(&mut self, share: Share, why: Option<String>) {
         self.metrics.windows.share.set(share.part());
         match &why {

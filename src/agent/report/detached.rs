@@ -12,7 +12,8 @@ impl Reporter {
     /// Reports that a table is detached, or that its gap begins at an earlier change than was
     /// known.
     pub fn newly_detached(&mut self, detached: &Detached, next: &str) {
-        // A record of another version may have a reason that this version does not know.
+        // A record of another version may have a reason that this version does not know. The code
+        // is then empty.
         let code = reason::known(&detached.reason).unwrap_or("");
         self.metrics.failed(code);
         self.remember(code, &detached.detail, next);
@@ -38,7 +39,7 @@ impl Reporter {
         self.updated_ms = 0;
     }
 
-    /// Reports that a table is repaired.
+    /// Shows a table as streaming again, because its repair is complete.
     pub fn repaired(&mut self, table: &str) {
         if let Some(status) = self.status.tables.get_mut(table) {
             *status = TableStatus {

@@ -37,7 +37,8 @@ impl Reporter {
         self.metrics.received_bytes.inc_by(bytes as u64);
     }
 
-    /// Measures how long the first message of a read was on its way from the server.
+    /// Measures how long the first message of a read was on its way from the server. `sent_at` is
+    /// `None` if the read brought no message.
     pub fn arrived(&self, sent_at: Option<PgMicros>, now_micros: i64) {
         if let Some(sent_at) = sent_at {
             #[expect(
@@ -79,7 +80,7 @@ impl Reporter {
         kafka.disconnects.inc_by(now.disconnects.saturating_sub(before.disconnects));
     }
 
-    /// Updates the rates, the stages and the chart, once a second.
+    /// Updates the rates, the stages and the chart in the status, at most once a second.
     pub(super) fn flow(&mut self, now_ms: i64) {
         self.status.now_ms = now_ms;
         if !self.flow.is_due(now_ms) {

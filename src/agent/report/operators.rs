@@ -6,9 +6,9 @@ use crate::continuity::{Answer, Granted, WAITING_MAX};
 use crate::status::operators::{OperatorAction, OperatorActions};
 use tokio::sync::mpsc;
 
-/// Answers that may wait for the next report. The loop takes one request in a turn and reports in
-/// each turn, so that only answers to copies and reloads come together. An answer beyond the bound
-/// is in the log alone.
+/// Capacity of the channel of answers, which wait there for the next report. The loop takes one
+/// request in a turn and reports in each turn, so that only answers to copies and reloads come
+/// together. An answer beyond the bound is in the log alone.
 const ANSWERED_MAX: usize = 2 * WAITING_MAX;
 
 /// The actions of operators, and the channel on which the answers to requests arrive.
@@ -39,13 +39,14 @@ impl Reporter {
         self.operators.actions.read(state, self.status.started_ms);
     }
 
-    /// Makes the function that notes the answer to a request, if the request is carried out.
+    /// Makes the function that takes the answer to a request. If the answer says that the request
+    /// is carried out, the function notes this as an action of an operator.
     pub fn note_answer(&self, request: &'static str) -> impl FnOnce(&Answer) + use<> {
         let note = self.operators.note.clone();
         move |answer| {
             if let Ok(Granted(done)) = answer {
                 let now_ms = crate::agent::runner::unix_nanos() / 1_000_000;
-                // Without room the action is in the log alone.
+                // Without room in the channel the action is in the log alone.
                 let _ = note.try_send(OperatorAction::carried_out(now_ms, request, done));
             }
         }

@@ -9,9 +9,10 @@ use std::time::Instant;
 
 /// What the reporter remembers of the brokers' answers.
 pub(super) struct Answers {
-    /// When the last delivery report came, or when last nothing was in flight.
+    /// When the last delivery report came, or when nothing was in flight, whichever was later.
     pub answered_ms: i64,
-    /// When brokers last refused our login. `None` if they have acknowledged a record since.
+    /// When brokers last refused our login. `None` if they never did, or have acknowledged a record
+    /// since.
     pub login_refused_ms: Option<i64>,
     /// The record for which the time until its acknowledgement is measured, and the begin of that
     /// time. One record is measured at a time.
@@ -36,7 +37,7 @@ impl Default for Answers {
 pub(super) struct CopyReport {
     pub progress: Progress,
     pub wal: Wal,
-    /// When the copy's progress was last logged.
+    /// When the progress of the first copy was last logged.
     pub logged_ms: i64,
     /// The tables whose topics lack rows that nothing brings before a person acts.
     pub lacking: BTreeMap<String, Left>,
@@ -47,6 +48,6 @@ pub(super) struct CopyReport {
 pub(super) struct Warnings {
     /// Warnings about the configuration and the state that hold for the life of the process.
     pub standing: Vec<String>,
-    /// The warning about captured tables whose UPDATE and DELETE fail.
+    /// The warning about captured tables whose UPDATE and DELETE fail. `None` if there are none.
     pub unidentified: Option<String>,
 }

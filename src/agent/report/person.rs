@@ -6,7 +6,7 @@ use crate::continuity::{Trouble, TroubleReason};
 use crate::core::Core;
 use crate::status::phase::{Facts, PhaseReport};
 
-/// The most tables that a detail names. `tables` in the status has all of them.
+/// The most tables that the detail of a trouble names. `tables` in the status has all of them.
 const NAMED_MAX: usize = 5;
 
 impl Reporter {
@@ -39,8 +39,8 @@ impl Reporter {
             || self.schemas.needs_a_person().is_some()
     }
 
-    /// The trouble about tables whose topics lack rows. If it is one table, the next step is the
-    /// step for this table.
+    /// Makes the trouble about tables whose topics lack rows. If there is one such table, the next
+    /// step is the step for this table. `None` if no topic lacks rows.
     fn not_copied(&self) -> Option<Trouble> {
         let reason = TroubleReason::TableNotCopied;
         let (first, left) = self.copy.lacking.first_key_value()?;

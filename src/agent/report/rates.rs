@@ -78,12 +78,12 @@ impl Flow {
         }
     }
 
-    /// The delays from commit to acknowledgement.
+    /// Computes the percentiles of the delays from commit to acknowledgement.
     pub(super) fn delay(&self) -> DelayStatus {
         self.delays.percentiles()
     }
 
-    /// The rates over the window. All are 0 before the second reading.
+    /// Computes the rates over the last [`WINDOW_MS`]. All are 0 before the second reading.
     pub(super) fn rates(&self) -> Rates {
         let Some((first, last, seconds)) = self.window() else { return Rates::default() };
         #[expect(clippy::cast_precision_loss, reason = "counts of a few seconds")]
@@ -97,7 +97,8 @@ impl Flow {
         }
     }
 
-    /// Every stage with its utilisation over the window. At most one stage is the slowest.
+    /// Lists every stage with its utilisation over the last [`WINDOW_MS`]. At most one stage is
+    /// marked as the slowest.
     pub(super) fn stages(&self, metrics: &Metrics) -> Vec<StageStatus> {
         let busy = self.window().map_or([0.0; Stage::ALL.len()], |(first, last, seconds)| {
             std::array::from_fn(|i| ((last.busy[i] - first.busy[i]) / seconds).clamp(0.0, 1.0))
@@ -157,7 +158,7 @@ impl Flow {
         table.changes_per_second = rate;
     }
 
-    /// If a point is due, adds it to the chart and returns all points.
+    /// If a point is due, adds it to the chart and returns all points. `None` if no point is due.
     pub(super) fn moment(
         &mut self,
         moment: impl FnOnce() -> Moment,

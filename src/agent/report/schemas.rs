@@ -16,7 +16,7 @@ const LISTED_MAX: usize = 50;
 /// The findings about schema ids.
 #[derive(Default)]
 pub(super) struct Schemas {
-    /// The warning about unproven ids, as the status shows it.
+    /// The warning about unproven ids, as the status shows it. `None` if all ids are proven.
     unproven: Option<String>,
     /// Ids that differed from the recorded ones, keyed by plan and subject.
     differed: BTreeMap<String, Finding>,
@@ -40,8 +40,8 @@ enum RepairCopy {
 }
 
 impl Schemas {
-    /// The detail of the finding that a person has to read, with the number of further ones. `None`
-    /// if there is none.
+    /// Returns the detail of the first finding that a person has to read, with the number of
+    /// further ones. `None` if there is none.
     pub(super) fn needs_a_person(&self) -> Option<String> {
         let mut written = self.differed.values().filter(|finding| finding.status.needs_a_person);
         let first = written.next()?;

@@ -11,7 +11,8 @@ impl Reporter {
     pub fn trouble(&mut self, trouble: Option<Trouble>) {
         let is_standby = |trouble: &&Trouble| trouble.reason == TroubleReason::Standby;
         if let Some(trouble) = trouble.as_ref().filter(is_standby) {
-            // To wait as a standby is no failure.
+            // To wait as a standby is no failure, so it is logged as information and not
+            // remembered.
             if self.trouble.as_ref() != Some(trouble) {
                 info!(next = trouble.next, "standing by: {}", trouble.detail);
             }
@@ -37,7 +38,7 @@ impl Reporter {
         self.updated_ms = 0;
     }
 
-    /// Reports a failure by its meaning.
+    /// Reports a failure by its meaning: as a trouble, or as a halt.
     pub fn failed(&mut self, disposition: &Disposition) {
         match disposition {
             Disposition::Retry(trouble) | Disposition::Refused(trouble, _) => {

@@ -12,12 +12,12 @@ const KEPT_MAX: usize = 100;
 /// The beginning of the warning about tables whose UPDATE fails.
 const FAILING: &str = "UPDATE and DELETE of the application fail on ";
 
-/// The most tables that the warning names.
+/// The most tables that the warning about failing UPDATEs names.
 const NAMED_MAX: usize = 5;
 
 impl Reporter {
-    /// Reports the captured tables on which UPDATE and DELETE fail, by the last look. The warning
-    /// stands until a look finds no such table.
+    /// Reports the captured tables on which UPDATE and DELETE fail, by the last look. The status
+    /// keeps the warning until a look finds no such table.
     pub fn unidentified(&mut self, failing: &[String]) {
         let warning = (!failing.is_empty()).then(|| {
             let named = failing[..failing.len().min(NAMED_MAX)].join(", ");
@@ -48,7 +48,7 @@ impl Reporter {
         }
     }
 
-    /// Reports that a look at publication and tables failed.
+    /// Reports in status and log that a look at publication and tables failed.
     pub fn unwatched(&mut self, error: &str) {
         let warning = format!(
             "publication and tables could not be watched: {error}; the next look tries again"
