@@ -46,7 +46,7 @@ const REPORTS_MAX: usize = 8192;
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Spacing of the checks whether a halt is over, of the readings of the slot's row while no stream
-/// is open or something is copied, and of snapshots while backfills wait for transactions.
+/// is open or something is copied, and of server snapshots while backfills wait for transactions.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Spacing of the readings of the slot's row while the stream runs and nothing is copied. Metrics
@@ -178,7 +178,7 @@ enum CheckResult {
         slot: Option<SlotRow>,
         state: Option<Box<State>>,
     },
-    /// The row of the slot, read while no stream is open.
+    /// The row of the slot, read while no stream is open. `None` if it could not be read.
     Away(Option<SlotRow>),
 }
 
@@ -271,8 +271,8 @@ impl Runner {
         }
         let unsent = stream.as_ref().is_some_and(|stream| stream.has_unsent());
         tokio::select! {
-            // The order is: 1 stop and requests, 2 freed room, 3 ended tasks, 4 the timer, 5 taken
-            // room.
+            // The order: 1 stop and requests, 2 delivery reports, which free room, 3 ended tasks, 4
+            // the timer, 5 reading, which takes room.
             biased;
             _ = stop.wait_for(|stop| *stop), if !core.is_stopping() => Happened::Stop,
             Some(asked) = asked.recv() => Happened::Request(asked),

@@ -49,7 +49,8 @@ impl Runner {
         }
     }
 
-    /// Ends the producer: purges its queue and waits for the requests that are in flight.
+    /// Starts the task that ends the producer: it purges the queue of records, and waits for the
+    /// requests that are in flight.
     fn settle(&mut self) {
         // There is nothing to wait for, because a producer that could not be started has sent
         // nothing.

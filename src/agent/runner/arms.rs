@@ -24,7 +24,8 @@ pub(super) async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> T {
     }
 }
 
-/// Waits until the thread ends that writes standard output. Waits for ever without a sink.
+/// Waits until standard output can take no more lines, and returns the reason. Waits for ever
+/// without a sink, or if the sink is Kafka.
 pub(super) async fn stdout_ended(sink: Option<&mut Sink>) -> StdoutError {
     match sink {
         Some(sink) => sink.ended().await,

@@ -44,7 +44,8 @@ const SIGNALS: &str = "signals/";
 /// The most bytes of a chunk of several rows. A larger chunk is copied no faster.
 const CHUNK_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The result of a task of the copy `id`. `reader` is `None` if the session cannot be used again.
+/// The result of one task of the backfill `id`. `reader` has the session of the task. `None` if the
+/// session cannot be used again.
 pub(super) struct Answered {
     id: u64,
     table: String,
@@ -90,8 +91,8 @@ impl RecordedCopies {
 pub(super) type Recorded = (BTreeMap<String, Option<String>>, Result<(), KeeperError>);
 
 impl Runner {
-    /// Moves the backfills on: journals what is delivered, writes due records, and starts the next
-    /// task of a copy.
+    /// Does what backfills need in each turn of the loop: journals what is delivered, writes due
+    /// state records, and starts the next task of a backfill.
     pub(super) fn windows_on(&mut self) {
         self.backfills.copies.set_now(now());
         self.replan();
@@ -100,8 +101,8 @@ impl Runner {
             return;
         }
         if self.core.is_copying() {
-            // During the first copy only records are written, such as the offset at which signals
-            // begin.
+            // During the first copy no backfill works. Only state records are written, such as the
+            // offset at which signals begin.
             return self.record_windows();
         }
         self.obey_signals();
@@ -231,7 +232,8 @@ impl Runner {
         });
     }
 
-    /// Ends a chunk without reading it, so that its session can be used again.
+    /// Starts the task that ends a chunk without reading its rows, so that its session can be used
+    /// again.
     fn end_chunk(&mut self, id: u64, table: String) {
         let Some(mut reader) = self.backfills.reader.take() else { return };
         self.tasks.chunk = Some(tokio::spawn(async move {
@@ -240,8 +242,8 @@ impl Runner {
         }));
     }
 
-    /// Plans the table of a backfill by the catalog. The catalog may be newer or older than the
-    /// shape that the stream announced last.
+    /// Starts the task that plans the table of a backfill by the catalog. The catalog may be newer
+    /// or older than the shape that the stream announced last.
     fn plan_window(&mut self, id: u64, table: &CopyTable) {
         let Some(plan_maker) = self.live.as_mut().and_then(|live| live.plan_maker.take()) else {
             return;
@@ -329,8 +331,8 @@ impl Runner {
         }
     }
 
-    /// Forgets the missing rows of tables that are not captured, and of tables that the
-    /// configuration leaves out of copies.
+    /// Stops reporting that topics lack rows, for tables that are not captured and for tables that
+    /// the configuration leaves out of copies.
     pub(super) fn lack_what_is_copied(&mut self, captured: &[TableName]) {
         let snapshot = &self.config.snapshot;
         let is_copied =
@@ -338,7 +340,8 @@ impl Runner {
         self.backfills.copies.lack_only(|name| captured.iter().any(|table| is_copied(table, name)));
     }
 
-    /// Takes the result of a backfill's task.
+    /// Hands the result of a backfill's task to `Copies`. A failure ends the copy, or makes
+    /// `Copies` try again, as its cause says.
     pub(super) fn answered(&mut self, answered: Answered) {
         let Answered { id, table, reader, outcome } = answered;
         self.backfills.reader = reader;
@@ -399,8 +402,8 @@ impl Runner {
         }
     }
 
-    /// Takes the result of a write. Records whose write failed are written again at the next turn
-    /// of the loop, and with the next checkpoint at the latest.
+    /// Takes the result of a write of backfills' state records. Records whose write failed are
+    /// written again at the next turn of the loop, and with the next checkpoint at the latest.
     pub(super) fn windows_recorded(&mut self, (written, outcome): Recorded) {
         match outcome {
             Ok(()) => self.backfills.copies.written(&written),

@@ -32,8 +32,8 @@ pub(super) fn run_id() -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// The core's settings. Both durations follow from the server's wal_sender_timeout once a
-/// connection is open.
+/// Makes the core's settings. `status_interval` and `freeze` follow from the server's
+/// wal_sender_timeout once a connection is open.
 pub(super) fn settings(config: &Config, status_interval: Duration, freeze: Duration) -> Settings {
     let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     Settings {

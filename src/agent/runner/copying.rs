@@ -36,14 +36,16 @@ pub(super) struct Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        // A holder that was released closes its connection by itself.
+        // Only a holder that was not released is aborted. A released one closes its connection by
+        // itself.
         if self.release.is_some() {
             self.task.abort();
         }
     }
 }
 
-/// Waits until the holder's transaction ends without our release. Returns the error that ended it.
+/// Waits until the task of the holder ends without our release, and returns the error that ended
+/// its session. Waits for ever without a holder.
 pub(super) async fn ended(holding: &mut Option<Holding>) -> Option<PgError> {
     match holding {
         Some(held) => match (&mut held.task).await {
@@ -55,13 +57,14 @@ pub(super) async fn ended(holding: &mut Option<Holding>) -> Option<PgError> {
     }
 }
 
-/// Waits for the next event of the first copy's readers.
+/// Waits for the next event of the first copy's readers. Returns `None` at once without a first
+/// copy.
 pub(super) async fn next_event(copying: Option<&mut Copying>) -> Option<WorkerEvent> {
     copying?.next_event().await
 }
 
-/// The latest time of the loop's next turn: the core's tick, or the moment at which the rate limit
-/// allows the next piece of the first copy, if that is earlier.
+/// Returns the latest time of the loop's next turn: the core's tick, or the moment at which the
+/// rate limit allows the next piece of the first copy, if that is earlier.
 pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
     let tick = core.next_tick();
     match copying.map(Copying::next_piece) {
@@ -71,7 +74,8 @@ pub(super) fn next_tick(core: &Core, copying: Option<&Copying>) -> Moment {
 }
 
 impl Runner {
-    /// The facts about this process that a connect needs.
+    /// Collects the facts about this process that a connect needs. `absent_from` is handed out
+    /// once.
     pub(super) fn carried(&mut self) -> Carried {
         let held = self.tasks.first_copy.holding.is_some();
         Carried {
@@ -132,7 +136,7 @@ impl Runner {
 
     /// Stops the agent under `initial_only` when everything is copied and every notice is sent.
     pub(super) fn end_if_copied(&mut self) {
-        // The notice about the end of the copy goes out first.
+        // The agent stops only after the notice about the end of the copy is sent.
         let is_told = self.backfills.notices.next().is_none();
         let is_copied =
             self.first_copy.copying.is_none() && self.backfills.copies.is_empty() && is_told;
@@ -157,8 +161,8 @@ impl Runner {
         }
     }
 
-    /// Sends copied rows as far as there is room, starts the planning of tables, and records the
-    /// end of tables that are delivered.
+    /// Sends rows of the first copy while there is room, starts the planning of tables, and records
+    /// the end of tables that are delivered.
     pub(super) fn copy(&mut self) {
         let (Some(copying), Some(live), Some(sink)) =
             (&mut self.first_copy.copying, &mut self.live, &mut self.outlet.sink)
@@ -283,7 +287,8 @@ impl Runner {
         self.end_if_copied();
     }
 
-    /// Notes the tables that the first copy has left out so far, because their topics lack rows.
+    /// Notes the tables that the first copy has left out so far. The topics of these tables lack
+    /// rows.
     fn lack_rows(&mut self) {
         let Some(copying) = &self.first_copy.copying else { return };
         for (table, left) in copying.left_out() {

@@ -99,8 +99,8 @@ impl Runner {
         Some((format!("{}.{}", shape.namespace, shape.name), shape))
     }
 
-    /// Plans a relation that the stream announces. The changes of a detached table go to the
-    /// quarantine topic.
+    /// Starts the task that plans a relation that the stream announces. The task plans the
+    /// quarantine topic instead if the relation's table is detached.
     pub(super) fn plan_relation(
         &self,
         plan_maker: PlanMaker,
@@ -138,7 +138,8 @@ impl Runner {
     ) -> PlanningTask {
         let place = Place::Relation(slot, Oid(0));
         let Some((table, shape)) = self.shape_of(slot) else {
-            // The shape is known, because a row comes after the announcement of its relation.
+            // This case does not occur. The shape is known, because a row comes after the
+            // announcement of its relation.
             return tokio::spawn(
                 async move { (place, (plan_maker, Ok(plans::Outcome::Unchanged))) },
             );
@@ -273,7 +274,8 @@ impl Runner {
         }
     }
 
-    /// The `Detached` records, by key, that are written before the stream is read again.
+    /// Returns the `Detached` records, by key, that have to be written before the stream is read
+    /// again.
     pub(super) fn detached_first(&self) -> BTreeMap<String, Option<String>> {
         let first = self.tables.detaching.first.iter();
         first

@@ -44,7 +44,7 @@ struct Known {
 }
 
 impl Runner {
-    /// The identity of this process in the halts that it records: run, configuration and version.
+    /// Describes this process for the halts that it records: run id, configuration and version.
     pub(super) fn author(&self) -> Author {
         Author {
             run: self.process.run_id.clone(),
@@ -125,8 +125,8 @@ impl Runner {
         self.write_halt(None);
     }
 
-    /// Writes or removes the record of the halt. An earlier write is stopped first, and a failed
-    /// write is repeated.
+    /// Starts to write the record of the halt, or to remove it if `halted` is `None`. An earlier
+    /// write is stopped first, and a failed write is repeated.
     pub(super) fn write_halt(&mut self, halted: Option<Halted>) {
         let (keeper, slot, before) =
             (self.keeper.clone(), self.config.slot.clone(), self.tasks.halting.take());

@@ -32,7 +32,7 @@ impl HeartbeatTimer {
         self.planned = false;
     }
 
-    /// The time until the next heartbeat is due.
+    /// Returns the time until the next heartbeat is due, or [`NEVER`] without heartbeats.
     pub(super) fn rest(&self) -> Duration {
         self.due.map_or(NEVER, |due| due.saturating_duration_since(Instant::now()))
     }

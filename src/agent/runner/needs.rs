@@ -9,13 +9,13 @@ use crate::lsn::{Oid, Xid};
 use crate::plans::{PlanMaker, Planned};
 use crate::rows::{Burst, Need, Rows};
 
-/// The purpose of a planning task. It decides who gets the outcome.
+/// What a planning task plans. The variant decides who gets the plan.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     /// A relation that the stream announced.
     Relation(RelationSlot, Oid),
     Messages,
-    /// The records about the begin and the end of transactions.
+    /// The topic of the records about the begin and the end of transactions.
     Transactions,
     Heartbeats,
     Notices,
@@ -30,16 +30,17 @@ pub(super) enum Place {
     CopyRoute(usize),
     /// A table of a backfill: the id of the copy, and its relation.
     Window(u64, Oid),
-    /// A table of which one change is skipped.
+    /// The quarantine topic for a table of which one change is skipped.
     Skip(RelationSlot, Oid),
-    /// Logical messages, of which one is skipped.
+    /// The quarantine topic for logical messages, of which one is skipped.
     SkipMessage,
-    /// A detached table that is repaired. The relation is known if the stream has announced it.
+    /// A detached table that is repaired, with its relation. `None` if the stream has not announced
+    /// the relation yet.
     Repair(Option<(RelationSlot, Oid)>),
 }
 
 impl Runner {
-    /// The row path of a new connection. `xmin` is that of the slot.
+    /// Makes the row path of a new connection. `xmin` is the xmin of the slot.
     pub(super) fn begin_rows(&self, opened: &Opened, xmin: Option<Xid>) -> Rows {
         let mut rows = Rows::new(Changes::resume(opened.record.sequence), self.config.on_refusal);
         rows.set_xmin(xmin);
@@ -107,7 +108,7 @@ impl Runner {
             });
     }
 
-    /// Returns a planner that was taken and is not needed.
+    /// Gives a planner that was taken and is not needed back to the connection.
     fn give_back(&mut self, plan_maker: PlanMaker) {
         if let Some(live) = &mut self.live {
             live.plan_maker = Some(plan_maker);

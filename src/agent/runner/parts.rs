@@ -54,8 +54,8 @@ pub(super) struct Outlet {
 pub(super) struct First {
     /// The copy outlives a connection as long as its snapshot is held.
     pub copying: Option<Copying>,
-    /// Earliest time at which the next end of a table is recorded. It lies ahead only after a write
-    /// that failed.
+    /// Earliest time at which the end of the next table's copy is recorded. It lies in the future
+    /// only after a write that failed.
     pub journal_at: Moment,
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Checks {
     pub heartbeat: HeartbeatTimer,
 }
 
-/// What belongs to the life of the process, and to no connection.
+/// The values that live as long as the process, and belong to no connection.
 pub(super) struct Process {
     /// The id of the process, as its checkpoints name it.
     pub run_id: String,
@@ -150,8 +150,8 @@ impl Backfills {
         }
     }
 
-    /// The moment at which the rate limit allows the next piece of the standstill. `None` without a
-    /// standstill, or if the moment has passed.
+    /// Returns the moment at which the rate limit allows the next piece of the standstill. `None`
+    /// without a standstill, or if the moment has passed.
     pub(super) fn next_piece(&self) -> Option<Moment> {
         self.reading.as_ref().map(Reading::next_piece).filter(|at| *at > now())
     }

@@ -58,12 +58,13 @@ impl Doubts {
 
 impl Runner {
     /// Makes the registry's client anew for each connection, because its files may have changed. If
-    /// that fails and there is an earlier client, the earlier one stays in use.
+    /// that fails and there is an earlier client, the earlier one stays in use. Returns `None` if
+    /// no registry is configured.
     pub(super) fn schema_ids(
         &mut self,
     ) -> Result<Option<SchemaIds>, crate::encode::registry::RegistryError> {
         let Some(config) = &self.config.registry else { return Ok(None) };
-        // These ids belong to the connection before.
+        // The unproven ids belong to the connection before. The new plans bring their own.
         self.tables.doubts.plans.values_mut().for_each(|plan| plan.unproven.clear());
         let registry = match (Registry::new(config), &self.tables.doubts.ids) {
             (Ok(registry), _) => Arc::new(registry),
@@ -173,13 +174,14 @@ fn refutation(subject: &str, id: u32, span: Span) -> String {
     format!("the registry does not serve the schema of subject `{subject}` under id {id}; {sent}")
 }
 
-/// The text about an id that replaced a recorded one.
+/// Makes the text about an id that replaced a recorded one. `span` has what was sent with the
+/// recorded id.
 pub(in crate::agent) fn replacement(replaced: &Replaced, span: Span) -> String {
     let Replaced { subject, was, id, .. } = replaced;
     format!("subject `{subject}`: id {was} is replaced by {id}; {}", sent(span))
 }
 
-/// The text about the records that this process has sent with the id.
+/// Makes the text about the records that this process has sent with an id.
 fn sent(span: Span) -> String {
     match span {
         None => "this process has sent no record with it".to_owned(),

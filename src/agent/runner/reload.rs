@@ -40,7 +40,7 @@ pub(super) struct Reloaded {
 struct Captured {
     tables: Vec<TableName>,
     identities: BTreeMap<String, TableIdentity>,
-    /// The fingerprint after the change, and the findings of its comparison with the look before.
+    /// The fingerprint after the reload, and the findings of its comparison with the look before.
     watched: Fingerprint,
     findings: Vec<Finding>,
 }
@@ -166,7 +166,8 @@ impl Runner {
         )));
     }
 
-    /// Plans one relation that the stream announced before its table was captured.
+    /// Starts the task that plans one relation that the stream announced before its table was
+    /// captured.
     pub(super) fn replan(&mut self) {
         let Some(live) = &mut self.live else { return };
         if self.tasks.planning.is_some() || live.plan_maker.is_none() {
@@ -198,7 +199,8 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
     let candidates = publication::candidates(&sql).await.map_err(failed)?;
     let wanted =
         candidates.iter().filter(|table| table.logged && config.selection.matches(&table.name));
-    // A partition is published with its root, under the name of the root or of the partition.
+    // A partition is never missing: it is published with its root, under the name of the root or of
+    // the partition.
     let missing: Vec<_> =
         wanted.filter(|table| !table.is_partition && !published(&table.name)).collect();
     let names: Vec<TableName> = missing.iter().map(|table| table.name.clone()).collect();

@@ -62,8 +62,8 @@ impl Runner {
         }
     }
 
-    /// The refusal of a request that needs the stream, if the stream is halted or this process has
-    /// not streamed yet.
+    /// Returns the refusal of a request that needs the stream, if the stream is halted or this
+    /// process has not streamed yet. `None` if the request may be carried out.
     pub(super) fn without_stream(&self) -> Option<Refused> {
         Refused::without_stream(self.core.halted(), self.process.streamed)
     }

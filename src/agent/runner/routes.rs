@@ -12,7 +12,7 @@ pub(super) enum Waiting {
     Row(RelationSlot),
     /// A logical message that is an event.
     Message,
-    /// The first copy of a table, by the table's index in the plan.
+    /// The first copy of a table, by the table's index in the plan of the copy.
     Copy(usize),
 }
 

@@ -44,8 +44,8 @@ impl Runner {
                     let reason = TroubleReason::StandbyAwaited;
                     self.reporter.trouble(Some(Trouble::plain(reason, detail, reason.next())));
                 }
-                // The next look finds the publication as it is, and halts with the range. If the
-                // publication exists by now, the next connect halts.
+                // If the publication is missing now, the next look finds that, and halts with the
+                // range. If it exists again by now, the next connect halts.
                 Notice::PublicationSkipped => {
                     let from = self.core.record().map(|record| record.confirmed);
                     self.checks.watch.notices.skipped_from = from;

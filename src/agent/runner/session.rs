@@ -320,8 +320,8 @@ impl Runner {
         RouteId(u32::try_from(route).unwrap_or(u32::MAX))
     }
 
-    /// The largest record in bytes that both the topic and our producer take. Asks for smaller
-    /// batches if the topic takes less than a batch.
+    /// Returns the size in bytes of the largest record that both topic and producer take. Asks for
+    /// smaller batches if the topic takes less than a batch.
     pub(super) fn record_bytes_max(&mut self, topic: Option<&TopicInfo>) -> usize {
         let producer_max = match &self.config.sink {
             SinkConfig::Kafka(kafka) => kafka.message_bytes_max(),

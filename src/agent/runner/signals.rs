@@ -33,7 +33,8 @@ pub(super) struct SignalFollower {
     waiting: Option<Followed>,
 }
 
-/// Waits for the next event of the signal topic. Returns `None` while a record waits. Cancel-safe.
+/// Waits for the next event of the signal topic. Returns `None` at once without a follower, or
+/// while a record waits. Cancel-safe.
 pub(super) async fn next(signal_follower: Option<&mut SignalFollower>) -> Option<Followed> {
     signal_follower.filter(|signal_follower| signal_follower.waiting.is_none())?.events.recv().await
 }
@@ -59,8 +60,9 @@ impl Runner {
         Ok(())
     }
 
-    /// Takes an event of the signal topic. The offset at which signals begin is recorded even
-    /// during the first copy. So every later signal is obeyed, also by the next process.
+    /// Takes an event of the signal topic. A record waits until copies can begin. The offset at
+    /// which signals begin is recorded even during the first copy. So every later signal is obeyed,
+    /// also by the next process.
     pub(super) fn on_signals(&mut self, followed: Followed) {
         if let Followed::From(offset) = followed {
             let Some(topic) = self.config.snapshot.signal_topic.clone() else {
@@ -111,8 +113,8 @@ impl Runner {
         self.backfills.copies.obeyed(&topic, next);
     }
 
-    /// The columns of a signal's id, type and data. `None` if the plan is not of the signal table,
-    /// or a column is missing.
+    /// Returns the places of the columns id, type and data in a row of the signal table. `None` if
+    /// the plan is not of the signal table, or a column is missing.
     pub(super) fn signals_of(&self, ready: &plans::Ready) -> Option<[usize; 3]> {
         if self.config.snapshot.signal_table.as_deref() != Some(&*ready.name) {
             return None;

@@ -78,7 +78,8 @@ impl Runner {
     }
 
     /// Tells the row path which skipped changes may come again on this connection. Returns the keys
-    /// of the oldest records if there are more than the bound on remembered skips.
+    /// of the oldest skip records, which are removed, if there are more than the bound on
+    /// remembered skips.
     pub(super) fn open_skipped(
         &mut self,
         state: &State,
@@ -94,7 +95,7 @@ impl Runner {
         beyond_bound(&state.skipped, epoch, confirmed)
     }
 
-    /// Plans the quarantine topic for a skipped change.
+    /// Starts the task that plans the quarantine topic for a skipped change.
     pub(super) fn plan_skip(&self, plan_maker: PlanMaker, slot: RelationSlot) -> PlanningTask {
         let shape = self.live.as_ref().and_then(|live| live.shapes.get(&slot)).cloned();
         tokio::spawn(async move {
@@ -102,7 +103,8 @@ impl Runner {
                 Some(shape) => {
                     (Place::Skip(slot, shape.oid), plan_maker.quarantine(shape, None, None).await)
                 }
-                // The shape is known, because a row comes after the announcement of its relation.
+                // This case does not occur. The shape is known, because a row comes after the
+                // announcement of its relation.
                 None => (Place::Skip(slot, Oid(0)), (plan_maker, Ok(plans::Outcome::Unchanged))),
             }
         })

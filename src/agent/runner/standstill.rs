@@ -34,7 +34,8 @@ impl Reading {
     }
 }
 
-/// Waits for the next event of the session that reads the table.
+/// Waits for the next event of the session that reads the table. Returns `None` at once without a
+/// session, and after the last event of a session.
 pub(super) async fn next_event(reading: Option<&mut Reading>) -> Option<StandstillEvent> {
     reading?.temporary.next_event().await
 }
@@ -135,7 +136,7 @@ impl Runner {
     }
 }
 
-/// The order for a session that copies this table at a standstill.
+/// Makes the order for a session that copies this table at a standstill.
 pub(super) fn order(
     config: &Config,
     table: TableName,

@@ -26,7 +26,7 @@ pub(super) struct Watch {
     base: Option<Arc<Fingerprint>>,
     /// The epoch of `base`. A consent begins a new epoch. The comparison then begins anew.
     epoch: u64,
-    /// The earliest time of the next look.
+    /// The earliest time of the next look. `None` if the next look is due at once.
     due: Option<tokio::time::Instant>,
     pub notices: ServerNotices,
     /// The columns that make the key of each table's records. They outlive the connection.
@@ -48,8 +48,9 @@ pub(super) struct LookResult {
 }
 
 impl Watch {
-    /// Takes the first look of a connection. Within one epoch the last look stays the base. The
-    /// next look then also shows what happened while there was no connection.
+    /// Takes the first look of a connection. Within one epoch the last look of the process stays
+    /// the base of the comparison. The next look then also shows what happened while there was no
+    /// connection.
     pub(super) fn opened(&mut self, first: Option<Fingerprint>, epoch: u64) {
         if self.base.is_none() || self.epoch != epoch {
             self.base = first.map(Arc::new);
@@ -73,7 +74,7 @@ impl Watch {
         self.due = None;
     }
 
-    /// Takes the look of a reload that found nothing that halts.
+    /// Keeps the look of a reload that found nothing that halts. The next look is compared with it.
     pub(super) fn reloaded(&mut self, seen: Fingerprint) {
         self.base = Some(Arc::new(seen));
     }
@@ -104,7 +105,8 @@ impl Question {
 }
 
 impl Runner {
-    /// Reads the slot's row, and looks at publication and tables if a look is due.
+    /// Starts the task that reads the slot's row, and looks at publication and tables if a look is
+    /// due.
     pub(super) fn check_source(&mut self) {
         let Some(live) = &self.live else { return };
         let (sql, slot, copying) =
@@ -120,7 +122,7 @@ impl Runner {
         }));
     }
 
-    /// Takes a look, and acts on its findings.
+    /// Takes the result of a look, and acts on its findings.
     pub(super) fn watched(&mut self, seen: LookResult) {
         self.checks.watch.due = Some(tokio::time::Instant::now() + seen.took * SHARE);
         let is_current = match (&self.checks.watch.base, &seen.base) {
