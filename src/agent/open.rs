@@ -92,8 +92,8 @@ pub struct Carried {
     pub run: String,
 }
 
-/// Connects and proves continuity. Obeys a recorded halt that stands, and records one that it
-/// finds.
+/// Connects and proves continuity. Fails on a recorded halt that still stops the stream, and
+/// records a halt that it finds.
 ///
 /// # Errors
 /// `supervise` says what each failure means. Nothing was created, except at a first start, or if

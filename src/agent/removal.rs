@@ -101,7 +101,8 @@ fn ours(slot: &str, keys: Vec<String>) -> Vec<String> {
 }
 
 /// Removes the slot, the records of the state, and the publication if `postgres.create_publication`
-/// is on, this pipeline has made it, and nobody else streams with it.
+/// is on, this pipeline has made it, and nobody else streams with it. Returns the outcome for each
+/// part.
 ///
 /// # Errors
 /// `InUse`, before anything is removed.

@@ -1,5 +1,5 @@
-//! Takes measurements: the loop's time, one message of each burst, one record at a time,
-//! librdkafka's statistics.
+//! Takes measurements: how the loop spends its time, how long one message of each burst takes, how
+//! long one record at a time waits for its acknowledgement, and librdkafka's statistics.
 
 use super::{Phase, Reporter, gauge};
 use crate::agent::pace::Spent;

@@ -12,8 +12,8 @@ use crate::lsn::PgMicros;
 use crate::postgres::StandbyStatus;
 use std::time::Duration;
 
-/// The least time that an ended producer gets for its answers, however short confirm holds are
-/// configured.
+/// The lowest limit of the time for which an ended producer waits for Kafka's answers, however
+/// short confirm holds are configured.
 const SETTLE_LEAST: Duration = Duration::from_secs(5);
 
 impl Runner {

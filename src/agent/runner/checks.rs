@@ -22,8 +22,9 @@ impl Runner {
         }));
     }
 
-    /// Starts the checks that are due: the row of the slot, whether a halt is over, a silent
-    /// walsender.
+    /// Starts the checks that are due: of a silent walsender, and then of the halt if the stream is
+    /// halted without a connection. Otherwise the row of the slot is read, and an open connection
+    /// also looks at publication and tables.
     pub(super) fn start_checks(&mut self) {
         let now = tokio::time::Instant::now();
         let reads = self.may_read();

@@ -338,7 +338,8 @@ impl Runner {
     }
 
     /// Takes the refusal of a table's plan. A backfill of the table ends. In the first copy the
-    /// other tables go first, and the trouble is reported when only refused tables are left.
+    /// other tables are copied first, and the trouble is reported when only refused tables are
+    /// left.
     pub(super) fn copy_refused(&mut self, place: Place, trouble: Trouble) {
         if let Place::Window(id, _) = place {
             return self.window_refused(id, &trouble);

@@ -165,7 +165,7 @@ impl Runner {
     }
 
     /// Takes the plan of the quarantine topic. The changes of the detached table, or the one
-    /// skipped change, then go there.
+    /// skipped change, are then sent to this topic.
     pub(super) fn quarantine_planned(&mut self, place: Place, set: plans::QuarantinePlan) {
         let (slot, oid) = match place {
             Place::Relation(slot, oid) | Place::Skip(slot, oid) => (slot, oid),
@@ -209,7 +209,8 @@ impl Runner {
         }
     }
 
-    /// Takes the plan of the quarantine topic. Skipped logical messages then go there.
+    /// Takes the plan of the quarantine topic. Skipped logical messages are then sent to this
+    /// topic.
     fn message_quarantine_planned(&mut self, set: plans::QuarantinePlan) {
         let plans::QuarantinePlan { quarantine, name, topic, partitions, detached: _ } = set;
         let quarantine_topic = QuarantineTopic {

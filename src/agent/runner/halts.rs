@@ -90,8 +90,8 @@ impl Runner {
         }
     }
 
-    /// Checks whether something has ended the halt. One check out of [`JUDGED_LOOKS`] also asks
-    /// Postgres whether a connect would still halt.
+    /// Starts the task that checks whether something has ended the halt. One check out of
+    /// [`JUDGED_LOOKS`] also asks Postgres whether a connect would still halt.
     pub(super) fn look_at_halt(&mut self, halt: Halt) {
         let known = Known {
             recorded: halt.recorded.is_some(),

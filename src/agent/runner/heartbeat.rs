@@ -39,8 +39,8 @@ impl HeartbeatTimer {
 }
 
 impl Runner {
-    /// Sends a heartbeat that is due, if rows could be sent now. Then runs the query, unless the
-    /// one before still runs.
+    /// Sends a heartbeat that is due, if rows could be sent now. Then starts the query, unless the
+    /// query of an earlier heartbeat still runs.
     pub(super) fn beat(&mut self) {
         let Some(heartbeat) = self.checks.heartbeat.heartbeat.clone() else { return };
         if self.checks.heartbeat.rest() > Duration::ZERO {

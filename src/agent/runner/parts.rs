@@ -37,14 +37,14 @@ pub(super) struct Outlet {
     /// The topic of each route, by the number of the route.
     pub routes: Vec<String>,
     pub deliveries: mpsc::Sender<Delivery>,
-    /// Batch size in bytes of the next producer, if a topic takes less than our batches. The broker
-    /// refuses a batch that is too large as a whole. So nothing is read until the producer is
-    /// exchanged. The exchange waits until nothing is in flight.
+    /// Batch size in bytes of the next producer. `None` unless a topic takes less than our batches.
+    /// The broker refuses all records of a batch that is too large. So nothing is read until the
+    /// producer is exchanged. The exchange waits until nothing is in flight.
     pub smaller_batches: Option<usize>,
     /// Earliest time of the next try to start a producer.
     pub sink_retry_at: Moment,
-    /// Delivery reports as the sink sent them, and the same reports as the core reads them. Each
-    /// turn uses both buffers again.
+    /// Delivery reports as the sink sent them, and in `reported` the same reports as the core reads
+    /// them. Each turn uses both buffers again.
     pub taken: Vec<Delivery>,
     pub reported: Vec<Report>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Outlet {
 /// The first copy, until it ends.
 #[derive(Default)]
 pub(super) struct First {
-    /// The copy outlives a connection as long as its snapshot is held.
+    /// The first copy under way. It outlives a connection as long as its snapshot is held.
     pub copying: Option<Copying>,
     /// Earliest time at which the end of the next table's copy is recorded. It lies in the future
     /// only after a write that failed.
@@ -75,7 +75,7 @@ pub(super) struct Backfills {
     pub recorded_at: tokio::time::Instant,
 }
 
-/// The captured tables, with their plans and their troubles.
+/// The captured tables, with their plans, the detached tables, and the unproven schema ids.
 pub(super) struct Tables {
     pub captured: Vec<TableName>,
     /// The captured tables by oid and by name, as the newest checkpoint or the next one records

@@ -23,8 +23,8 @@ pub(super) struct ServerNotices {
 }
 
 impl Runner {
-    /// Acts on the notices of the last read, and ends the wait for a standby when changes arrive
-    /// again.
+    /// Acts on the server's notices in the last read. Ends the trouble about an awaited standby
+    /// when the stream has moved on.
     pub(super) fn on_server_notices(&mut self) {
         let received = self.core.received();
         if self.checks.watch.notices.awaiting_at.is_some_and(|at| received > at) {

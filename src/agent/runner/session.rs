@@ -34,7 +34,7 @@ use std::sync::Arc;
 const SINK_RETRY: u64 = SECOND;
 
 impl Runner {
-    /// Takes the failure of a connection, or of the attempt at one.
+    /// Reacts to the failure of a connection, or of the attempt at one.
     pub(super) fn broke(&mut self, error: PipelineError) {
         if matches!(error, PipelineError::Rows(RowsError::Send(_))) {
             self.reporter.failed(&disposition(&error));
@@ -463,8 +463,8 @@ impl Runner {
         self.reporter.update(&mut self.core, now_ms);
     }
 
-    /// Reads the password again, because brokers refuse our login. Another password gets a new
-    /// producer.
+    /// If brokers refuse our login, starts the task that reads the password again. The producer is
+    /// replaced if the password has changed.
     fn look_for_a_login(&mut self) {
         if self.tasks.checking.is_some()
             || !self.outlet.sink.as_ref().is_some_and(super::Sink::take_refused)

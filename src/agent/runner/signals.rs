@@ -41,7 +41,8 @@ pub(super) async fn next(signal_follower: Option<&mut SignalFollower>) -> Option
 
 impl Runner {
     /// Starts to follow the signal topic, once in the life of the process, at the first offset that
-    /// is not obeyed yet.
+    /// is not obeyed yet. If no offset is recorded for this topic, it is read from its end on.
+    /// Nothing is done if no signal topic is configured.
     pub(super) fn follow_signals(&mut self, obeyed: Option<&Obeyed>) -> Result<(), KafkaError> {
         let (Some(topic), SinkConfig::Kafka(kafka)) =
             (&self.config.snapshot.signal_topic, &self.config.sink)

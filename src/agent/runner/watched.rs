@@ -59,8 +59,8 @@ impl Watch {
         self.due = None;
     }
 
-    /// Returns the last look for the comparison of a reload. Tables that the new configuration
-    /// excludes are not captured in it.
+    /// Returns a copy of the last look for the comparison of a reload. In the copy, tables that the
+    /// new configuration excludes are marked as not captured. `None` without a last look.
     pub(super) fn base_under(&self, selection: &Selection) -> Option<Fingerprint> {
         let mut base = self.base.as_deref()?.clone();
         for relation in base.relations.values_mut() {
