@@ -182,7 +182,7 @@ fn told(answer: Answer) -> Response {
     }
 }
 
-/// The answer to a refused request.
+/// The HTTP answer to a request that the agent or one of its tasks refused.
 pub(super) fn told_why(refused: &Refused) -> Response {
     let code = match refused {
         Refused::NotAvailable(_) => StatusCode::CONFLICT,
@@ -210,8 +210,8 @@ pub(super) fn json_of(code: StatusCode, body: impl Serialize) -> Response {
 /// Why a client may not use an action.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// No token is configured, or the configured one cannot be read or is too short. The text says
-    /// which.
+    /// No token is configured, or the configured token cannot be read or is too short. The text
+    /// says which of these is true.
     Off(String),
     /// The request has no bearer token.
     Missing,
@@ -242,7 +242,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Checks that the headers carry the token.
+/// Checks that the header `Authorization` has the configured token. An error says why it has not.
 pub(super) async fn authorise(token: Option<&Kept>, headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(token) = token else {
         return Err(Refusal::Off("set admin.token_file to a file that holds a token".to_owned()));

@@ -132,8 +132,8 @@ impl Served {
             || self.heartbeat_age_ms() < 0
     }
 
-    /// The text that `/readyz` appends to `ok` while changes flow but a person has to mend
-    /// something; empty if nobody has to.
+    /// The text that `/readyz` appends to `ok` while the agent streams but a person has to mend
+    /// something: reason and detail of the fault. It is empty if nobody has to.
     fn but(&self) -> String {
         let status = self.status.borrow();
         let is_told = status.phase == Phase::Streaming && status.needs_a_person;

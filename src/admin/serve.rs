@@ -72,8 +72,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, mut stopped: wa
                     let serving = tokio::spawn(connection(stream, router.clone(), busy.clone()));
                     places.0.push_back((busy, serving.abort_handle()));
                 }
-                // So a request that arrives together with its connection is read before a later
-                // connection can take its place.
+                // The tasks of open connections get a turn here. So a request that arrives together
+                // with its connection is read before that connection can be closed for a later one.
                 come = come.wrapping_add(1);
                 if come.is_multiple_of(LET_IN_AT_ONCE) {
                     tokio::task::yield_now().await;
@@ -97,8 +97,8 @@ struct Busy(Arc<AtomicBool>);
 struct Places(VecDeque<(Busy, AbortHandle)>);
 
 impl Places {
-    /// True if there is a place for one more connection. If needed, the oldest connection that is
-    /// not being answered is closed.
+    /// Makes room for one more connection. If needed, this closes the oldest connection that is not
+    /// being answered. False if there is no room, because all connections are being answered.
     fn make_room(&mut self) -> bool {
         if self.0.len() < CONNECTIONS_MAX {
             return true;
@@ -118,7 +118,7 @@ impl Places {
 
 async fn connection(stream: TcpStream, router: Router, busy: Busy) {
     let socket = SockRef::from(&stream);
-    // If the system refuses these sizes, its own limits apply.
+    // If the operating system refuses these sizes of buffers, its own sizes apply.
     let _ = socket
         .set_send_buffer_size(SYSTEM_BUFFER_BYTES)
         .and(socket.set_recv_buffer_size(SYSTEM_BUFFER_BYTES));

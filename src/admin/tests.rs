@@ -40,7 +40,8 @@ fn world() -> World {
 }
 
 impl World {
-    /// Sends bytes and reads until the connection ends.
+    /// Sends bytes over a new connection, and returns all that the server answers until it closes
+    /// the connection.
     fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.server.address()).unwrap();
         // A server that answers before it has read everything may close the socket during this

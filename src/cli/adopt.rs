@@ -116,7 +116,7 @@ fn from_file(path: &Path) -> Result<Stored, Failure> {
         })
 }
 
-/// Reads the newest rows of the offset table, in ascending order.
+/// Reads the newest rows of the offset table, and returns them oldest first.
 async fn from_table(checked: &Checked, table: &str) -> Result<Stored, Failure> {
     let name = offset_table(table).ok_or_else(|| {
         let what = format!("`{table}` is not the name of one table");
@@ -159,7 +159,8 @@ fn offset_table(name: &str) -> Option<TableName> {
     read(name).or_else(|| read(&format!("public.{name}")))
 }
 
-/// Finds the newest offset of the one connector with this prefix.
+/// Finds the one connector with this `topic.prefix`, and returns its name and its newest offset. It
+/// is an error if there is no such connector, or more than one.
 fn find(stored: &Stored, prefix: &str, place: &str) -> Result<(String, Offset), Failure> {
     let mut newest: BTreeMap<String, Option<&[u8]>> = BTreeMap::new();
     for (key, value) in stored {

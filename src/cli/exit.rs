@@ -121,7 +121,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// A failure with its causes, each in one line.
+    /// Makes a failure of an error: its text is the primary line, and its causes are the details.
     pub fn of(code: Code, error: &dyn Error, hint: &str) -> Self {
         let mut details = Vec::new();
         let mut cause = error.source();
@@ -170,8 +170,7 @@ impl From<StateError> for Failure {
     }
 }
 
-/// A command ends with an error at each failure at which a running agent would halt, end or try
-/// again.
+/// A failure at which a running agent would halt, end or try again. A command ends with it at once.
 impl From<PipelineError> for Failure {
     fn from(error: PipelineError) -> Failure {
         let (code, hint) = match disposition(&error) {
@@ -183,7 +182,8 @@ impl From<PipelineError> for Failure {
     }
 }
 
-/// The exit code for a failure at which a running agent would try again, by the side that failed.
+/// The exit code for a failure at which a running agent would try again. It says which side failed:
+/// Postgres, Kafka, the configuration or the stream.
 fn code_of(error: &PipelineError) -> Code {
     match error {
         PipelineError::Postgres(_)

@@ -37,7 +37,8 @@ impl Manager {
         Manager { socket: open(&name), watchdog, heartbeat, said: String::new() }
     }
 
-    /// Interval for calls of [`Manager::tell`]: at least two within the watchdog's time.
+    /// Interval at which [`Manager::tell`] is to be called: [`SPACING`], or half of the watchdog's
+    /// time if that is shorter.
     pub(super) fn spacing(&self) -> Duration {
         self.watchdog.map_or(SPACING, |time| (time / 2).clamp(Duration::from_millis(100), SPACING))
     }
@@ -66,8 +67,8 @@ impl Manager {
         }
     }
 
-    /// True if the loop turns. It also counts as turning before its first turn, because the first
-    /// answer of Kafka may take long.
+    /// True if the main loop's last turn is recent enough, or if there was no turn yet: the first
+    /// answer of Kafka, for which the loop waits, may take long.
     fn turns(&self) -> bool {
         let last = self.heartbeat.last_unix_ms();
         let now =

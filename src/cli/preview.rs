@@ -97,7 +97,8 @@ fn refused(error: PgError) -> Failure {
     PipelineError::Postgres(error).into()
 }
 
-/// The rows to show, from the table or from `--row`, in COPY's text format.
+/// Reads the rows to show from the table, or makes them from `--row`. Each one is a line of COPY in
+/// its text format.
 async fn rows(sql: &Sql, table: &Table, arguments: &Arguments) -> Result<Vec<Vec<u8>>, PgError> {
     let named = |name: &str| escape_identifier(name);
     let columns: Vec<String> = table.columns.iter().map(|column| named(&column.name)).collect();
@@ -130,7 +131,7 @@ async fn rows(sql: &Sql, table: &Table, arguments: &Arguments) -> Result<Vec<Vec
     Ok(rows)
 }
 
-/// A row as COPY writes it.
+/// The line that COPY writes in its text format for a row with these values; `None` is NULL.
 fn copied(cells: &[Option<String>]) -> Vec<u8> {
     let text = |cell: &Option<String>| match cell {
         None => "\\N".to_owned(),
@@ -144,7 +145,8 @@ fn copied(cells: &[Option<String>]) -> Vec<u8> {
     cells.join("\t").into_bytes()
 }
 
-/// The records of a row as text, first without the transforms and then with them.
+/// The text to print for a row: its records without the transforms and then with them, or why it
+/// has none. Fails if no plan can be made for the table.
 fn shown(
     checked: &Checked,
     database: &str,
@@ -189,8 +191,8 @@ fn shown(
     Ok(text.trim_end().to_owned())
 }
 
-/// The name of a column that takes no NULL and has no value in the given row. The old row of a
-/// delete needs only its replica identity, which is the whole row if it is FULL.
+/// The name of the first column that is NOT NULL and is NULL in the given row; `None` if there is
+/// none. Of the old row of a delete, only columns of the replica identity need a value.
 fn lacking<'t>(table: &'t Table, op: Op, tuple: Tuple<'_>) -> Option<&'t str> {
     let is_whole = op != Op::Delete || table.identity == ReplicaIdentity::Full;
     let mut cells = table.columns.iter().zip(tuple.cells());

@@ -70,7 +70,8 @@ fn line(copy: &CopyStatus, columns: usize) -> String {
     text
 }
 
-/// Copied share of a table in percent, or its rows if the expected number is unknown or too low.
+/// The copied share of a table in percent, such as `45%`. If the expected number of rows is unknown
+/// or too low, the number of copied rows.
 fn share(table: &CopyTableStatus) -> String {
     match table.rows_expected {
         Some(expected) if expected >= table.rows.max(1) => {

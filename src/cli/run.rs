@@ -113,8 +113,8 @@ fn greet(checked: &Checked, admin: Option<SocketAddr>) {
     }
 }
 
-/// Signals within this time count as one: `timeout` and some shells signal the process and then its
-/// whole group.
+/// Stop signals within this time count as one: `timeout` and some shells send a signal to the
+/// process, and then to its whole process group.
 const ONE_STOP: Duration = Duration::from_millis(500);
 
 struct Signals {
@@ -261,8 +261,8 @@ struct Reloaded {
 }
 
 impl Current {
-    /// Reads the configuration again. The agent gets it, also if nothing differs, unless a key
-    /// differs that needs a restart.
+    /// Reads the configuration again and sends it to the agent, even if nothing differs. It is
+    /// refused if a key differs that needs a restart.
     async fn reload(self, agent: Handle, reply: Option<Reply>) -> Reloaded {
         let refused = |why: String| Err(Refused::Faulty(why));
         let loaded = match load(self.file) {
@@ -281,8 +281,8 @@ impl Current {
         } else {
             let config = loaded.checked.pipeline(self.exit_on_halt);
             let answer = agent.ask(Request::Reload(Box::new(config))).await;
-            // The agent is asked in either case: a pattern of the same file can match a table that
-            // was created since.
+            // The agent is asked even if no key differs: a pattern can match a table that was
+            // created since the last reading.
             let beside_same =
                 |Granted(done)| Granted(format!("the configuration is the same as before; {done}"));
             if taken.is_empty() { answer.map(beside_same) } else { answer }
@@ -292,7 +292,7 @@ impl Current {
     }
 }
 
-/// Waits for the end of a reload; for ever if none is running.
+/// Waits for the end of a running reload and returns its result. Waits for ever if none is running.
 async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
     let ended = match task {
         Some(handle) => handle.await,
@@ -305,7 +305,7 @@ async fn joined(task: &mut Option<JoinHandle<Reloaded>>) -> Reloaded {
     }
 }
 
-/// Waits for the end of the agent's thread, which drops the sender of the status.
+/// Waits for the end of the agent's thread, which then drops the sender of the status.
 async fn ended(status: &mut watch::Receiver<crate::status::Status>) -> Sign {
     while status.changed().await.is_ok() {}
     Sign::Ended

@@ -25,7 +25,7 @@ pub(super) struct Running {
     pub windows: Vec<Copy>,
 }
 
-/// State of one table.
+/// State of one table in `/status`.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Part {
     pub state: String,
@@ -34,7 +34,7 @@ pub(super) struct Part {
     pub next: String,
 }
 
-/// State of one backfill.
+/// State of one backfill in `/status`.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Copy {
     pub table: String,
@@ -45,7 +45,7 @@ pub(super) struct Copy {
 }
 
 impl Running {
-    /// Phase, reason and lag on one line.
+    /// One line with the agent's phase, the reason for the phase, and the lag.
     pub(super) fn summary(&self) -> String {
         let mut phase = self.phase.clone();
         if !self.reason.is_empty() {

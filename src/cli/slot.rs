@@ -97,7 +97,8 @@ pub(super) fn run(checked: &Checked, command: &Command) -> Result<Code, Failure>
     })?
 }
 
-/// The text that `slot accept` prints. `repaired` is `None` if there was nothing to accept.
+/// The text that `slot accept` prints: the accepted gap, and the tables that are copied again or
+/// should be. `repaired` is `None` if there was nothing to accept.
 fn accepted(repaired: Option<&Repaired>) -> String {
     let Some(Repaired { record, copied }) = repaired else {
         return "there is nothing to accept: record and slot show no gap, and no halt is recorded; \
@@ -150,7 +151,7 @@ pub(super) fn retry(checked: &Checked) -> Result<Code, Failure> {
     })?
 }
 
-/// A page of names and values, one pair on each line.
+/// A text for the terminal, with a name and its value on each line.
 #[derive(Default)]
 struct Page(String);
 
@@ -269,7 +270,8 @@ fn slot_as_text(page: &mut Page, name: &str, slot: Option<&SlotRow>) {
     }
 }
 
-/// What a start would do now: as a code, with the reason, and with the next step for the operator.
+/// What a start would do now: a code for it, the reason as a text, and the next step for the
+/// operator. The next step is empty if there is none.
 pub(super) fn said(foresight: &Foresight) -> (&'static str, String, String) {
     match foresight {
         Foresight::Held(pid) => ("held", format!("pid {pid} holds the slot"), String::new()),

@@ -7,9 +7,9 @@ use prometheus::{
     Registry,
 };
 
-/// A registry to which metrics are added. Names and labels are constants of this room, so an
-/// invalid or repeated one is a fault of the program. The first test that builds a [`Metrics`]
-/// shows it.
+/// A registry of the Prometheus client, to which metrics are added. Names and labels are constants
+/// of this room, so an invalid or repeated one is a fault of the program. The first test that
+/// builds a [`Metrics`] fails then.
 pub(super) struct Declare(pub(super) Registry);
 
 impl Declare {

@@ -1,4 +1,4 @@
-//! Handles of metrics that are more than one value of the Prometheus client.
+//! Handles of metrics for which the Prometheus client has no type: a time, and a set of gauges.
 
 use prometheus::core::Metric;
 use prometheus::{Histogram, IntGauge};
@@ -35,8 +35,8 @@ impl OneHot {
     }
 }
 
-/// The upper bound in seconds of each bucket of a histogram, with the number of values up to it,
-/// and the number of all values.
+/// Reads a histogram. Returns the upper bound in seconds of each bucket with the number of values
+/// up to this bound, and then the number of all values.
 #[must_use]
 pub fn buckets(histogram: &Histogram) -> (Vec<(f64, u64)>, u64) {
     let metric = histogram.metric();

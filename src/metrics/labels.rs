@@ -1,5 +1,4 @@
-//! Values that labels may have: fixed sets, and a bound on names that come from the source or the
-//! cluster.
+//! Values that labels may have: fixed sets, and a bound on names of tables and topics.
 
 use std::sync::OnceLock;
 
@@ -56,7 +55,7 @@ impl Operation {
         self as usize
     }
 
-    /// The value of the label `operation`.
+    /// The value of the label `operation` for this kind of change.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -69,17 +68,17 @@ impl Operation {
     }
 }
 
-/// The side on which a connection was made again.
+/// The side to which a new connection was made after the previous one had ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// The replication connection to Postgres.
     Source,
-    /// The producer to Kafka, which was replaced.
+    /// Kafka: a new producer replaced the previous one.
     Sink,
 }
 
 impl Peer {
-    /// The value of the label `peer`.
+    /// The value of the label `peer` for this side.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -103,7 +102,8 @@ pub const FINDINGS: [&str; 9] = [
     "namespace_altered",
 ];
 
-/// The first `N` names that asked for a place. A name keeps its place for ever.
+/// The first `N` different names that were counted, each of which is a label of its own. A name
+/// keeps its place for ever.
 pub(super) struct Admitted<const N: usize>([OnceLock<Box<str>>; N]);
 
 impl<const N: usize> Default for Admitted<N> {
@@ -113,7 +113,7 @@ impl<const N: usize> Default for Admitted<N> {
 }
 
 impl<const N: usize> Admitted<N> {
-    /// True if `name` has a place, or gets one of the free places now.
+    /// True if `name` is one of the `N` names, or becomes one now. False if `N` others are there.
     pub(super) fn admit(&self, name: &str) -> bool {
         self.0.iter().any(|place| &**place.get_or_init(|| name.into()) == name)
     }

@@ -16,7 +16,7 @@ pub struct OldestOpen {
 }
 
 impl OldestOpen {
-    /// The value of both fields for "no time is known".
+    /// A field has this value if its time is not known.
     const NONE: i64 = i64::MIN;
 
     /// Notes the time of the oldest commit that Kafka has not acknowledged, in Unix microseconds;

@@ -38,7 +38,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// `wellspring_received_lsn_bytes`: end of the last commit or keepalive received.
+    /// `wellspring_received_lsn_bytes`: end LSN of the last commit or keepalive that was received.
     pub received_lsn: IntGauge,
     /// `wellspring_delivered_lsn_bytes`: position before which Kafka has acknowledged everything.
     pub delivered_lsn: IntGauge,
@@ -177,7 +177,7 @@ pub struct TableMetrics {
 }
 
 impl TableMetrics {
-    /// Number of changes of every kind so far.
+    /// Number of the table's published changes so far, of all kinds together.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.rows.iter().map(IntCounter::get).sum()
@@ -424,7 +424,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counters of one table, to be kept with its plan. The name is `namespace.name`.
+    /// Makes the handles of one table's counters, for its plan. `name` is `namespace.name`.
     #[must_use]
     pub fn table(&self, name: &impl Display) -> TableMetrics {
         let name = name.to_string();
@@ -440,8 +440,8 @@ impl Metrics {
         }
     }
 
-    /// Counts records of another producer in a topic. All topics beyond the first [`TOPICS_MAX`]
-    /// share the label `topic="other"`.
+    /// Counts records that another program wrote to a topic. All topics beyond the first
+    /// [`TOPICS_MAX`] share the label `topic="other"`.
     pub fn foreign_write(&self, topic: &str, records: u64) {
         let label = if self.topics.admit(topic) { topic } else { OTHER };
         self.foreign_writes.with_label_values(&[label]).inc_by(records);
@@ -458,7 +458,7 @@ impl Metrics {
         self.reconnects.with_label_values(&[peer.name(), known(reason)]).inc();
     }
 
-    /// Counts a failure under its reason code.
+    /// Counts a halt, a trouble or a refused table in `wellspring_failures_total`, by its code.
     pub fn failed(&self, reason: &str) {
         self.failures.with_label_values(&[known(reason)]).inc();
     }

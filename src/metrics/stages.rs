@@ -11,7 +11,7 @@ use prometheus::{Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, Op
 /// A stage on the way of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Waiting for the walsender while it has more to send.
+    /// Waiting for bytes from Postgres while the walsender still has changes to send.
     Source,
     /// Decoding bytes into changes.
     Decode,
@@ -68,7 +68,7 @@ impl StageMetrics {
         }
     }
 
-    /// Notes the time that one message took.
+    /// Adds the time that one message took in this stage to the stage's histogram.
     pub fn took(&self, stage: Stage, seconds: f64) {
         self.seconds[stage as usize].observe(seconds.max(0.0));
     }
@@ -84,7 +84,8 @@ impl StageMetrics {
         self.busy[stage as usize].get()
     }
 
-    /// Sum in seconds of the measured times of a stage, and the number of measurements.
+    /// Sum in seconds of the times that [`StageMetrics::took`] was given for a stage, and how many
+    /// it was given.
     #[must_use]
     pub fn sum_and_count(&self, stage: Stage) -> (f64, u64) {
         let histogram = &self.seconds[stage as usize];
@@ -92,8 +93,8 @@ impl StageMetrics {
     }
 }
 
-/// Buckets in seconds. Decoding takes parts of a microsecond, an acknowledgement takes
-/// milliseconds, and waiting for a registry takes up to minutes.
+/// Bounds of the histograms' buckets in seconds. Decoding takes parts of a microsecond, an
+/// acknowledgement takes milliseconds, and waiting for a registry takes up to minutes.
 fn buckets() -> Vec<f64> {
     let fast =
         [0.000_000_2, 0.000_000_5, 0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_05, 0.000_2];

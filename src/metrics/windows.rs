@@ -1,5 +1,5 @@
-//! Metrics of backfills and standstills: rows sent, time waited, and time in which the stream was
-//! held for them.
+//! Metrics of backfills and standstills: the rows that they sent, the time that they waited, and
+//! the time in which the stream waited for them.
 //!
 //! They are set from totals that the loop keeps. Their labels have the two kinds of copies or the
 //! states of a copy as values.
@@ -15,18 +15,18 @@ pub const WINDOW_KINDS: [&str; 2] = ["chunks", "whole"];
 /// copies.
 pub const WINDOW_STATES: [&str; 5] = ["waiting", "copying", "confirming", "paused", "failed"];
 
-/// Totals since the process began. None of them falls.
+/// What backfills and standstills did since the process began. No number here ever falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowTotals {
-    /// Rows sent, in the order of [`WINDOW_KINDS`].
+    /// Rows that backfills and standstills sent, one number for each of [`WINDOW_KINDS`].
     pub rows: [u64; 2],
-    /// Chunks delivered. A standstill counts as one chunk.
+    /// Chunks whose records Kafka has acknowledged. A standstill counts as one chunk.
     pub chunks: u64,
     /// Chunks and standstills that were dropped and are read again.
     pub given_up: u64,
     /// Microseconds in which a copy waited for transactions to become visible to its snapshot.
     pub unseen_us: u64,
-    /// Microseconds in which the stream was held for a copy, in the order of [`WINDOW_KINDS`].
+    /// Microseconds in which the stream waited for a copy, one number for each of [`WINDOW_KINDS`].
     pub held_us: [u64; 2],
 }
 
@@ -43,7 +43,7 @@ pub struct WindowMetrics {
     /// `wellspring_window_visibility_wait_seconds_total`: time in which copies waited for
     /// transactions to become visible.
     unseen: Counter,
-    /// `wellspring_window_hold_seconds_total{kind}`: time in which the stream was held for a copy.
+    /// `wellspring_window_hold_seconds_total{kind}`: time in which the stream waited for a copy.
     held: [Counter; 2],
     /// `wellspring_window_tables{state}`: unfinished copies in each state.
     tables: [IntGauge; WINDOW_STATES.len()],

@@ -115,22 +115,22 @@ pub enum Proof {
 pub enum By {
     /// The cause is corrected, and the next connect observes that.
     Correction,
-    /// `wellspring slot accept` records consent under a new epoch.
+    /// The operator runs `wellspring slot accept`, which records consent under a new epoch.
     Accept,
-    /// `wellspring skip` leaves out the one change.
+    /// The operator runs `wellspring skip`, which leaves out the one change that cannot be sent.
     Skip,
-    /// Topic and producer accept the record's size now. This allows one attempt.
+    /// Topic and producer accept a record of the refused size now. This allows one attempt.
     Limit,
     /// The program's version or the relevant configuration has changed. This allows one attempt.
     Configuration,
     /// The halt's table is no longer captured.
     Exclusion,
-    /// `wellspring retry` asks for one new attempt.
+    /// The operator runs `wellspring retry`, which allows one attempt.
     Retry,
 }
 
 impl By {
-    /// The wording in the table of the runbooks.
+    /// Returns the words for this way in the table of halts in `docs/runbooks.md`.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -178,11 +178,11 @@ impl Reason {
             | Reason::OtherCluster
             | Reason::OtherDatabase
             | Reason::TimelineUnknown => (Proof::EachConnect, &[Correction, Accept]),
-            // The process that has sent commits knows of them before a checkpoint records them.
-            // Another process would observe nothing.
+            // Only the process that has sent the commits knows of them until a checkpoint records
+            // them. Another process would observe nothing.
             Reason::PublishedAhead => (Proof::Once, &[Accept]),
-            // A restored server writes on and passes the recorded position. A later connect would
-            // observe nothing.
+            // A restored server writes new WAL, so its position later exceeds the recorded one. A
+            // connect after that would observe nothing.
             Reason::ServerWentBack => (Proof::Once, &[Accept]),
             // A retry reads up to the same commit again, so it checks the history once more.
             Reason::HistoryDiffers => (Proof::Once, &[Accept, Retry]),
@@ -209,15 +209,15 @@ impl Reason {
         Lifting { proof, by }
     }
 
-    /// True if a look between two connects found the cause. The range is then the time between two
-    /// looks.
+    /// True if a look at the catalog, while the stream ran, found the cause. The range of the halt
+    /// is then the time between two looks.
     #[must_use]
     pub const fn is_watched(self) -> bool {
         matches!(self, Reason::PublicationAltered | Reason::TableSwapped | Reason::TableLeft)
     }
 
-    /// True if a connect finds the cause by comparing the captured tables. The connect knows no
-    /// narrower range than the one from the confirmed position.
+    /// True if a connect finds the cause by comparing the captured tables with the recorded ones.
+    /// The connect knows no narrower range of lost changes than from the confirmed position on.
     #[must_use]
     pub const fn is_of_members(self) -> bool {
         matches!(

@@ -65,7 +65,7 @@ pub fn codes() -> impl Iterator<Item = &'static str> {
     troubles.chain(Reason::ALL.iter().map(|reason| reason.code()))
 }
 
-/// The stable code that equals `text`, if there is one.
+/// The code of a trouble or a halt that equals `text`; `None` if no such code does.
 #[must_use]
 pub fn known(text: &str) -> Option<&'static str> {
     codes().find(|code| *code == text)

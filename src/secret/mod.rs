@@ -61,7 +61,7 @@ impl Drop for Secret {
     }
 }
 
-/// Where a secret is read from, each time it is needed.
+/// The place from which a secret is read each time the secret is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The secret itself, from the configuration or from the environment at start.

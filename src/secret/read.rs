@@ -27,7 +27,7 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
-    /// A file's content is not a secret.
+    /// The content of a file cannot be used as a secret.
     #[error("the file {} {what}", path.display())]
     Content {
         /// Path of the file.
@@ -49,7 +49,7 @@ pub enum SourceError {
     Status {
         /// Name of the program.
         program: String,
-        /// Exit status, or the signal that ended it.
+        /// Exit status of the command, or the signal that ended the command.
         status: ExitStatus,
     },
     /// A command did not end in time and was killed.
@@ -57,10 +57,10 @@ pub enum SourceError {
     Time {
         /// Name of the program.
         program: String,
-        /// Time after which the command was killed.
+        /// The time limit, at which the command was killed.
         limit: Duration,
     },
-    /// A command's output is not a secret.
+    /// The output of a command cannot be used as a secret.
     #[error("the command `{program}` {what}")]
     Output {
         /// Name of the program.
@@ -117,9 +117,9 @@ fn bounded(from: impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes).filter(|bytes| bytes.len() <= SECRET_BYTES_MAX))
 }
 
-/// The bytes as a text without its last line break. `None` if the bytes are not UTF-8.
+/// A secret from these bytes, without the line break at their end. `None` if they are not UTF-8.
 fn line_of(bytes: Vec<u8>) -> Option<Secret> {
-    // The first copy is a `Secret` too, so that its bytes are overwritten.
+    // The text with its line break is a `Secret` too, so that its bytes are overwritten.
     let whole = Secret::new(String::from_utf8(bytes).ok()?);
     let text = whole.reveal();
     let text = text.strip_suffix('\n').unwrap_or(text);
@@ -171,8 +171,8 @@ fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
     }
 }
 
-/// Reads the output of a command and waits for its end. A command that prints too much is killed at
-/// once.
+/// Reads the output of a command, waits for its end, and returns both. The output is `None` if it
+/// is larger than a secret may be. Such a command is killed at once.
 fn watch(child: &mut Child, group: Option<Pid>) -> io::Result<(Option<Vec<u8>>, ExitStatus)> {
     let bytes = child.stdout.take().map_or(Ok(Some(Vec::new())), bounded)?;
     if bytes.is_none() {

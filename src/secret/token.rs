@@ -56,7 +56,8 @@ struct Claims {
 }
 
 impl Token {
-    /// Reads the printed text. `now` is the time since 1970.
+    /// Reads a token from the text that a file holds or a command printed. `now` is the time since
+    /// 1970.
     #[must_use]
     pub fn of(text: &Secret, now: Duration) -> Self {
         let printed = serde_json::from_str::<Printed>(text.reveal()).ok();
@@ -81,7 +82,7 @@ impl Token {
         Token { secret, lifetime, principal: principal.or(claims.sub) }
     }
 
-    /// Time for which the token is used before another one is fetched.
+    /// Time from its reading for which the token is used, before another one is fetched.
     #[must_use]
     pub fn fresh_for(&self) -> Duration {
         self.lifetime / 10 * FRESH_TENTHS

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 /// A default expression as far as it can be read without evaluating it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DefaultText<'a> {
-    /// The text of a literal, for the type's own parser.
+    /// A text, which is then read as a value of the column's type.
     Literal(Cow<'a, str>),
     /// A function call or a clock such as `CURRENT_DATE`, whose result is not known. It counts as
     /// the empty value of the type.

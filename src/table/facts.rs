@@ -56,7 +56,7 @@ pub struct TypeFacts {
 /// The classes of types in `pg_type` that this room distinguishes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TypeClass {
-    /// A base, pseudo or other type known by its name.
+    /// A type of none of the other classes, such as a base type or a pseudo-type.
     Base,
     /// A true array (`typcategory` is `A`, and `typoutput` is `array_out`).
     Array {

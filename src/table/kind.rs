@@ -75,7 +75,7 @@ pub enum ColumnKind {
     Bytea,
     /// `bit(1)`, `varbit(1)`: a boolean.
     Bit,
-    /// Other bit strings: bytes, little-endian, without trailing zero bytes.
+    /// Every other `bit(n)` and `varbit`: bytes, little-endian, without zero bytes at the end.
     Bits {
         /// The declared length in bits; 2147483647 if no length is declared.
         length: u32,
@@ -230,7 +230,7 @@ fn array_of_named(element: Oid, array_name: &str, types: &BTreeMap<Oid, TypeFact
     }
 }
 
-/// The kind of a type with a fixed oid (`pg_type.dat`), arrays included.
+/// The kind of a type with a fixed oid (`pg_type.dat`), arrays included. `None` for any other oid.
 fn built_in(oid: u32, typmod: i32) -> Option<ColumnKind> {
     if let Some(element) = element_of(oid) {
         return scalar(element, typmod).map(|kind| ColumnKind::Array(Box::new(kind)));
@@ -265,7 +265,7 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
         1700 => numeric(typmod),
         2950 => ColumnKind::Uuid,
         3614 => ColumnKind::Tsvector,
-        // "char", name, cidr, macaddr8, macaddr, inet; the ranges in order of their oids
+        // The types "char", name, cidr, macaddr8, macaddr and inet, then the range types by oid.
         18 | 19 | 650 | 774 | 829 | 869 | 3904 | 3906 | 3908 | 3910 | 3912 | 3926 => {
             ColumnKind::Verbatim
         }
@@ -273,8 +273,8 @@ fn scalar(oid: u32, typmod: i32) -> Option<ColumnKind> {
     })
 }
 
-/// Name of a built-in type that Debezium does not know, with the form of its bytes. Array types
-/// that are missing here are resolved by the facts of the catalog.
+/// Name of a built-in type that Debezium does not know, with the form of its bytes. `None` for any
+/// other oid. Array types that are missing here are resolved by the facts of the catalog.
 fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
     let (name, as_bytes) = match oid {
         143 => ("_xml", AsBytes::Nothing),
@@ -321,7 +321,8 @@ fn text_only(oid: u32) -> Option<(&'static str, AsBytes)> {
     Some((name, as_bytes))
 }
 
-/// The element type of a built-in array type, if the element has a kind of its own.
+/// The oid of the element type of a built-in array type. `None` if `array` is not the oid of such a
+/// type, or if the element has no kind but `Unknown`.
 fn element_of(array: u32) -> Option<u32> {
     Some(match array {
         199 => 114,
@@ -361,8 +362,8 @@ fn element_of(array: u32) -> Option<u32> {
     })
 }
 
-/// Precision of `time(p)` and similar types. The modifier is the precision, and no modifier means
-/// 6.
+/// Number of digits of a second's fraction in `time(p)` and similar types. The type modifier is
+/// this number. It is 6 if there is no modifier.
 fn fraction(typmod: i32) -> u8 {
     u8::try_from(typmod).ok().filter(|digits| *digits <= 6).unwrap_or(6)
 }

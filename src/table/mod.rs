@@ -38,7 +38,7 @@ impl TableName {
         TableName { namespace: namespace.into(), name: name.into() }
     }
 
-    /// The name that Display has written. The first dot ends the namespace.
+    /// Reads a name from the text that Display has written. The first dot ends the namespace.
     ///
     /// # Panics
     /// The text has no dot, so Display cannot have written it.

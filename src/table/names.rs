@@ -28,9 +28,9 @@ const REGEX_STEPS_MAX: usize = 1_000_000;
 /// The kind of object that a pattern is for. The kind decides the number of the name's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameOf {
-    /// `namespace`, or another name without parts.
+    /// The name of a namespace, or another name of one part, such as the prefix of a message.
     Namespace,
-    /// A topic. Its dots are letters like any other, and nothing is quoted.
+    /// The name of a topic, which is one part, dots included. The pattern cannot be quoted.
     Topic,
     /// `namespace.table`: two parts, each of which can be quoted.
     Table,
@@ -59,7 +59,7 @@ pub struct BadPattern {
     pub fault: PatternFault,
 }
 
-/// What can be wrong with a pattern.
+/// Why a pattern cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant says what its fields hold")]
 pub enum PatternFault {
@@ -178,7 +178,7 @@ impl NameList {
     /// Reads a list of patterns.
     ///
     /// # Errors
-    /// All patterns of the list that cannot be read.
+    /// All patterns of the list that cannot be read. In too long a list, only the first in excess.
     pub fn read(list: &[String], of: NameOf) -> Result<Self, Vec<BadPattern>> {
         let bad =
             |index: usize, text: &str, fault| BadPattern { index, pattern: text.to_owned(), fault };

@@ -10,10 +10,10 @@ use super::names::{BadPattern, NameList, NameOf};
 /// The table under whose name a publication of ours publishes the changes of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Partitions {
-    /// Changes have the name of the root, and partitions do not count as tables.
+    /// Changes have the name of the root table, and partitions do not count as tables.
     #[default]
     Root,
-    /// Changes have the name of the partition, and the root has no changes.
+    /// Changes have the name of the partition, and no change has the name of the root table.
     Leaves,
 }
 
@@ -76,7 +76,8 @@ impl Selection {
         Selection { namespaces, exclude_namespaces, ..self }
     }
 
-    /// The same selection, with these rules for partitions and for later tables.
+    /// The same selection with these rules: the name for changes of partitions, and what happens to
+    /// a table that did not exist at the start.
     #[must_use]
     pub fn by(self, partitions: Partitions, later: Later) -> Self {
         Selection { partitions, later, ..self }
@@ -141,7 +142,8 @@ impl Selection {
         idle.map(super::names::NamePattern::text).collect()
     }
 
-    /// The tables that include patterns name exactly, in the order of the patterns.
+    /// The names in the include list that are whole names of tables and no patterns, in the order
+    /// of the list. Such a table need not exist.
     pub fn exact(&self) -> impl Iterator<Item = TableName> + '_ {
         self.include.iter().filter_map(|pattern| match pattern.exact()?[..] {
             [namespace, name] => Some(TableName::new(namespace, name)),

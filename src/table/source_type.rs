@@ -19,17 +19,19 @@ const DOMAIN_DEPTH_MAX: usize = 32;
 /// `__debezium.source.column.type`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceType {
-    /// `pg_type.typname`; for a domain the domain's own name. In a copy it is `serial` or a similar
-    /// name if a sequence fills the column.
+    /// `pg_type.typname`; for a domain the domain's own name. In events of the first copy it is
+    /// `serial` or a similar name if a sequence fills the column.
     pub name: Box<str>,
     /// Number of characters, digits or bits; [`LENGTH_UNKNOWN`] if the type has no length.
     pub length: i32,
-    /// Digits after the point; `None` in a copy of a `numeric` without declared digits.
+    /// Digits after the point; `None` in events of the first copy for a `numeric` without declared
+    /// digits.
     pub scale: Option<i32>,
 }
 
 impl SourceType {
-    /// The type `type_oid` with the modifier `typmod` (-1 for none).
+    /// Name, length and scale of the type `type_oid` with the modifier `typmod` (-1 for none), as
+    /// streamed events have them.
     #[must_use]
     pub fn of(type_oid: Oid, typmod: i32, types: &BTreeMap<Oid, TypeFacts>) -> Self {
         let name = types.get(&type_oid).map_or("", |facts| facts.name.as_str());
@@ -51,7 +53,7 @@ impl SourceType {
         }
     }
 
-    /// The declared type as rows of the first copy have it.
+    /// The declared type as schemas of the first copy's events name it.
     ///
     /// Debezium asks the driver about a table's columns before the copy, and reads the stream's
     /// Relation afterwards. If the two differ, another schema is registered when the stream begins.
@@ -76,7 +78,7 @@ impl SourceType {
     }
 }
 
-/// Number of characters of a second's fraction, with the point, as the driver counts them.
+/// Number of characters of a second's fraction and its point, as the JDBC driver counts them.
 fn second_size(typmod: i32) -> i32 {
     match typmod {
         -1 => 7,

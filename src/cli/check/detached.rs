@@ -7,8 +7,8 @@ use crate::continuity::checkpoint::State;
 use crate::continuity::detached::OnRefusal;
 use crate::kafka::{self, StateTopic, TopicInfo};
 
-/// Reports each detached table in the state, and returns the state. The caller has checked that the
-/// state topic exists, so reading it creates no topic.
+/// Reports each detached table in the state, and returns the state; `None` if it cannot be read.
+/// The caller has checked that the state topic exists, so reading the topic creates none.
 pub(super) async fn tables(
     checked: &Checked,
     config: &kafka::Config,

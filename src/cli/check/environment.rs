@@ -11,11 +11,12 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Age from which a transaction is reported. It holds WAL, and the creation of a slot waits for it.
+/// A transaction older than this is reported. Postgres keeps WAL for such a transaction, and the
+/// creation of a slot waits for it.
 const OLD: Duration = Duration::from_secs(600);
 
-/// Kept WAL, in bytes, from which every idle slot of pgoutput is a warning: a tenth of a small
-/// disk. A slot whose name is like ours is a warning with less, too.
+/// An idle slot of pgoutput that keeps at least this many bytes of WAL is a warning: a tenth of a
+/// small disk. A slot whose name is like ours is a warning with fewer, too.
 const MUCH_BYTES: u64 = 1 << 30;
 
 /// The smallest `max_slot_wal_keep_size` that is advised, in GiB. Even a small database can write
@@ -106,7 +107,8 @@ fn least_role<'a>(database: &str, tables: impl Iterator<Item = &'a TableName>) -
     sql
 }
 
-/// Reports rights of the role that the agent does not need.
+/// Reports rights that the agent's role in Postgres has and the agent does not need. `tables` says
+/// of each captured table whether the role may write to it.
 pub(super) fn excess(
     facts: &Facts,
     database: &str,
@@ -144,7 +146,7 @@ pub(super) fn excess(
             first.name
         );
         let list: Vec<String> = writable.iter().map(|table| quoted(&table.name)).collect();
-        // An owner can grant itself again what was revoked, so the fix names another way for it.
+        // An owner can grant itself again what was revoked, so the fix names another way too.
         let fix = format!(
             "REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {} FROM {name};\n-- or, if it owns them, \
              create the publication as the owner and run the agent as another role",
@@ -185,7 +187,8 @@ fn is_like(a: &str, b: &str) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
 
-/// Reports old transactions, which hold WAL and delay the creation of a slot.
+/// Reports transactions older than [`OLD`]. Postgres keeps WAL for them, and the creation of a slot
+/// waits for them.
 pub(super) fn old_transactions(
     row: Option<&SlotRow>,
     blockers: &[Blocker],

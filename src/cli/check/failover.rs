@@ -10,7 +10,8 @@ use postgres_protocol::escape::escape_literal;
 
 const RELOAD: &str = "SELECT pg_reload_conf();";
 
-/// Facts about the connected server and its surroundings, and the row of the slot if it exists.
+/// Facts about the connected Postgres server, about its surroundings, and about our slot; `None` if
+/// there is no slot.
 type Server<'a> = (&'a Facts, &'a Surroundings, Option<&'a SlotRow>);
 
 /// Makes all findings about failovers. If `postgres.failover` is set and the server knows failover
@@ -85,7 +86,8 @@ fn unasked((facts, around, row): Server<'_>, findings: &mut Findings) {
     }
 }
 
-/// Reports what the connected server lacks for a slot that survives a failover.
+/// Reports what the connected server lacks for a slot that survives a failover, and if standbys can
+/// copy the slot. It is called if `postgres.failover` is set.
 fn wanted(name: &str, (facts, around, row): Server<'_>, findings: &mut Findings) {
     if facts.server_version < FAILOVER_SINCE {
         let major = facts.server_version / 10_000;
@@ -160,7 +162,7 @@ fn unsynchronized(around: &Surroundings, findings: &mut Findings) {
     );
 }
 
-/// Reports what a standby lacks to keep a copy of the slot, or that it keeps a copy.
+/// Reports what a standby lacks to keep a copy of the slot, or that the standby keeps a copy.
 fn standby(
     host: &str,
     found: &Standby,

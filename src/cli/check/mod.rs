@@ -33,7 +33,7 @@ enum Level {
     Fail,
 }
 
-/// The system that a finding is about.
+/// What a finding is about: one of the systems, or the continuity of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Area {
@@ -49,11 +49,11 @@ struct Finding {
     level: Level,
     area: Area,
     what: String,
-    /// SQL, setting or command that fixes it; empty if the check has no advice.
+    /// SQL, setting or command that fixes what was found; empty if the check has no advice.
     fix: String,
 }
 
-/// Findings about one system, in the order in which they were made.
+/// Findings about one area, in the order in which they were made.
 struct Findings {
     area: Area,
     list: Vec<Finding>,
@@ -76,7 +76,7 @@ impl Findings {
         self.note(Level::Fail, what, fix);
     }
 
-    /// Reports the failure of a request as a finding.
+    /// Adds a finding that fails: a request of the check itself to a server has failed.
     fn failed(&mut self, failure: impl Into<Failure>) {
         let failure = failure.into();
         let chain: Vec<String> = std::iter::once(failure.primary).chain(failure.details).collect();
@@ -118,8 +118,8 @@ async fn look(checked: &Checked) -> Vec<Finding> {
     findings
 }
 
-/// The exit code: 0 if no finding fails, with or without warnings. Otherwise the code of the system
-/// that the first failing finding is about.
+/// The exit code: 0 if no finding fails, with or without warnings. Otherwise the code for the area
+/// of the first finding that fails.
 fn code(findings: &[Finding]) -> Code {
     match findings.iter().find(|finding| finding.level == Level::Fail).map(|finding| finding.area) {
         None => Code::Done,

@@ -19,8 +19,8 @@ const DATABASES_MAX: usize = 20;
 /// Path below the root URL of Apicurio at which it serves the API of Confluent's registry.
 const APICURIO: &str = "apis/ccompat/v7";
 
-/// The failure of the first connection to Postgres. If the database is missing, the next step names
-/// the databases that the server has.
+/// Makes the failure to report if Postgres gave this error. If the configured database is missing,
+/// the next step names the databases that the server has.
 pub(super) async fn postgres(checked: &Checked, error: PgError) -> Failure {
     let is_missing = error.sqlstate() == Some("3D000");
     let failure = Failure::from(PipelineError::Postgres(error));
@@ -48,7 +48,8 @@ pub(super) async fn postgres(checked: &Checked, error: PgError) -> Failure {
     Failure { hint, ..failure }
 }
 
-/// The failure to reach Kafka. It says so if only the broker or only our client uses TLS.
+/// Makes the failure to report if Kafka gave this error. If only the broker or only our client uses
+/// TLS, the failure says so.
 pub(super) async fn kafka(config: &kafka::Config, error: KafkaError) -> Failure {
     let is_unreachable = matches!(error, KafkaError::Unreachable { .. });
     let failure = Failure::from(error);

@@ -8,8 +8,8 @@ use crate::agent::consent::{self, SlotStatus};
 use crate::config::Checked;
 use crate::continuity::Foresight;
 
-/// Reports what a start would do now, if Postgres and Kafka can be reached, and what the running
-/// agent says of itself.
+/// Reports what a start of the agent would do now, and what a running agent says of itself. The
+/// first needs Postgres and Kafka, and is left out if `is_reachable` is false.
 pub(super) async fn look(checked: &Checked, is_reachable: bool) -> Vec<Finding> {
     let mut findings = Findings::new(Area::Continuity);
     if is_reachable {

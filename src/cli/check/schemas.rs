@@ -79,7 +79,7 @@ pub(in crate::cli) async fn described(sql: &Sql, table: &Candidate) -> Result<Ta
     Ok(describe(&shape, &facts))
 }
 
-/// Reports tables that cannot be published, whatever the registry answers.
+/// Reports the tables for which no plan can be made, with the reason. The registry is not asked.
 pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
     for table in drafted {
         if let Err(why) = &table.draft {
@@ -91,7 +91,8 @@ pub(super) fn plans(drafted: &[Drafted], findings: &mut Findings) {
     }
 }
 
-/// Asks the registry for each schema if it is registered, or if it could be.
+/// Asks the registry about each schema: is it registered, or would it be accepted? `register` says
+/// whether the agent registers schemas itself.
 pub(super) async fn ask(
     registry: &Registry,
     register: bool,

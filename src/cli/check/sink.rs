@@ -49,7 +49,8 @@ async fn probe(config: &crate::encode::registry::Config) -> Result<Registry, Reg
     Ok(registry)
 }
 
-/// Checks the topics and returns the state, if the state topic exists.
+/// Checks the topics. Returns the state from the state topic; `None` if there is none, or if it
+/// cannot be read.
 async fn topics(
     checked: &Checked,
     config: &kafka::Config,
@@ -128,8 +129,8 @@ async fn topics(
     state
 }
 
-/// Checks if a topic has the partitions that transforms name, or will have them once it is created.
-/// Without a configured number for a new topic the broker decides it, and nothing is checked.
+/// Reports a topic that has, or will be created with, too few partitions for the partition numbers
+/// that transforms set. Nothing is reported of a new topic whose number is not configured.
 fn spread(
     seen: &SourceFacts,
     table: &Captured,

@@ -33,13 +33,13 @@ pub(super) struct Captured {
 pub(super) struct SourceFacts {
     /// The captured tables that exist in the database.
     pub captured: Vec<Captured>,
-    /// Topic and schemas of the records of these tables.
+    /// Topic and schemas of the records of the captured tables, or why a table cannot be published.
     pub drafted: Vec<Drafted>,
-    /// True if the server answered every query.
+    /// True if Postgres answered every query of the check.
     pub is_reachable: bool,
 }
 
-/// Makes all findings about Postgres. Returns the captured tables; none if a query failed.
+/// Makes all findings about Postgres. Returns no table and `is_reachable` false if a query failed.
 pub(super) async fn look(checked: &Checked, findings: &mut Findings) -> SourceFacts {
     match try_look(checked, findings).await {
         Ok(seen) => seen,
@@ -256,7 +256,7 @@ fn slot_row(
     }
 }
 
-/// The harm that our publication does to the application now, and the harm that it would do once
+/// Finds the tables whose UPDATE and DELETE our publication makes fail now, or would make fail once
 /// it also names the captured tables that it lacks.
 async fn harms(
     checked: &Checked,

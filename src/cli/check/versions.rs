@@ -64,7 +64,7 @@ pub(super) fn decoding(facts: &Facts, findings: &mut Findings) {
     }
 }
 
-/// Explains the `invalidation_reason` of a slot.
+/// The text that explains the `invalidation_reason` of a slot: why the server invalidated the slot.
 pub(super) fn invalidation(reason: &str) -> &'static str {
     match reason {
         "wal_level_insufficient" => "logical decoding went off on the server or on its primary",

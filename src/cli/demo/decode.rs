@@ -165,7 +165,8 @@ impl Decoder {
     }
 }
 
-/// The columns whose kind is not plain, read from the schema of an envelope or of a key.
+/// The kinds of columns by name, without columns of the plain kind. `schema` is the schema of an
+/// envelope or of a key.
 fn kinds(schema: &serde_json::Value) -> HashMap<String, Kind> {
     let named = |name: &str| {
         let fields = schema["fields"].as_array().into_iter().flatten();
@@ -188,7 +189,8 @@ fn kinds(schema: &serde_json::Value) -> HashMap<String, Kind> {
         .collect()
 }
 
-/// The branch of an optional type that is not null; a type that is not optional as it is.
+/// The type in the union of an optional type that is not null. If the type is not a union, the type
+/// itself.
 fn branch(r#type: &serde_json::Value) -> &serde_json::Value {
     r#type
         .as_array()
@@ -248,7 +250,7 @@ fn row(image: &Value, kinds: &HashMap<String, Kind>) -> Option<Row> {
 }
 
 /// A value as text, in the form in which the queries of `shop::TABLES` read it from the source.
-/// `None` for a type that no column of the demo has.
+/// `Some(None)` for null. `None` for a value of a type that no column of the demo has.
 fn text(value: &Value, kind: Kind) -> Option<Option<String>> {
     Some(Some(match (inner(value), kind) {
         (Value::Null, _) => return Some(None),
@@ -270,7 +272,7 @@ fn text(value: &Value, kind: Kind) -> Option<Option<String>> {
 }
 
 /// Converts two's complement in big endian to the text that Postgres prints for a numeric of that
-/// scale.
+/// scale. `None` for more than 16 bytes.
 fn decimal(bytes: &[u8], scale: usize) -> Option<String> {
     let is_negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     if bytes.len() > 16 {
@@ -285,7 +287,8 @@ fn decimal(bytes: &[u8], scale: usize) -> Option<String> {
     Some(format!("{sign}{whole}{point}{fraction}"))
 }
 
-/// The text of an instant in UTC with six digits after the point.
+/// The text of an instant in UTC, filled with zeros up to six digits after the point. `None` if the
+/// text does not end with `Z`.
 fn micros(text: &str) -> Option<String> {
     let local = text.strip_suffix('Z')?;
     let (seconds, fraction) = local.split_once('.').unwrap_or((local, ""));

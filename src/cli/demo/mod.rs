@@ -117,7 +117,7 @@ async fn demo(length: Option<Duration>, stop: watch::Receiver<bool>) -> Result<C
     Ok(if equal { Code::Done } else { Code::Failed })
 }
 
-/// All parts, in the order in which they are dropped: each one goes before the parts that it uses.
+/// All parts, in the order in which they are dropped: each one before the parts that it uses.
 struct World {
     reader: Reader,
     admin: admin::Server,
@@ -221,8 +221,8 @@ impl World {
         Ok(())
     }
 
-    /// Compares the tables every [`COMPARE_EVERY`] and once at the end. Ends with false at the first
-    /// difference.
+    /// Compares the tables every [`COMPARE_EVERY`] and once at the end. Returns true at the end, or
+    /// false at the first difference. A part that fails is an error.
     async fn watch(
         &mut self,
         length: Option<Duration>,
@@ -301,7 +301,7 @@ impl World {
         agent.join().map_err(|_| broken("the agent panicked; its message is above"))
     }
 
-    /// A failure with the agent's phase and errors as details.
+    /// Makes a failure of the demo from `what`, with the agent's phase and errors as details.
     fn told(&self, what: &str) -> Failure {
         let status = self.status.borrow();
         let errors =

@@ -55,9 +55,9 @@ pub(super) enum ReaderError {
 /// request.
 pub(super) struct Answer {
     pub differences: Vec<Difference>,
-    /// Number of rows compared.
+    /// Number of the source's rows that were compared.
     pub rows: usize,
-    /// Number of change events read so far.
+    /// Number of changes and messages that the consumer has read so far.
     pub events: u64,
 }
 
@@ -69,7 +69,8 @@ struct Question {
 /// A running consumer. Dropping it ends its thread and waits for that, so that the thread does not
 /// outlive the broker.
 pub(super) struct Reader {
-    /// `None` only during the drop. The thread ends when this sender is gone.
+    /// Sends requests for comparisons to the thread, which ends when this sender is dropped. `None`
+    /// only while the reader is dropped.
     questions: Option<SyncSender<Question>>,
     failed: oneshot::Receiver<ReaderError>,
     thread: Option<JoinHandle<()>>,
@@ -78,7 +79,7 @@ pub(super) struct Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.questions = None;
-        // A panic of the thread has been printed, and the demo ends anyway.
+        // If the thread has panicked, the panic has been printed, and the demo ends in any case.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -182,7 +183,8 @@ struct Work {
     status: watch::Receiver<Status>,
 }
 
-/// A request for a comparison, with the end of each partition that must be read up to first.
+/// A request for a comparison, with the end of each partition. The consumer reads up to these ends
+/// before it compares.
 struct Open {
     question: Question,
     ends: BTreeMap<(String, i32), i64>,
@@ -232,7 +234,7 @@ impl Work {
         }
     }
 
-    /// One past the last offset of every partition.
+    /// Asks the broker for the end of every partition, which is one past its last offset.
     fn ends(&self) -> Result<BTreeMap<(String, i32), i64>, ReaderError> {
         let end = |(topic, partition): &(String, i32)| {
             let (_, end) = self.asker.fetch_watermarks(topic, *partition, WATERMARK_TIMEOUT)?;

@@ -17,13 +17,13 @@ const LINE_MAX: usize = 118;
 /// Time between two lines of numbers.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Standard output, and counts of the events.
+/// Prints to standard output, and counts the events.
 pub(super) struct Screen {
     is_colourful: bool,
     /// Number of changes and messages so far, without tombstones.
     events: u64,
     tombstones: u64,
-    /// Number of events since the last line of numbers, and how many of them were shown.
+    /// Number of changes and messages since the last line of numbers. `shown` of them were printed.
     recent: u64,
     shown: u64,
     last_shown: Instant,
@@ -127,8 +127,8 @@ impl Screen {
     }
 }
 
-/// A column as `name=value`. Of a long text only the length is shown, because the text would push
-/// the other columns out of the line.
+/// A column as `name=value`. Of a long value only the length is shown, because the value would
+/// leave no space for the other columns in the line.
 fn shown((name, value): (&String, &Option<String>)) -> String {
     match value {
         Some(value) if value == UNCHANGED => format!("{name}=(unchanged)"),

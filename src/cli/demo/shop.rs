@@ -185,13 +185,14 @@ impl Shop {
         Ok(())
     }
 
-    /// Waits until no transaction is open. None begins before the permit is dropped.
+    /// Waits until no writer has a transaction open. No writer begins one until the returned permit
+    /// is dropped.
     pub(super) async fn hold(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).acquire_many_owned(WRITERS).await.ok()
     }
 
-    /// Returns the end of the WAL, which is after every commit. A message that is written then
-    /// makes the stream pass this position.
+    /// Returns the end of the WAL, which is after every commit so far. Then a logical message with
+    /// `number` is written, so that the stream passes this position.
     pub(super) async fn mark(&self, number: u64) -> Result<Lsn, tokio_postgres::Error> {
         let query = "select (pg_current_wal_insert_lsn() - '0/0')::bigint";
         let bytes: i64 = self.client.query_one(query, &[]).await?.try_get(0)?;
@@ -210,7 +211,8 @@ impl Shop {
         Ok(snapshot)
     }
 
-    /// Waits until a writer fails for a reason other than a conflict of transactions.
+    /// Waits until a writer fails for a reason other than a conflict of transactions. Returns the
+    /// text of the error.
     pub(super) async fn failed(&mut self) -> String {
         match self.writers.join_next().await {
             Some(Ok(error)) => error.to_string(),
@@ -243,7 +245,7 @@ fn row(message: &SimpleQueryMessage) -> Option<Row> {
     )
 }
 
-/// Executes transactions until one fails for a reason other than a conflict.
+/// Executes transactions until one fails for a reason other than a conflict, and returns the error.
 async fn write(client: &Client, permits: &Semaphore, mut rng: Rng) -> tokio_postgres::Error {
     loop {
         // The semaphore is never closed, so this cannot fail. Without a permit nothing may be

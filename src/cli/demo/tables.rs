@@ -58,7 +58,7 @@ pub struct Change {
     pub position: Position,
 }
 
-/// The tables as the events describe them.
+/// The tables, rebuilt from the change events.
 #[derive(Debug, Default)]
 pub struct Rebuilt {
     keyed: BTreeMap<String, HashMap<Row, Row>>,
@@ -210,7 +210,8 @@ mod tests {
         text.split(' ').map(pair).collect()
     }
 
-    /// A change in a test: `customers` has a key, and `journal` has none.
+    /// A change of a row, from the texts of its key and of the row before and after. An empty text
+    /// means `None`, such as the key of a change of `journal`.
     fn change(ordinal: u64, table: &str, op: Op, key: &str, before: &str, after: &str) -> Change {
         let row = |text: &str| (!text.is_empty()).then(|| row(text));
         let (table, position) = (table.to_owned(), (1, 10, ordinal));
@@ -284,7 +285,8 @@ mod tests {
                 *value = Some("other".to_owned());
             }
             let overwritten = [0, 1, 9].contains(&at);
-            // A later update leaves the first insert's text unchanged, so that insert is needed.
+            // Wrong values are not seen in a row that a later event overwrites. The first insert is
+            // an exception: a later update leaves its `text` unchanged.
             assert_eq!(differences(changes, &source()).is_empty(), overwritten && at != 0, "{at}");
         }
     }

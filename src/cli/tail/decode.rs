@@ -28,7 +28,7 @@ pub(super) struct Decoder {
     /// `None` if the events are not Avro or no registry is configured.
     registry: Option<Registry>,
     format: Format,
-    /// True if values are shown as the record has them, without a look at what they mean.
+    /// True if dates, times and decimals are shown as the numbers and bytes that the record has.
     raw: bool,
     schemas: HashMap<u32, Rc<Known>>,
 }
@@ -38,14 +38,14 @@ pub(super) struct Known {
     form: Form,
 }
 
-/// Key or value of a record.
+/// The key or the value of a record, as it is shown.
 enum Part {
     Json(String),
-    /// Why it cannot be read.
+    /// Why the key or the value cannot be read.
     Unreadable(String),
 }
 
-/// JSON with its schema, as JsonConverter writes it.
+/// A value in JSON together with its schema, in the form in which JsonConverter writes the two.
 #[derive(Deserialize)]
 struct Enveloped<'a> {
     schema: serde_json::Value,
@@ -58,7 +58,7 @@ impl Decoder {
         Decoder { registry, format, raw, schemas: HashMap::new() }
     }
 
-    /// One record as a line, without the line break.
+    /// Decodes a record into the line that is shown, in JSON and without a line break at its end.
     ///
     /// # Errors
     /// The registry does not answer, or refuses our login.
@@ -153,7 +153,8 @@ impl Decoder {
         })
     }
 
-    /// The schema with this id, or a text that says why there is none.
+    /// The schema with this id, kept or fetched now. The inner error says why there is none. The
+    /// outer error says that the registry gave no usable answer.
     async fn known(&mut self, id: u32) -> Result<Result<Rc<Known>, String>, RegistryError> {
         if let Some(known) = self.schemas.get(&id) {
             return Ok(Ok(Rc::clone(known)));

@@ -32,13 +32,13 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form of a field.
+    /// The form of the field with this name; `Plain` if the form has no such field.
     pub(super) fn field(&self, name: &str) -> &Form {
         let Form::Fields(fields) = self else { return &Form::Plain };
         fields.iter().find(|(known, _)| known == name).map_or(&Form::Plain, |(_, form)| form)
     }
 
-    /// The form of an element of a list, or of a value of a map.
+    /// The form of an element of a list, or of a value of a map; `Plain` for any other form.
     pub(super) fn element(&self) -> &Form {
         match self {
             Form::List(element) | Form::Map(element) => element,
@@ -46,18 +46,19 @@ impl Form {
         }
     }
 
-    /// The form of a branch of a union; a form that is not of a union as it is.
+    /// The form of the branch at `place` of a union. If this form is not that of a union, the form
+    /// itself.
     pub(super) fn branch(&self, place: u32) -> &Form {
         let Form::Branches(branches) = self else { return self };
         usize::try_from(place).ok().and_then(|place| branches.get(place)).unwrap_or(&Form::Plain)
     }
 
-    /// The form of an Avro schema.
+    /// Reads the form of the values of an Avro schema.
     pub(super) fn of_avro(schema: &Value) -> Form {
         avro(schema, "", &mut HashMap::new())
     }
 
-    /// The form of a Connect schema, as JsonConverter writes it.
+    /// Reads the form of the values of a Connect schema, which JsonConverter has written as JSON.
     pub(super) fn of_connect(schema: &Value) -> Form {
         if let Some(form) = named(text(schema, "name"), || parameter(&schema["parameters"])) {
             return form;
@@ -117,7 +118,7 @@ fn fields<'a>(schema: &'a Value, mut of: impl FnMut(&'a Value) -> (&'a str, Form
     Form::Fields(Rc::new(all.collect()))
 }
 
-/// The form that a name of Debezium or Connect stands for.
+/// The form of values whose schema has this name of Debezium or Connect. `None` for other names.
 fn named(name: &str, scale: impl FnOnce() -> Option<u32>) -> Option<Form> {
     const MILLIS: i64 = 1000;
     Some(match name {
@@ -144,7 +145,7 @@ fn text<'a>(schema: &'a Value, key: &str) -> &'a str {
     schema[key].as_str().unwrap_or("")
 }
 
-/// A name of Avro with its namespace.
+/// The full name of an Avro type. A name with a dot is already full.
 fn full(name: &str, space: &str) -> String {
     if name.contains('.') || space.is_empty() { name.to_owned() } else { format!("{space}.{name}") }
 }

@@ -134,13 +134,13 @@ fn nothing_written() -> Failure {
 
 /// The topics that are read.
 enum Wanted {
-    /// The operator has named these.
+    /// The operator has named these topics.
     Named(Vec<String>),
-    /// The state has a record of these. Some may be deleted since then.
+    /// The state topic has records of these topics. Some may have been deleted since then.
     Recorded(Vec<String>),
 }
 
-/// Opens a reader at the wanted topics. Blocks while it asks the brokers.
+/// Opens a consumer that reads the wanted topics from `from` on. Blocks while it asks the brokers.
 fn open(config: &kafka::Config, topics: &Wanted, from: Start) -> Result<Tail, Failure> {
     let mut tail = Tail::new(config)?;
     let there = tail.topics()?;
@@ -223,7 +223,8 @@ async fn follow(tail: Tail, decoder: Decoder, max: Option<u64>) -> Result<Code, 
     }
 }
 
-/// Reads records until their receiver is dropped, or up to the first error.
+/// Reads records and sends them to `records`. Ends when the receiver is dropped, or after the first
+/// error, which is sent too.
 fn poll(mut tail: Tail, records: &mpsc::Sender<Result<Tailed, KafkaError>>) {
     while !records.is_closed() {
         let record = match tail.poll(POLL) {
@@ -238,7 +239,7 @@ fn poll(mut tail: Tail, records: &mpsc::Sender<Result<Tailed, KafkaError>>) {
     }
 }
 
-/// Makes a line of each record, of the first `max` records if a number is given.
+/// Decodes records and sends each as a line to `lines`. Ends after `max` records if `max` is given.
 async fn decode(
     mut decoder: Decoder,
     mut records: mpsc::Receiver<Result<Tailed, KafkaError>>,

@@ -39,10 +39,11 @@ const DEADLINE: Duration = Duration::from_secs(8);
 /// Longest wait for the first record. The answer about a topic without records takes this long.
 const FIRST: Duration = Duration::from_secs(4);
 
-/// After this time without a further record the ends of all partitions are taken as reached.
+/// After this time without a further record the reader assumes that no partition has more records.
 const SILENCE: Duration = Duration::from_millis(600);
 
-/// Starts the reader. It ends with the last sender of requests.
+/// Starts the thread that reads events, and returns the sender of requests to the thread. The
+/// thread ends when the last such sender is dropped.
 ///
 /// # Errors
 /// The system provides no thread.
@@ -67,7 +68,8 @@ pub(in crate::cli) fn start(
     Ok(ask)
 }
 
-/// The topic of a table's events. It is refused if the table has no topic yet, or several.
+/// Finds the topic of a table's events. Refuses a table that is not captured, has no topic yet, or
+/// has several topics.
 fn topic_of(name: &str, table: Option<&TableStatus>) -> Result<String, Refused> {
     let Some(TableStatus { topic, routed, .. }) = table else {
         return Err(Refused::Faulty(format!("table {name} is not captured")));
@@ -120,7 +122,7 @@ fn recent(
     Ok(Events { events: decoded.map_err(|_| late())??, topic })
 }
 
-/// The newest records of a topic, [`EVENTS_MAX`] at most, sorted by their times, newest last.
+/// Reads the newest records of a topic, [`EVENTS_MAX`] at most, sorted by time, newest last.
 fn newest(config: &kafka::Config, topic: &str) -> Result<Vec<Tailed>, KafkaError> {
     let mut tail = Tail::new(config)?;
     let missing = || KafkaError::Missing { topic: topic.to_owned() };
@@ -156,7 +158,7 @@ fn newest(config: &kafka::Config, topic: &str) -> Result<Vec<Tailed>, KafkaError
     Ok(records)
 }
 
-/// Cuts off a long line, and says so.
+/// Cuts a line off after [`LINE_CHARS_MAX`] characters, and appends the length of the whole line.
 fn cut(line: String) -> String {
     match line.char_indices().nth(LINE_CHARS_MAX) {
         None => line,

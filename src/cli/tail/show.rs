@@ -189,8 +189,8 @@ fn date(days: i64, out: &mut String) {
     append(out, format_args!("{sign}{:04}-{month:02}-{day:02}", year.unsigned_abs()));
 }
 
-/// Appends a time of day with every digit of the fraction that the unit has. It may be 24:00:00,
-/// which is a time of Postgres.
+/// Appends a time of day, with as many digits of the fraction as the unit has: three for
+/// milliseconds. The time may be 24:00:00, which Postgres permits.
 fn clock(value: i64, per_second: i64, out: &mut String) {
     let (seconds, fraction) = (value / per_second, value % per_second);
     let digits = per_second.to_string().len() - 1;
@@ -205,12 +205,12 @@ fn bytes(value: &[u8], form: &Form, out: &mut String) {
     }
 }
 
-/// Most bytes of a decimal that are converted into digits. The time grows with the square of the
-/// bytes; these are about 9,800 digits, and take milliseconds.
+/// Most bytes of a decimal that are converted into digits: about 9,800 digits, which takes
+/// milliseconds. The time grows with the square of the number of bytes.
 const DECIMAL_BYTES_MAX: usize = 4096;
 
-/// A decimal in plain notation. It is a text, because many readers of JSON would round a number. A
-/// very long one keeps the bytes of its digits, in Base64.
+/// Appends a decimal in plain notation, as a text, because many readers of JSON would round a
+/// number. Of a very long one it appends the scale, and the bytes of the unscaled value in Base64.
 fn decimal(unscaled: &[u8], scale: u32, out: &mut String) {
     if unscaled.len() > DECIMAL_BYTES_MAX {
         let bytes = STANDARD.encode(unscaled);

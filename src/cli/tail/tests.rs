@@ -100,7 +100,8 @@ const CONTEXT: Context<'static> = Context {
     marker: Marker::Streamed,
 };
 
-/// The lines of one message of pgoutput about a table with these cells.
+/// Encodes one message of pgoutput about a table with these cells into records, and returns the
+/// line that `wellspring tail` shows for each record.
 async fn lines(config: Config, raw: bool, cells: &[Cell], wire: &[u8]) -> Vec<String> {
     let table = Table {
         oid: Oid(1),
@@ -113,7 +114,7 @@ async fn lines(config: Config, raw: bool, cells: &[Cell], wire: &[u8]) -> Vec<St
     let mut decoder = Decoder::new(None, decoded, raw);
     let draft = Planner::new(config, "app", "run", 1).draft(&table).unwrap();
     for (id, schema) in [(1, &draft.key), (2, &draft.value)] {
-        // In the other formats a record contains its schema or has none.
+        // Only Avro needs this: in the other formats a record contains its schema or has none.
         if let (Some(schema), Format::Avro) = (schema, decoded) {
             decoder.learn(id, &schema.text).unwrap();
         }
@@ -161,7 +162,8 @@ fn message(head: &[u8], cells: &[Cell]) -> Vec<u8> {
 const INSERT: [u8; 6] = [b'I', 0, 0, 0, 1, b'N'];
 const DELETE: [u8; 6] = [b'D', 0, 0, 0, 1, b'O'];
 
-/// The fields of the row that one insert of these cells brings, each on a line.
+/// Encodes an insert of these cells, and returns the fields of `after` as `wellspring tail` shows
+/// them, each on a line.
 async fn row(config: Config, raw: bool, cells: &[Cell]) -> String {
     let lines = lines(config, raw, cells, &message(&INSERT, cells)).await;
     let after = lines[0].split_once("\"after\":{").unwrap().1.split_once("},\"source\"").unwrap().0;

@@ -123,7 +123,7 @@ const fn error(why: &'static str) -> ValueError {
     ValueError::new("an array", why)
 }
 
-/// What may come next in the literal.
+/// What the parser expects next in the literal.
 #[derive(Clone, Copy, PartialEq)]
 enum Expect {
     /// An element or an opening brace.

@@ -48,7 +48,7 @@ impl DecimalScratch {
         &self.unscaled
     }
 
-    /// Takes a number as the unscaled value.
+    /// Replaces the unscaled value by this number.
     pub fn set(&mut self, value: i128) {
         self.unscaled.clear();
         self.unscaled.extend_from_slice(shortest(&value.to_be_bytes()));
@@ -120,12 +120,12 @@ fn special(text: &[u8]) -> Option<Special> {
     }
 }
 
-/// The text of a number in parts. The parts may still have characters that are no digits.
+/// The text of a number, split at its point. Both parts may have characters that are no digits.
 struct Digits<'a> {
     negative: bool,
     whole: &'a [u8],
     fraction: &'a [u8],
-    /// Zeros that are missing at the end of the fraction.
+    /// Number of zeros to append to the fraction, so that it has the wanted length.
     padding: usize,
 }
 
@@ -175,7 +175,7 @@ impl<'a> Digits<'a> {
 /// in locales without exactly two digits after the point.
 pub fn money(text: &[u8]) -> Result<i64, ValueError> {
     let negative = text.iter().any(|byte| matches!(byte, b'-' | b'('));
-    // The value is counted downwards, because the negative range is larger by one.
+    // The digits are summed as a negative number, because `i64` has one more of these.
     let (mut value, mut count) = (0_i64, 0_usize);
     let (mut separators, mut since) = (0_usize, 0_usize);
     let too_large = ValueError::new("money", "beyond 64 bits");

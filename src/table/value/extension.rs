@@ -4,11 +4,11 @@ use super::binary::hex;
 use super::number::{float8, int};
 use super::{ValueError, around};
 
-/// The bit in a geometry's type that says that the number of its reference system (SRID) follows.
+/// This bit in a geometry's type is set if the number of its reference system (SRID) follows.
 const HAS_SRID: u32 = 0x2000_0000;
 
-/// Appends the bytes of a `geometry` or `geography` to `out`. Returns the reference system, if the
-/// value names one.
+/// Appends the bytes of a `geometry` or `geography` to `out`. Returns the number of its reference
+/// system (SRID); `None` if the value names none.
 ///
 /// The text is the hex form of extended well-known binary: byte order, type with flags, perhaps an
 /// SRID, the rest.

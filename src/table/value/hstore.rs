@@ -14,24 +14,24 @@ pub struct Hstore<'a> {
 pub struct HstorePair<'a> {
     /// The key between its quotes.
     pub key: &'a [u8],
-    /// The value between its quotes, or none for NULL.
+    /// The value between its quotes; `None` for NULL.
     pub value: Option<&'a [u8]>,
 }
 
 impl<'a> Hstore<'a> {
-    /// The pairs of `text`, in its order.
+    /// An iterator over the pairs of `text`, in the order of the text.
     #[must_use]
     pub fn new(text: &'a [u8]) -> Self {
         Hstore { text, rest: text }
     }
 
-    /// Number of bytes of the text before the next pair and its separator.
+    /// Number of bytes of the text that have been read. [`Hstore::resume`] goes on from there.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.text.len() - self.rest.len()
     }
 
-    /// The pairs of `text` from an [`Hstore::offset`] on.
+    /// The pairs of `text` after the ones that were read when [`Hstore::offset`] was `offset`.
     #[must_use]
     pub fn resume(text: &'a [u8], offset: usize) -> Self {
         let Some(rest) = text.get(offset..) else { unreachable!("an offset of another text") };

@@ -39,7 +39,7 @@ fn around(text: &[u8], at: usize) -> (&[u8], &[u8]) {
     }
 }
 
-/// A text that is not the form of its type.
+/// The error about a text that does not have the form of its type.
 ///
 /// The error names the type and the fault, and never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +47,7 @@ fn around(text: &[u8], at: usize) -> (&[u8], &[u8]) {
 pub struct ValueError {
     /// The type whose form was expected.
     pub kind: &'static str,
-    /// The part of the form that the text does not meet.
+    /// How the text differs from the form of the type, such as "no digits".
     pub why: &'static str,
 }
 

@@ -141,7 +141,7 @@ fn moment(text: &[u8], kind: &'static str, zoned: bool) -> Result<Moment, ValueE
     })
 }
 
-/// The rest of a text, with the name of the type for errors.
+/// The part of a text that is not read yet, with the name of the type for errors.
 struct Scan<'a> {
     rest: &'a [u8],
     kind: &'static str,
@@ -195,7 +195,8 @@ impl Scan<'_> {
         Ok((year, month, self.digits(2, 2)?))
     }
 
-    /// The astronomical year. With ` BC` at the end, years count backwards from 0, which is 1 BC.
+    /// Reads the end of the text: ` BC` or nothing. Returns `year` as an astronomical year: 1 BC is
+    /// the year 0, and 2 BC is -1.
     fn era(&mut self, year: i64) -> Result<i64, ValueError> {
         if self.rest == b" BC" {
             self.rest = &[];
@@ -204,8 +205,8 @@ impl Scan<'_> {
         self.end().map(|()| year)
     }
 
-    /// Reads hours, minutes, seconds and a fraction of up to six digits. Seconds may be missing, as
-    /// in a default.
+    /// Reads hours, minutes, seconds and a fraction of up to six digits, and returns microseconds.
+    /// Seconds may be missing, as in a default.
     fn time_of_day(&mut self) -> Result<i64, ValueError> {
         let hours = self.digits(2, 2)?;
         self.need(b':', "no minutes")?;
