@@ -44,7 +44,7 @@ pub struct Actions {
     /// Channel to the task that reads the configuration again. The task answers through the
     /// `Reply` that it receives.
     pub reload: mpsc::Sender<Reply>,
-    /// Channel to the reader of events.
+    /// Channel to the thread that reads the newest events from Kafka.
     pub events: mpsc::Sender<EventsRequest>,
     /// The token of the actions. `None` refuses every action.
     pub token: Option<Arc<Kept>>,

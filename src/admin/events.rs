@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Longest wait for an answer. The reader of events takes one request after another, and drops a
-/// request whose client has gone away.
+/// Longest wait of a client for an answer. The thread that reads events answers one request after
+/// another, and drops a request whose client has gone away.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The newest events of a table's topic.

@@ -43,7 +43,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    /// Dropped with this struct. The server's thread takes that as the signal to end.
+    /// This sender is dropped with this struct, and then the server's thread ends.
     _stop: watch::Sender<()>,
 }
 

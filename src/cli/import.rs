@@ -100,7 +100,8 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
     })
 }
 
-/// The secrets in the form of an environment file, which cannot hold a value with a line break.
+/// The text of an environment file with the secrets, one line `NAME=value` each. Fails if a secret
+/// has a line break or a NUL, because such a file cannot contain it.
 fn variables(hidden: &[Hidden]) -> Result<String, Failure> {
     let mut text = String::new();
     for secret in hidden {

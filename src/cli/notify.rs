@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// same limit.
 const HEARTBEAT_AGE_MAX: Duration = Duration::from_secs(30);
 
-/// Interval at which a changed phase is notified, unless systemd's watchdog needs a shorter one.
+/// Interval at which systemd is told of a changed phase, unless its watchdog needs a shorter one.
 const SPACING: Duration = Duration::from_secs(5);
 
 /// The service manager that started us, if there is one, and the status text that was sent last.
@@ -27,7 +27,8 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    /// Finds the service manager by the environment that it set.
+    /// Finds the service manager by the environment variables that systemd sets for a service.
+    /// Without `NOTIFY_SOCKET` the result sends nothing.
     pub(super) fn find(heartbeat: Heartbeat) -> Self {
         let name = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
         let micros = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse().ok());

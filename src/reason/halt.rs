@@ -202,7 +202,7 @@ impl Reason {
             Reason::RecordTooLarge => (Proof::Once, &[Limit, Configuration, Skip, Retry]),
             Reason::RowUnencodable => (Proof::Once, &[Configuration, Skip, Retry]),
             Reason::Undeliverable => (Proof::Once, &[Configuration, Retry]),
-            // A new process has no offsets to compare with.
+            // A new process knows no earlier offsets of Kafka to compare with.
             Reason::OffsetsWentBack => (Proof::Once, &[Accept]),
             Reason::StateUnreadable => (Proof::Reading, &[Correction]),
         };

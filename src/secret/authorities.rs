@@ -1,10 +1,10 @@
-//! Where the system keeps the certificates of the authorities that it trusts.
+//! Finds the certificates of the authorities that the operating system trusts.
 
 use std::path::PathBuf;
 
 /// The file or the folder with the certificates of the system's authorities. A program with its own
-/// OpenSSL (feature `static`) knows no such place, so the usual places are looked at. Variables
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` come first, as with OpenSSL itself.
+/// OpenSSL (feature `static`) knows no such place, so this function looks at the usual places. The
+/// variables `SSL_CERT_FILE` and `SSL_CERT_DIR` have precedence, as with OpenSSL itself.
 ///
 /// `None` for a program that is linked to the system's OpenSSL, which knows the place, and for a
 /// system without authorities.

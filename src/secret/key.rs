@@ -38,7 +38,7 @@ pub enum KeyError {
     Refused {
         /// Path of the key file.
         path: PathBuf,
-        /// The fault, and what to do about it.
+        /// What is wrong, as a sentence for the operator, such as "it is not a regular file".
         what: &'static str,
         /// Why the passphrase cannot be read, if that is the fault.
         #[source]
@@ -106,8 +106,8 @@ impl Passphrase<'_> {
         })
     }
 
-    /// Puts the passphrase into OpenSSL's buffer and returns its length. 0 if there is no
-    /// passphrase or if it is too long for the buffer.
+    /// Puts the passphrase into OpenSSL's buffer and returns its length. Returns 0 if there is no
+    /// passphrase, or if it cannot be read or is too long for the buffer.
     fn give(&mut self, buffer: &mut [u8]) -> usize {
         self.asked = true;
         let secret = match self.source.map(read) {

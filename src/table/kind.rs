@@ -120,7 +120,7 @@ pub enum ColumnKind {
     /// An array. Its elements are not of the kinds `Array`, `Unknown`, `Int2Vector` and
     /// `OidVector`.
     Array(Box<ColumnKind>),
-    /// Any type without a mapping of its own.
+    /// Any type to which no other kind applies.
     Unknown {
         /// `pg_type.typname`, for messages about the type.
         type_name: Box<str>,

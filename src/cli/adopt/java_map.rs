@@ -9,7 +9,8 @@ const CLASS: &[u8] = b"\xac\xed\x00\x05sr\x00\x11java.util.HashMap\x05\x07\xda\x
 /// a reference to it instead: `q` and four bytes.
 const BYTES: &[u8] = b"r\x00\x02[B\xac\xf3\x17\xf8\x06\x08T\xe0\x02\x00\x00xp";
 
-/// Entries in the order of the file; `None` if the file is anything but such a map.
+/// Reads the keys and values of the map, in the order of the file. `None` if the file is anything
+/// but such a map.
 pub(super) fn read(file: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut reader = Reader(file.strip_prefix(CLASS)?);
     reader.take(8)?; // load factor and threshold
@@ -41,7 +42,7 @@ impl<'a> Reader<'a> {
         usize::try_from(u32::from_be_bytes(self.take(4)?.try_into().ok()?)).ok()
     }
 
-    /// Reads one byte array and the class descriptor before it.
+    /// Reads one byte array, with its class descriptor or the reference to that.
     fn bytes(&mut self) -> Option<Vec<u8>> {
         if self.take(1)? != b"u" {
             return None;

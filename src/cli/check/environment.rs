@@ -285,8 +285,8 @@ pub(super) fn children(
     }
 }
 
-/// Reports the server's provider, if it is a known one: what to know about it, and its
-/// `idle_replication_slot_timeout`.
+/// Reports who hosts the server, if this is a known provider: what to know about the provider, and
+/// the server's `idle_replication_slot_timeout` unless it is 0.
 pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
     let Some(provider) = around.provider.as_deref() else { return };
     let special = match provider {

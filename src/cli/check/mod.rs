@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use expect_test::Expect;
 
-    /// Compares the text of the warnings and failures that `find` adds.
+    /// Asserts that the warnings and failures that `find` adds have the expected text.
     #[track_caller]
     pub(super) fn check(find: impl FnOnce(&mut Findings), expect: Expect) {
         let mut findings = Findings::new(Area::Postgres);

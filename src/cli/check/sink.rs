@@ -180,8 +180,8 @@ fn state_topic(config: &kafka::Config, info: Option<&TopicInfo>, findings: &mut 
         return findings
             .fail(format!("state topic {name} does not exist, and topics.create is off"), fix);
     };
-    // The agent applies the same rule when it opens the topic. Without a proven cleanup policy the
-    // topic may be one of the mock broker, which chooses the number of partitions itself.
+    // The agent too demands one partition when it opens the state topic. Without a proven cleanup
+    // policy the topic may be of the mock broker, which chooses the number of partitions itself.
     if info.partitions != 1 && info.cleanup_policy.proven().is_some() {
         let what = format!(
             "state topic {name} has {} partitions: one keeps its records in order",

@@ -85,7 +85,7 @@ pub(super) fn run() -> Result<Code, Failure> {
                 details: Vec::new(),
                 hint: String::new(),
             }),
-            // If the demo is not finished it is dropped here, and every part with it.
+            // If the second signal comes before this ends, the demo is dropped with all its parts.
             ended = demo(length, stop) => ended,
         }
     })?

@@ -60,8 +60,8 @@ impl Screen {
         };
         self.event(colour, || {
             let key = change.key.clone().unwrap_or_default();
-            // `before` of a deleted row with a key has values only in the columns of the key. The
-            // other columns hold the zero values of their types.
+            // For a deleted row with a key, only the columns of the key in `before` have values of
+            // the row. The other columns have the zero values of their types, so none is shown.
             let before = change.before.as_ref().filter(|_| change.key.is_none());
             let row = change.after.as_ref().or(before).into_iter().flatten();
             let rest = row.filter(|(name, _)| !key.contains_key(*name)).map(shown);

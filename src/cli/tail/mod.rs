@@ -187,7 +187,7 @@ fn unknown(topic: &str, config: &kafka::Config, there: &BTreeMap<String, i32>) -
     }
 }
 
-/// Prints records until there are enough, the reader of the output is gone, or a signal comes.
+/// Prints records until `max` are printed, the reader of the output is gone, or a signal comes.
 async fn follow(tail: Tail, decoder: Decoder, max: Option<u64>) -> Result<Code, Failure> {
     let failed = |error: std::io::Error| Failure::of(Code::Failed, &error, "");
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -195,8 +195,8 @@ async fn follow(tail: Tail, decoder: Decoder, max: Option<u64>) -> Result<Code, 
     let (records, read) = mpsc::channel(RECORDS_MAX);
     let (lines, queue) = mpsc::channel(LINES_MAX);
     let (end, printed) = oneshot::channel();
-    // The runtime waits for its own blocking tasks, and a reader that pauses (`| less`) would hold
-    // up the end. Nobody waits for these threads.
+    // At its end, the runtime would wait for blocking tasks of its own, also while a reader pauses
+    // (`| less`). Nobody waits for these two threads.
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     thread("tail").spawn(move || poll(tail, &records)).map_err(failed)?;
     thread("stdout").spawn(move || end.send(print_lines(queue))).map_err(failed)?;

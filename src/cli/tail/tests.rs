@@ -22,7 +22,7 @@ const GEOMETRY: u32 = 20_003;
 const MOOD: u32 = 20_004;
 const SPARSE: u32 = 20_005;
 
-/// A column: name, type, modifier and text of its value.
+/// A column and its value: name, oid of the type, type modifier, and the value as a text.
 type Cell = (&'static str, u32, i32, &'static str);
 
 const CELLS: [Cell; 38] = [

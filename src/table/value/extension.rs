@@ -58,7 +58,8 @@ pub struct SparseVector<'a> {
 }
 
 impl<'a> SparseVector<'a> {
-    /// Reads the braces, the slash and the dimensions around the entries.
+    /// Reads the number of dimensions, and finds the braces around the entries. The entries are
+    /// read later, by [`SparseVector::entries`].
     ///
     /// # Errors
     /// Braces, slash or dimensions are missing.
@@ -72,7 +73,8 @@ impl<'a> SparseVector<'a> {
         Ok(SparseVector { dimensions: int(dimensions)?, entries })
     }
 
-    /// Index, from 1, and number of each entry, in the order of the text.
+    /// Reads the entries in the order of the text: the index, counted from 1, and the number at
+    /// this index.
     pub fn entries(&self) -> impl Iterator<Item = Result<(i64, f64), ValueError>> + use<'a> {
         parts(self.entries, b',').map(|entry| {
             let colon = entry.iter().position(|byte| *byte == b':');

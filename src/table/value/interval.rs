@@ -100,7 +100,8 @@ fn number(word: &str) -> Result<i64, ValueError> {
     word.parse().map_err(|_| error("a count out of range"))
 }
 
-/// Reads `[-+]HH:MM:SS[.ffffff]`. Hours have no upper limit of their own.
+/// Reads `[-+]HH:MM:SS[.ffffff]`. Returns hours, minutes and the rest in microseconds, all with the
+/// sign of the text. Hours may exceed 23.
 fn clock(word: &str) -> Result<(i64, i64, i64), ValueError> {
     let (negative, word) = match word.strip_prefix('-') {
         Some(rest) => (true, rest),
