@@ -17,7 +17,8 @@ const COLUMNS_DEFAULT: usize = 100;
 /// Width of a bar, in characters.
 const BAR: usize = 20;
 
-/// Draws the line until the agent ends.
+/// Draws the progress line on standard error, again and again during the first copy. Ends when the
+/// agent ends.
 pub(super) async fn draw(status: watch::Receiver<Status>) {
     let columns =
         std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).unwrap_or(COLUMNS_DEFAULT);

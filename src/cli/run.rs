@@ -18,11 +18,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-/// The most requests for a reload that may wait to be taken. While a reload runs, further requests
-/// are taken at once and refused as busy.
+/// The most requests for a reload that may wait to be received. While a reload runs, further
+/// requests are received at once and refused as busy.
 const RELOADS_WAITING_MAX: usize = 4;
 
-/// Starts the agent and waits for its end.
+/// Starts the agent, waits for its end, and returns the exit code of the program.
 pub(super) fn run(file: Option<PathBuf>, exit_on_halt: bool) -> Result<Code, Failure> {
     let loaded = load(file.clone())?;
     let checked = &loaded.checked;
@@ -142,7 +142,8 @@ impl Signals {
     }
 }
 
-/// Waits for the end of the agent, and handles signals and reloads until then.
+/// Handles signals and reloads until the agent ends or a second stop signal comes. Returns the exit
+/// code of the program.
 async fn watch(
     agent: Agent,
     mut signals: Signals,

@@ -8,7 +8,7 @@ use super::declare::{Declare, full};
 use super::labels::LATENCY_BUCKETS;
 use prometheus::{Counter, CounterVec, Histogram, HistogramOpts, HistogramVec, Opts};
 
-/// A stage on the way of a change.
+/// A stage on the way of a change from Postgres to Kafka.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Waiting for bytes from Postgres while the walsender still has changes to send.

@@ -226,9 +226,9 @@ impl Reason {
         )
     }
 
-    /// True if the stream goes on with a new slot after `wellspring slot accept`. The WAL that the
-    /// old slot needs is gone, or nothing can decode it, because it is of a time without the
-    /// publication.
+    /// True if `wellspring slot accept` lets the stream go on with a new slot. The WAL that the old
+    /// slot needs is gone, or nothing can decode this WAL, because it was written while the
+    /// publication did not exist.
     #[must_use]
     pub const fn is_passed_by_a_new_slot(self) -> bool {
         matches!(
@@ -240,9 +240,9 @@ impl Reason {
         )
     }
 
-    /// True if the slot or the address belongs to another pipeline, cluster or database. Another
-    /// replica of this agent does not cause that, so the halt applies even while another session
-    /// holds the slot.
+    /// True if the slot is not of our kind, or the address leads to another Postgres cluster or
+    /// database. Another replica of this agent does not cause that, so the halt applies even while
+    /// another session uses the slot.
     #[must_use]
     pub const fn is_other(self) -> bool {
         matches!(self, Reason::SlotForeign | Reason::OtherCluster | Reason::OtherDatabase)

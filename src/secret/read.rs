@@ -126,7 +126,7 @@ fn line_of(bytes: Vec<u8>) -> Option<Secret> {
     Some(Secret::new(text.strip_suffix('\r').unwrap_or(text)))
 }
 
-/// Runs a command to its end and returns its output as a secret.
+/// Runs a command to its end and returns its output as a secret. Kills the command after `limit`.
 fn run(command: &Command, limit: Duration) -> Result<Secret, SourceError> {
     let program = || command.program.clone();
     let failed = |source| SourceError::Start { program: program(), source };
@@ -199,7 +199,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Reads `source`, and keeps the output of a command for at most `time_max`.
+    /// Makes a secret that [`Kept::get`] reads from `source`. The output of a command is kept
+    /// for at most `time_max`.
     #[must_use]
     pub fn new(source: Source, time_max: Duration) -> Self {
         Kept { source, time_max, token: tokio::sync::Mutex::new(None) }

@@ -79,8 +79,8 @@ pub fn default_text<'a>(expression: &'a str, kind: &ColumnKind) -> Option<Defaul
     }
 }
 
-/// Reads a literal whose opening quote stands before `text`. Returns the literal and the text after
-/// its closing quote. A doubled quote stands for one quote.
+/// Reads a literal; `text` begins after its opening quote. Returns the literal and the text after
+/// its closing quote. A doubled quote is one quote of the literal. `None` without a closing quote.
 fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let mut from = 0;
     loop {
@@ -97,8 +97,8 @@ fn quoted(text: &str) -> Option<(Cow<'_, str>, &str)> {
     }
 }
 
-/// True if the expression begins with an unquoted name and an opening parenthesis, which is closed
-/// on the same line. One parenthesis may stand before the name.
+/// True if the expression begins with an unquoted name and an opening parenthesis, and the first
+/// line also has a closing one. Before the name there may be one parenthesis.
 fn is_function(expression: &str) -> bool {
     let inner = expression.strip_prefix('(').unwrap_or(expression);
     let rest =

@@ -27,7 +27,7 @@ pub enum Later {
     Capture,
 }
 
-/// The captured tables, as the operator described them.
+/// The rules of the configuration that decide which tables are captured.
 #[derive(Clone, Debug)]
 pub struct Selection {
     include: NameList,

@@ -337,7 +337,7 @@ async fn ended(status: &mut watch::Receiver<Status>) {
     while status.changed().await.is_ok() {}
 }
 
-/// A failure to start the server, with a hint for each cause.
+/// Makes the failure to report if the Postgres server does not start, with a hint if there is one.
 fn no_server(error: &ServerError) -> Failure {
     let hint = match error {
         ServerError::NotInstalled => {

@@ -134,7 +134,7 @@ impl Reader {
         }
     }
 
-    /// Waits until reading stops, which only an error causes.
+    /// Waits until reading ends, and returns the error that ended it. Nothing else ends reading.
     pub(super) async fn failed(&mut self) -> ReaderError {
         match (&mut self.failed).await {
             Ok(error) => error,

@@ -31,7 +31,8 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Uses colours only on a terminal, and only if `NO_COLOR` is not set.
+    /// Makes a screen without any event. It prints in colours only on a terminal, and only if
+    /// `NO_COLOR` is not set.
     pub(super) fn new() -> Self {
         let is_colourful =
             std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-/// This text stands for a large value that an update did not touch. A consumer keeps its earlier
-/// value of the column.
+/// An event has this text in place of a large value that an update did not change. A consumer keeps
+/// its earlier value of the column.
 pub const UNCHANGED: &str = "__debezium_unavailable_value";
 
 /// The most differing rows that are listed for a table; the others are counted. One or two lost

@@ -32,12 +32,12 @@ const RECORDS_MAX: usize = 64;
 /// The most lines that may wait to be printed.
 const LINES_MAX: usize = 64;
 
-/// Longest wait of one poll. After this time the polling thread notices that nobody takes its
-/// records any more.
+/// Longest wait of one poll for a record. After this time the polling thread notices that nobody
+/// receives its records any more.
 const POLL: Duration = Duration::from_millis(200);
 
-/// The largest offset or number of records that is taken. librdkafka keeps numbers near the ends of
-/// 64 bits for places such as the end.
+/// The largest offset or number of records that the command accepts. For librdkafka some numbers
+/// near the ends of 64 bits mean places such as the end of a partition.
 const PLACE_MAX: i64 = 1 << 60;
 
 /// The most topics that an error names.

@@ -23,9 +23,9 @@ pub struct Array<'a> {
 pub enum Element<'a> {
     /// An unquoted `NULL`, in upper or lower case.
     Null,
-    /// An element's text as it stands in the literal.
+    /// An element's text, which is in the literal as it is: without a quote or a backslash in it.
     Plain(&'a [u8]),
-    /// An element's text in the literal's quotes: a backslash stands before each quote and
+    /// The text between an element's quotes. It still has a backslash before each quote and each
     /// backslash.
     Escaped(&'a [u8]),
 }

@@ -82,7 +82,7 @@ impl<'a> Hstore<'a> {
 impl<'a> Iterator for Hstore<'a> {
     type Item = Result<HstorePair<'a>, ValueError>;
 
-    /// Returns the next pair. An error ends the iteration.
+    /// Returns the next pair or the error in its text; `None` after the last pair or an error.
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
             return None;

@@ -19,7 +19,7 @@ pub enum Days {
 
 /// A moment, or one of the two infinities.
 ///
-/// Day and time of day stand apart because Postgres has moments beyond 64 bits of microseconds
+/// Day and time of day are two fields, because Postgres has moments beyond 64 bits of microseconds
 /// since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
