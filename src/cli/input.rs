@@ -34,8 +34,9 @@ pub(super) fn stdin(bytes_max: u64) -> Result<Vec<u8>, Unread> {
     whole(io::stdin(), None, bytes_max)
 }
 
-/// Reads the input to its end. `bytes` is the length that the operating system says. It is 0 for a
-/// pipe.
+/// Reads the input to its end, and refuses more than `bytes_max` bytes. `bytes` is the length of a
+/// file as the operating system gives it, and only the error shows it. It is `None` for standard
+/// input, and 0 for a named pipe.
 fn whole(input: impl Read, bytes: Option<u64>, bytes_max: u64) -> Result<Vec<u8>, Unread> {
     let mut read = Vec::new();
     input.take(bytes_max.saturating_add(1)).read_to_end(&mut read)?;

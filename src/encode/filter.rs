@@ -96,7 +96,7 @@ impl Filtered {
         .collect()
     }
 
-    /// Returns the fields of the table's key, for the schema of its keys.
+    /// Returns the fields of the key's schema: one for each key column, even if rows do not have it.
     pub(super) fn key_fields(&self) -> Vec<Field> {
         let column = |i: &usize| {
             Some(schema::of_column(self.table.columns.get(*i)?, &self.fields.get(*i)?.wire))

@@ -11,7 +11,8 @@ use crate::status::outlook::Reading;
 use crate::status::progress::Wal;
 
 impl Reporter {
-    /// Reports the slot's row, which was just read.
+    /// Puts the slot's row, which was just read, into status and metrics: the WAL that the server
+    /// keeps, its limit, and the forecast. The confirmed position comes from the core.
     pub fn slot(&mut self, row: &SlotRow) {
         self.status.lsn.restart = row.restart_lsn.unwrap_or(Lsn::ZERO); // a lost slot keeps nothing
         self.metrics.restart_lsn.set(float(self.status.lsn.restart.bytes()));
