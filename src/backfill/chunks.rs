@@ -6,22 +6,24 @@ use crate::snapshot::window::What;
 
 /// The chunks of one copy.
 pub(super) struct Chunks {
-    /// Rows that the next chunk of a new range of keys asks for.
+    /// The most rows that the next chunk of a new range of keys reads.
     pub rows_asked: u64,
     /// When the chunk under way began.
     pub began: Moment,
-    /// True if the chunk under way is a new range of keys, false if it reads moved rows again.
+    /// True if the chunk under way reads a new range of keys. False if it reads rows again that an
+    /// update has moved to another key.
     pub goes_forward: bool,
-    /// Number of delivered chunks by the copy's newest state record that Kafka has acknowledged.
+    /// Number of delivered chunks in the copy's newest state record that Kafka has acknowledged.
     pub recorded: u64,
     /// Number of chunks that were begun and dropped.
     pub dropped: u64,
-    /// The reason of the last drop.
+    /// Why the newest dropped chunk was dropped; empty if no chunk was dropped.
     pub dropped_why: String,
 }
 
 impl Chunks {
-    /// The chunks of a copy that has read no chunk in this process.
+    /// Creates the chunks of a copy that has read no chunk in this process. `recorded` is the
+    /// number of its delivered chunks by its state record.
     pub fn new(recorded: u64, now: Moment) -> Self {
         Chunks {
             rows_asked: ROWS_FIRST,
@@ -33,8 +35,8 @@ impl Chunks {
         }
     }
 
-    /// Sets the rows of the next chunk of a new range by the time that the last chunk took, in
-    /// microseconds.
+    /// Sets the number of rows of the next chunk: twice as many after a quick chunk, and half as
+    /// many after a slow one. `took_us` is the time that the last chunk took.
     pub fn took(&mut self, took_us: u64) {
         if took_us < QUICK {
             self.rows_asked = (self.rows_asked * 2).min(ROWS_MAX);
@@ -43,8 +45,8 @@ impl Chunks {
         }
     }
 
-    /// Bounds the keys of a chunk that reads moved rows again by the rows that a chunk asks for. The
-    /// rest of the keys is read by the next chunk.
+    /// Limits a chunk that reads moved rows again: it gets at most as many keys as a chunk may have
+    /// rows. A later chunk reads the other keys.
     pub fn bounded(&self, what: What) -> What {
         match what {
             What::Keys(mut keys) => {
@@ -55,8 +57,8 @@ impl Chunks {
         }
     }
 
-    /// Lets the next chunk of a new range ask for a quarter of the rows. Returns false if it asks
-    /// for one row already.
+    /// Reduces the number of rows of the next chunk to a quarter, but to no less than one row.
+    /// Returns false if the number was one already.
     pub fn shrink(&mut self) -> bool {
         let can_shrink = self.rows_asked > 1;
         self.rows_asked = (self.rows_asked / 4).max(1);

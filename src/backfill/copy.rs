@@ -53,7 +53,7 @@ pub struct Shape {
 pub(super) enum Stage {
     /// The server and the table have to be surveyed.
     Unsurveyed,
-    /// The table's shape has to be planned.
+    /// The table is surveyed, and its plan has to be made.
     Unplanned,
     /// A chunk, or the standstill, can be read.
     Ready,
@@ -82,10 +82,10 @@ pub(super) struct Copy {
     pub(super) waits: Waits,
     pub(super) reply: Option<Reply>,
     pub(super) bytes: u64,
-    /// Epoch of the first copy that left this table out. The end of this copy is recorded as the
-    /// table's end in that first copy.
+    /// Epoch of the first copy that left this table to this copy. When this copy ends, the state
+    /// records that the table is copied for that first copy.
     pub(super) owed: Option<u64>,
-    /// Set if the table is copied by a standstill instead of in chunks.
+    /// How far the copy by standstills is. `None` if the table is copied in chunks.
     pub(super) standstill: Option<standstill::Round>,
     /// True if the server was a standby at the last survey.
     pub(super) standby: bool,

@@ -9,12 +9,13 @@ use crate::snapshot::journal::Left;
 use crate::table::typed::in_shell;
 use std::collections::BTreeMap;
 
-/// The tables that lack rows, and the conditions by which a copy counts as whole.
+/// The tables whose topics lack rows after the first copy or a cancelled backfill, and the
+/// conditions that decide whether a backfill brings all of these rows.
 #[derive(Default)]
 pub(super) struct Debts {
-    /// The epoch of the first copy, and why the rows are missing, by table.
+    /// By table: the epoch under which its rows were left out, and the reason with the next step.
     tables: BTreeMap<String, (u64, Left)>,
-    /// The conditions under which the first copy reads tables.
+    /// By table: the operator's SQL condition on the rows that the first copy reads.
     conditions: BTreeMap<String, String>,
 }
 
@@ -23,9 +24,11 @@ impl Debts {
         self.conditions.clone_from(&snapshot.conditions);
     }
 
-    /// Takes a copy that is complete. `owed` is the epoch of the first copy if the first copy left
-    /// the table to this one. Returns the epoch of the first copy if the rows that the first copy
-    /// left out are now in Kafka.
+    /// Notes that a backfill is complete. `owed` is the epoch of the first copy that left the table
+    /// to this backfill, if one did. If the backfill has copied all rows that a first copy would
+    /// read, the table lacks no rows any more, and the epoch of the first copy that left the table
+    /// out is returned. `None` if the backfill copied only a part, or if no first copy left the
+    /// table out.
     pub fn settled(&mut self, table: &str, copy: &Window, owed: Option<u64>) -> Option<u64> {
         let is_whole = copy.filter.is_none() || copy.filter.as_ref() == self.conditions.get(table);
         if !is_whole {
@@ -36,8 +39,8 @@ impl Debts {
 }
 
 impl Copies {
-    /// Notes that the first copy of `epoch` left the table to this backfill. The end of the
-    /// backfill is recorded as the table's end in the first copy.
+    /// Notes that the first copy of `epoch` left the table to this backfill. When the backfill
+    /// ends, the state records that the table is copied for that first copy.
     pub fn owe(&mut self, table: &str, epoch: u64) {
         self.list
             .iter_mut()
@@ -45,13 +48,14 @@ impl Copies {
             .for_each(|copy| copy.owed = Some(epoch));
     }
 
-    /// Notes that the first copy of `epoch` has left the table out.
+    /// Notes that the first copy of `epoch` has left the table out, and why (`left`). An earlier
+    /// note about the table stays.
     pub fn lack(&mut self, table: &str, epoch: u64, left: &Left) {
         self.debts.tables.entry(table.to_owned()).or_insert_with(|| (epoch, left.clone()));
     }
 
-    /// Notes that rows are missing for each table whose copy is cancelled although its topic needs
-    /// them.
+    /// Notes, before all copies are cancelled, that rows are missing for each table whose topic
+    /// needs the rows of its copy.
     pub(super) fn lack_what_is_cancelled(&mut self) {
         for copy in &self.list {
             if copy.owed.is_none() && !copy.window.needed {
@@ -67,7 +71,7 @@ impl Copies {
         }
     }
 
-    /// Forgets the missing rows of the tables that `keep` refuses.
+    /// Keeps the notes about missing rows only for the tables that `keep` accepts.
     pub fn lack_only(&mut self, keep: impl Fn(&str) -> bool) {
         self.debts.tables.retain(|table, _| keep(table));
     }

@@ -11,7 +11,7 @@ use crate::snapshot::visibility::FullXid;
 use crate::snapshot::window::{Before, Kind, Touch, Windows};
 use std::rc::Rc;
 
-/// Asks the chunks of a table what has to be sent before a change.
+/// Asks the chunks of a table what the row path has to do before it sends a change of the table.
 pub(super) fn ask(
     windows: &mut Windows<Held>,
     xid: FullXid,
@@ -41,8 +41,8 @@ pub(super) fn ask(
     windows.before(&Touch { xid, commit, kind: Kind::Row { old: old.as_ref(), key: &key, unsent } })
 }
 
-/// The key of a tuple, as texts. Values that the tuple does not repeat are taken from `before`.
-/// `None` if a value is missing.
+/// Returns the key of the row in `tuple`, as texts. A value that the tuple marks as unchanged is
+/// taken from `before`. `None` if a value of the key is missing.
 fn key_of(plan: &Plan, tuple: Tuple<'_>, before: Option<Tuple<'_>>) -> Option<RowKey> {
     let part = |place: usize| {
         let cell = match (tuple.cells().nth(place)?, before) {

@@ -18,7 +18,7 @@ pub fn queried(table: &str) -> (String, String) {
     (detail, next)
 }
 
-/// Why an outbox table is not copied.
+/// Returns the reason and the next step for an outbox table, which cannot be copied.
 #[must_use]
 pub fn events_only() -> Left {
     Left::new(
@@ -28,7 +28,7 @@ pub fn events_only() -> Left {
     )
 }
 
-/// Why a table that the configuration leaves out is not copied.
+/// Returns the reason and the next step for a table that the configuration does not capture.
 #[must_use]
 pub fn not_captured() -> Left {
     Left::new(

@@ -290,7 +290,8 @@ impl Copies {
         }
     }
 
-    /// Ends the copies of all tables that `keep` refuses, and removes their records.
+    /// Ends the copies of all tables that `keep` refuses, and queues the removal of their state
+    /// records.
     pub fn forget(&mut self, keep: impl Fn(&str) -> bool) {
         let gone: Vec<String> = self
             .list
@@ -311,8 +312,8 @@ impl Copies {
         self.watch_standstill();
     }
 
-    /// Takes a Relation message of the stream. If the key has other columns than the copy's ranges,
-    /// the copy begins again.
+    /// Notes the relation of a Relation message for the copy of its table. If the key of the table
+    /// has other columns than the key by which the copy reads ranges, the copy begins again.
     pub fn relation(&mut self, slot: RelationSlot, relation: Oid, active: &Active) {
         for at in 0..self.list.len() {
             let Some(copy) = self.list.get_mut(at).filter(|copy| copy.window.relation == relation)
@@ -329,7 +330,7 @@ impl Copies {
         self.watch();
     }
 
-    /// Takes relations that the stream sent before a copy of them began.
+    /// Notes the relations that the stream has announced before the copies of their tables began.
     pub fn relations(&mut self, known: impl Iterator<Item = (RelationSlot, Oid)>) {
         for (slot, relation) in known {
             for copy in self.list.iter_mut().filter(|copy| copy.window.relation == relation) {

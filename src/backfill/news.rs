@@ -27,7 +27,7 @@ pub(super) struct CopyNews {
 }
 
 impl CopyNews {
-    /// `wanted` is true if somebody wants notices of copies.
+    /// Creates a collection without news. `wanted` is true if somebody wants notices of copies.
     pub fn new(wanted: bool) -> Self {
         CopyNews { buffer: NewsBuffer::new(wanted), starting: false }
     }
@@ -63,8 +63,8 @@ impl Copies {
         }
     }
 
-    /// Makes the notice that copies are about to end early: the copies of these tables, or all
-    /// copies.
+    /// Makes the notice that copies are about to end early: the copies of `tables`, or all copies
+    /// if `tables` is `None`.
     pub(super) fn tell_aborted(&mut self, tables: Option<&[String]>) {
         self.note("ABORTED", |_| {
             let listed = tables.map(|tables| notices::list(tables.iter().map(String::as_str)));
@@ -86,7 +86,8 @@ impl Copies {
         });
     }
 
-    /// Makes the notice that nothing more is read of a table.
+    /// Makes the notice that the copy at this index reads no more rows of its table. `status` is
+    /// Debezium's word for how the reading ended.
     pub(super) fn tell_scanned(&mut self, at: usize, status: &'static str) {
         let Some(copy) = self.list.get(at) else { return };
         let (name, rows) = (copy.name.clone(), copy.window.journal.rows);
@@ -104,7 +105,7 @@ impl Copies {
         });
     }
 
-    /// Makes the notice `COMPLETED`, if no other copy is under way.
+    /// Makes the notice `COMPLETED`, if no other copy than the one at this index is under way.
     pub(super) fn tell_if_over(&mut self, at: usize) {
         if !self.list.iter().enumerate().any(|(other, copy)| other != at && goes(copy)) {
             self.note("COMPLETED", |_| Vec::new());

@@ -64,7 +64,7 @@ fn size_bytes(notice: &Notice) -> usize {
     size_of::<Notice>() + notice.id.len() + data
 }
 
-/// One event in the life of copies, before it becomes a notice.
+/// An event of one or more copies, such as their start or a read chunk. A notice is made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     pub about: About,
@@ -136,8 +136,9 @@ impl Notices {
         self.topic || self.log
     }
 
-    /// Makes a notice of the news. `id` becomes the id of the notice if no signal requested the
-    /// copy.
+    /// Makes a notice of the news, logs it if the log is on, and queues it if there is a topic. The
+    /// id of the notice is that of the signal that requested the copy, or `id` if there was no
+    /// signal.
     pub fn note(&mut self, news: News, id: String, at_ms: i64) {
         let News { about, kind, signal, mut data } = news;
         data.push(("connector_name", self.prefix.clone()));
@@ -166,19 +167,19 @@ impl Notices {
         }
     }
 
-    /// The next notice to be sent.
+    /// Returns the oldest notice that waits to be sent. `None` if no notice waits.
     #[must_use]
     pub fn next(&self) -> Option<&Notice> {
         self.waiting.front()
     }
 
-    /// Notes that the next notice was sent under this ticket.
+    /// Notes that the notice of [`Notices::next`] was handed to the producer under this ticket.
     pub fn sent(&mut self, ticket: Ticket) {
         let notice = self.give_up();
         self.sent.extend(notice.map(|notice| (ticket, notice)));
     }
 
-    /// Removes the next notice without sending it.
+    /// Removes the oldest notice that waits to be sent, and returns it.
     pub fn give_up(&mut self) -> Option<Notice> {
         let notice = self.waiting.pop_front()?;
         self.waiting_bytes -= size_bytes(&notice);
@@ -190,7 +191,8 @@ impl Notices {
         while self.sent.pop_front_if(|(ticket, _)| *ticket < oldest).is_some() {}
     }
 
-    /// Queues every notice that is not delivered again, because its producer was lost.
+    /// Queues the sent notices without a delivery report once more, because their producer was
+    /// lost.
     pub fn lost(&mut self) {
         while let Some((_, notice)) = self.sent.pop_back() {
             self.waiting_bytes += size_bytes(&notice);

@@ -8,7 +8,7 @@ use crate::snapshot::throttle::Share;
 /// The longest pause that the limit of rows per second may ask for after one chunk.
 const PAUSE_MAX_SECONDS: u64 = 10;
 
-/// The pace of the chunks of all copies together.
+/// Decides when the next chunk of any copy may begin.
 pub(super) struct Pace {
     /// The operator's limit of rows per second. It is above 0.
     pub rows_per_second: Option<u64>,
@@ -24,7 +24,8 @@ impl Pace {
         Pace { rows_per_second: None, share: Share::FREE, rests_until: Moment::default() }
     }
 
-    /// Takes the operator's limit. Another limit ends the pause that the earlier limit asked for.
+    /// Sets the operator's limit of rows per second. `None` and 0 mean that there is no limit. A
+    /// changed limit ends the pause that the earlier limit asked for.
     pub fn configure(&mut self, rows_per_second: Option<u64>, now: Moment) {
         let limit = rows_per_second.filter(|rate| *rate > 0);
         if limit != self.rows_per_second {

@@ -3,7 +3,8 @@
 use crate::core::Moment;
 use crate::lsn::Lsn;
 
-/// The place of the stream on this connection. A new connection begins with an empty place.
+/// Where the stream is on this connection, as copies need to know it. A new connection begins with
+/// the default values.
 #[derive(Default)]
 pub(super) struct StreamPlace {
     /// Position where the stream last was outside of a transaction, or zero.
@@ -14,10 +15,11 @@ pub(super) struct StreamPlace {
     pub held: Option<Moment>,
 }
 
-/// The history that the newest connect has proven. The history stays when the connection is lost.
+/// The epoch and the timeline that the newest connect has proven. They stay when the connection is
+/// lost.
 #[derive(Default)]
 pub(super) struct History {
-    /// Epoch of the checkpoint.
+    /// Epoch in the checkpoint of that connect.
     pub epoch: u64,
     /// The server's timeline at that connect.
     pub timeline: u32,
@@ -34,7 +36,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Begins the ordinals of a connection.
+    /// Sets the first ordinal of copied rows on a connection with this term.
     pub fn begin_term(&mut self, term: u64) {
         self.serial = term << 40;
     }

@@ -73,8 +73,8 @@ impl Copies {
 }
 
 impl Copy {
-    /// `stands` is the position where the stream last was outside of a transaction. `under_way` is
-    /// set if this copy is the standstill under way.
+    /// Returns the status of this copy. `stands` is the position where the stream last was outside
+    /// of a transaction. `under_way` is set if a standstill of this copy is under way.
     fn status(&self, stands: Lsn, under_way: Option<&UnderWay>) -> WindowStatus {
         let next = self.awaits();
         let (open_chunks, waits_for_lsn) =

@@ -41,7 +41,8 @@ impl Copies {
         if smallest { HOLD_LAST } else { HOLD }
     }
 
-    /// The next moment at which a copy may continue or a hold may expire.
+    /// Returns the next moment at which a copy is tried again, the pause of all chunks ends, or the
+    /// stream has been held for too long. `None` if there is no such moment.
     #[must_use]
     pub fn next_tick(&self) -> Option<Moment> {
         let held = self.stream.held.map(|since| since.plus(self.hold_max_us()));
@@ -60,21 +61,22 @@ impl Copies {
         self.pace.share = share;
     }
 
-    /// Takes a snapshot of the server. The snapshot is newer than all changes that were sent before
-    /// it was requested.
+    /// Takes a snapshot of the server, which shows which of the sent transactions have ended. The
+    /// snapshot is newer than all changes that were sent before it was requested.
     pub fn on_snapshot(&mut self, snapshot: &PgSnapshot) {
         self.unseen.on_snapshot(snapshot);
     }
 
-    /// True if a snapshot could show that a sent transaction has ended.
+    /// True if there is a sent transaction that no snapshot has shown as ended yet. A new snapshot
+    /// can then show that.
     #[must_use]
     pub fn wants_snapshot(&self) -> bool {
         let (exact, upto) = self.unseen.parts();
         !exact.is_empty() || upto.is_some()
     }
 
-    /// Transactions that were sent and are not visible yet, for the checkpoint: the listed ids, and
-    /// the highest id if there are too many to list.
+    /// Returns the sent transactions that no snapshot has shown as ended yet, for the checkpoint:
+    /// their ids, and the highest id if there are too many to list.
     #[must_use]
     pub fn pending(&self) -> (Vec<u64>, Option<u64>) {
         let (exact, upto) = self.unseen.parts();
@@ -87,8 +89,8 @@ impl Copies {
         self.list.iter().filter_map(|copy| copy.windows.as_ref()).map(Windows::held_bytes).sum()
     }
 
-    /// The next task for the server, if any. `room_bytes` is the number of bytes that chunks may
-    /// hold.
+    /// Returns the next task that the runner has to perform for a copy. `None` if there is none
+    /// now. `room_bytes` is the number of bytes that the rows of all chunks may take in memory.
     pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
         let full = self.held_bytes() > room_bytes
             || self.now < self.pace.rests_until
@@ -298,7 +300,8 @@ impl Copies {
         }
     }
 
-    /// Takes the rows of a chunk, and sets size and time of the next one.
+    /// Takes the rows that were read for a chunk of the copy `id`. Sets the size of the next chunk,
+    /// and the moment at which it may begin.
     pub fn read(&mut self, id: u64, chunk: &Chunk) {
         let Some(at) = self.place(id) else { return };
         self.stream.held = None;
@@ -332,8 +335,9 @@ impl Copies {
         last.iter().for_each(|last| self.tell_read(at, last));
     }
 
-    /// Drops the chunk under way. `smaller` is true if the chunk took too long or was too large,
-    /// and false after any other failure.
+    /// Drops the chunk under way of the copy `id`. `smaller` is true if the chunk took too long or
+    /// was too large, and the next chunk then has fewer rows. `smaller` is false after any other
+    /// failure.
     pub fn gave_up(&mut self, id: u64, smaller: bool, why: String) {
         self.stream.held = None;
         let now = self.now;
@@ -373,8 +377,9 @@ impl Copies {
         }
     }
 
-    /// Records what is delivered, and ends at most one copy that is over. `confirmed` is the
-    /// position in the acknowledged checkpoint.
+    /// Puts the delivered progress of copies into their state records, and ends at most one copy
+    /// that is over. `next` is the ledger's next ticket, and `oldest` its oldest ticket that is not
+    /// delivered. `confirmed` is the position in the acknowledged checkpoint.
     ///
     /// Returns the lowest position that a checkpoint has to confirm before some copy is over.
     /// `None` if no copy waits for this, or if a copy ended.
@@ -414,7 +419,8 @@ impl Copies {
         None
     }
 
-    /// Moves progress that changed since the last call into the records to be written.
+    /// Queues the state record of each copy whose delivered progress has changed since the last
+    /// call.
     pub fn take_journals(&mut self) {
         for at in 0..self.list.len() {
             let Some(copy) = self.list.get_mut(at) else { continue };
@@ -432,14 +438,14 @@ impl Copies {
         }
     }
 
-    /// The state records of copies that are not acknowledged yet. They have to be written before
-    /// the next checkpoint is.
+    /// The state records of copies that Kafka has not acknowledged yet, by key; `None` removes a
+    /// record. They have to be written before the next checkpoint is.
     #[must_use]
     pub fn unwritten(&self) -> BTreeMap<String, Option<String>> {
         self.unwritten.records().clone()
     }
 
-    /// Takes the acknowledgement of these records.
+    /// Notes that Kafka has acknowledged these state records.
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.unwritten.written(written);
         for copy in &mut self.list {

@@ -9,14 +9,16 @@ use crate::snapshot::journal::Left;
 use crate::snapshot::window::{Before, Windows};
 
 impl Copies {
-    /// Index of the copy that has to see the changes of a relation.
+    /// Returns the index of the copy that has to see the changes of this relation. `None` if no
+    /// copy has to see them.
     #[inline]
     #[must_use]
     pub fn watching(&self, slot: RelationSlot) -> Option<usize> {
         self.watched.iter().find(|(watched, _)| *watched == slot).map(|(_, copy)| *copy)
     }
 
-    /// Decides what precedes a change that is about to be sent; see [`Windows::before`].
+    /// Decides what the row path does before it sends a change of the copy's table: nothing,
+    /// sending copied rows, or holding the stream; see [`Windows::before`].
     pub fn before(
         &mut self,
         copy: usize,
@@ -36,8 +38,8 @@ impl Copies {
         answer
     }
 
-    /// True if a change of the relation would have to wait. Unlike [`Copies::before`], it changes
-    /// nothing.
+    /// True if a change of the copy's table in this transaction has to wait for a chunk. Unlike
+    /// [`Copies::before`], the function notes nothing.
     #[must_use]
     pub fn would_hold(&self, copy: usize, xid: Option<Xid>) -> bool {
         let Some(xid) = xid else { unreachable!("a row belongs to a transaction") };
@@ -45,19 +47,20 @@ impl Copies {
         windows.is_some_and(|windows| windows.holds(self.unseen.widen(xid)))
     }
 
-    /// Notes that the stream is held before a change.
+    /// Notes that the row path holds the stream before a change because of a chunk. Further calls
+    /// do not change the time since which the stream is held.
     pub fn hold(&mut self) {
         self.stream.held.get_or_insert(self.now);
     }
 
-    /// True while the stream is held for a chunk or stands for a standstill.
+    /// True while the stream waits for a chunk of a backfill or for a standstill.
     #[must_use]
     pub fn is_holding(&self) -> bool {
         self.stream.held.is_some() || self.stands_for_standstill()
     }
 
-    /// Notes a transaction whose changes were sent or left out. Snapshots have to see it from now
-    /// on.
+    /// Notes that changes of a transaction were sent or left out. From now on, the snapshot of a
+    /// chunk has to see this transaction as ended.
     #[inline]
     pub fn emitted(&mut self, xid: Option<Xid>) {
         if let Some(xid) = xid {
@@ -65,7 +68,8 @@ impl Copies {
         }
     }
 
-    /// Notes that the stream is at this position, outside of a transaction.
+    /// Notes that the stream has reached this position and is outside of a transaction. Copied rows
+    /// of chunks up to this position may then be sent.
     pub fn passed(&mut self, position: Lsn) {
         self.stream.stands = position;
         self.passed_standstill(position);
@@ -74,8 +78,8 @@ impl Copies {
         }
     }
 
-    /// Applies the last position again, for chunks that were read since. An idle stream brings no
-    /// position before the next keepalive.
+    /// Notes the last position of the stream again, for chunks that were read since. While the
+    /// stream is idle, no new position comes before the next keepalive.
     pub fn passed_already(&mut self) {
         self.passed(self.stream.stands);
     }
@@ -88,7 +92,8 @@ impl Copies {
         self.leaves().is_some()
     }
 
-    /// Takes the next copied row that may be sent now, with the index of its copy.
+    /// Takes the next copied row that may be sent now, with the index of its copy. `None` if no
+    /// copied row may be sent now.
     pub fn rest(&mut self) -> Option<(usize, Held)> {
         let at = self.leaves()?;
         Some((at, self.list.get_mut(at)?.windows.as_mut()?.rest()?))
@@ -107,7 +112,7 @@ impl Copies {
         self.list.get(at).is_some_and(Copy::may_leave).then_some(at)
     }
 
-    /// The ordinal for the Position of a copied row. Each ordinal is used once.
+    /// Returns the ordinal for the Position of the next copied row. No ordinal is returned twice.
     pub fn next_serial(&mut self) -> u64 {
         self.numbers.next_serial()
     }
@@ -144,7 +149,8 @@ impl Copies {
 }
 
 impl Copy {
-    /// True if the previous chunk of this copy is delivered and recorded.
+    /// True if the previous chunk of this copy is delivered and counted in the copy's acknowledged
+    /// state record.
     fn may_leave(&self) -> bool {
         let recorded = self.window.journal.chunks <= self.chunks.recorded;
         recorded && self.windows.as_ref().is_some_and(|windows| !windows.is_leaving())
@@ -225,8 +231,8 @@ mod tests {
         let written = copies.unwritten();
         copies.written(&written);
         assert!(copies.has_rest());
-        // A record of the copy without a new chunk holds nothing back. Steady writes cause such
-        // records by rows that move.
+        // A new state record that counts no further chunk keeps no row from being sent. Steady
+        // writes cause such records, because they move rows to other keys.
         copies.store(0);
         assert!(copies.has_rest());
     }

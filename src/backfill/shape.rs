@@ -9,7 +9,7 @@ use super::{Active, Copy, CopyTable, Journal, Stage};
 use crate::continuity::checkpoint::Published;
 
 impl Published {
-    /// The columns and the row filter that are published of the table.
+    /// Returns the names of the table's published columns, and the table's row filter.
     pub(super) fn of(table: &CopyTable) -> Self {
         let columns = table.columns.iter().map(|column| column.name.clone()).collect();
         Published { columns, filter: table.filter.clone() }
@@ -45,8 +45,8 @@ impl Copy {
         false
     }
 
-    /// Begins the copy again, because the key has other columns. Ranges of the old key mean
-    /// nothing.
+    /// Begins the copy again, because the table's key has other columns now. The ranges of the old
+    /// key are of no use for the new one.
     pub(super) fn key_changed(&mut self, key: Vec<String>) {
         self.window.key = key;
         if let Some(windows) = &mut self.windows {

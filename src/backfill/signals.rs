@@ -76,8 +76,8 @@ impl Copies {
         names
     }
 
-    /// Notes that all signals of the topic below the offset `next` are obeyed. This record is
-    /// written after the records of the copies that the signals requested.
+    /// Queues the state record that all signals of the topic below the offset `next` are obeyed.
+    /// This record is written after the records of the copies that the signals requested.
     pub fn obeyed(&mut self, topic: &str, next: i64) {
         let obeyed = Obeyed { format: FORMAT, topic: topic.to_owned(), next };
         let key = Obeyed::key(self.unwritten.slot_name());
@@ -123,7 +123,7 @@ impl Copies {
         self.list.get(at).is_some_and(|copy| copy.window.paused)
     }
 
-    /// Gives up the chunk and the standstill under way.
+    /// Drops the chunks that are being read, and the standstill under way.
     fn give_up_reading(&mut self) {
         for copy in &mut self.list {
             copy.waits.hold_since = None;

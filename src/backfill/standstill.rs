@@ -25,11 +25,11 @@ use crate::table::typed::snapshot_of;
 const WRITERS_REST: u64 = 30 * SECOND;
 /// Pause after a failure that is likely to last.
 const REST: u64 = 5 * SECOND;
-/// A copy that fails after rows were sent repeats these rows. It stops for good after this many
-/// such failures.
+/// The most failures of one copy after rows were sent. Each of them makes the next standstill send
+/// these rows again. After this many failures the copy fails for good.
 const BROKEN_MAX: u8 = 3;
 
-/// What is known of a table that is copied by standstills.
+/// How far a copy by standstills is: whether all rows are delivered, and how often it failed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Round {
     /// Position that a checkpoint has to confirm before the copy is over. `None` until all rows are
@@ -44,7 +44,7 @@ pub(super) struct UnderWay {
     pub id: u64,
     /// The table's relation. `None` until the stream has sent a Relation message for it.
     slot: Option<RelationSlot>,
-    /// `None` until the insert position of the server is noted.
+    /// The state of the standstill. `None` until the insert position of the server's WAL is noted.
     standstill: Option<Standstill>,
     pub rows: u64,
 }
@@ -62,12 +62,13 @@ pub struct Sends {
 }
 
 impl UnderWay {
-    /// True if the stream stands for this copy.
+    /// True while no frame is read because of this standstill.
     pub fn stands(&self) -> bool {
         self.standstill.as_ref().is_some_and(Standstill::stands)
     }
 
-    /// A sentence about the present step, and whether the snapshot is known.
+    /// Returns a sentence about the present step of the standstill, and true if the consistent
+    /// point and the snapshot are known.
     pub fn in_words(&self) -> (String, bool) {
         let Some(standstill) = &self.standstill else {
             return ("a session for it is being opened".to_owned(), false);
@@ -77,7 +78,9 @@ impl UnderWay {
 }
 
 impl Copies {
-    /// The task that begins a standstill, if none is under way and the table still needs one.
+    /// Returns the task that begins a standstill for the copy at this index. `None` if a standstill
+    /// is under way, the table is not surveyed, the copy reads chunks, or all its rows are
+    /// delivered.
     pub(super) fn next_standstill(&mut self, at: usize) -> Option<Task> {
         let copy = self.list.get_mut(at).filter(|_| self.standstill.is_none())?;
         let known = copy.known.as_ref()?;
@@ -90,7 +93,8 @@ impl Copies {
         Some(Task::Standstill { id, table, relation, filter: copy.window.filter.clone() })
     }
 
-    /// Chooses a standstill for the table: it has no key, or the server is a standby.
+    /// Makes this copy a standstill, because its table has no key or the server is a standby. The
+    /// recorded progress in chunks is dropped.
     pub(super) fn becomes_standstill(&mut self, at: usize) {
         if let Some(copy) = self.list.get_mut(at) {
             copy.windows = None;
@@ -114,7 +118,7 @@ impl Copies {
         self.standstill = None;
     }
 
-    /// Notes the insert position of the server, after which the slot is created.
+    /// Notes the insert position of the server's WAL, as read before the temporary slot is created.
     pub fn standstill_noted(&mut self, noted: Lsn) {
         let Some(under_way) = &mut self.standstill else { return };
         under_way.standstill = Some(Standstill::noted(noted));
@@ -125,8 +129,9 @@ impl Copies {
         }
     }
 
-    /// Takes the consistent point of the slot, and the table as the slot's snapshot shows it.
-    /// Returns false if the table has another shape than its plan; then the standstill is given up.
+    /// Takes the consistent point of the temporary slot, and the table as the slot's snapshot shows
+    /// it. Returns false if the table has another shape than it had when it was planned. The
+    /// standstill is given up then.
     pub fn standstill_begun(&mut self, point: Lsn, table: &CopyTable) -> bool {
         let Some(id) = self.standstill_id() else { return false };
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return false };
@@ -152,7 +157,8 @@ impl Copies {
         true
     }
 
-    /// What the row path needs to send rows, if rows may be sent now.
+    /// Returns what the row path needs to send the rows of the standstill. `None` while none of
+    /// these rows may be sent.
     #[must_use]
     pub fn sends_standstill(&self) -> Option<Sends> {
         let under_way = self.standstill.as_ref()?;
@@ -172,7 +178,8 @@ impl Copies {
         self.standstill.iter_mut().for_each(|under_way| under_way.rows += rows);
     }
 
-    /// Notes that all rows are sent. `next` is the first ticket after them.
+    /// Notes that all rows of the standstill were handed to the producer. `next` is the ticket
+    /// after the last of these rows.
     pub fn standstill_sent_all(&mut self, next: Ticket) {
         self.standstill
             .iter_mut()
@@ -180,8 +187,8 @@ impl Copies {
             .for_each(|standstill| standstill.sent_all(next));
     }
 
-    /// Ends the standstill with a failure, before or after rows were sent, and decides when it is
-    /// tried again.
+    /// Ends the standstill with a failure, before or after rows were sent. Decides when the copy is
+    /// tried again, or that the copy has failed for good.
     pub fn standstill_failed(&mut self, failure: &Failure) {
         let Some(UnderWay { id, rows, .. }) = self.standstill.take() else { return };
         let (Some(at), now) = (self.place(id), self.now) else { return };
@@ -229,8 +236,8 @@ impl Copies {
         copy.waits.not_before = now.plus(rest);
     }
 
-    /// Notes what the server lacks for a copy. The lack is logged once, and the copy is tried again
-    /// until it succeeds.
+    /// Notes what the server lacks for a copy, such as a free slot. A warning is logged once for
+    /// the same reason, and the copy is tried again until it succeeds.
     pub fn lacks(&mut self, id: u64, left: Left) {
         let now = self.now;
         let Some(copy) = self.place(id).and_then(|at| self.list.get_mut(at)) else { return };
@@ -263,7 +270,8 @@ impl Copies {
         }
     }
 
-    /// Sets the relation of the standstill under way. Drops the standstill if its copy has ended.
+    /// Copies the table's relation from the copy to its standstill under way. Drops the standstill
+    /// if the copy has ended.
     pub(super) fn watch_standstill(&mut self) {
         let Some(under_way) = &mut self.standstill else { return };
         match self.list.iter().find(|copy| copy.id == under_way.id) {
@@ -285,14 +293,14 @@ impl Copies {
         }
     }
 
-    /// Notes that a change waits for the standstill.
+    /// Notes that the row path has stopped before a change that has to wait for the standstill.
     pub fn stop_before_change(&mut self) {
         if let Some(UnderWay { standstill: Some(standstill), .. }) = &mut self.standstill {
             standstill.stop();
         }
     }
 
-    /// Notes that the stream is inside the transaction whose commit record begins at `commit`.
+    /// Notes that a transaction has begun. Its commit record begins at `commit`.
     #[inline]
     pub fn began(&mut self, commit: Lsn) {
         self.stream.open = Some(commit);
@@ -308,7 +316,7 @@ impl Copies {
         }
     }
 
-    /// True if the stream stands for the standstill: no frame is read.
+    /// True while no frame is read because of the standstill under way.
     #[must_use]
     pub(super) fn stands_for_standstill(&self) -> bool {
         self.standstill.as_ref().is_some_and(UnderWay::stands)
@@ -316,8 +324,8 @@ impl Copies {
 }
 
 impl Copy {
-    /// The position that has to be confirmed before the copy is over. `None` until everything is
-    /// delivered.
+    /// Returns the position that has to be confirmed before the copy is over. `None` until all rows
+    /// of the copy are delivered.
     pub(super) fn awaits(&self) -> Option<Lsn> {
         if let Some(round) = &self.standstill {
             return round.ended;

@@ -3,7 +3,8 @@
 use crate::continuity::checkpoint::Window;
 use std::collections::BTreeMap;
 
-/// State records to be written, by key; `None` removes one. Acknowledged entries leave the map.
+/// State records that have to be written, by key. The value `None` removes the record from the
+/// state. An entry leaves the map when Kafka has acknowledged it.
 pub(super) struct Unwritten {
     slot_name: String,
     records: BTreeMap<String, Option<String>>,
@@ -36,7 +37,8 @@ impl Unwritten {
         &self.records
     }
 
-    /// Takes the acknowledgement of these records. A record that has changed since stays.
+    /// Drops the entries that Kafka has acknowledged with these values. An entry whose value has
+    /// changed since stays.
     pub fn written(&mut self, written: &BTreeMap<String, Option<String>>) {
         self.records.retain(|key, value| written.get(key) != Some(value));
     }

@@ -7,18 +7,18 @@ use crate::lsn::Xid;
 use crate::snapshot::journal::Left;
 use crate::snapshot::visibility::FullXid;
 
-/// What a copy waits for before it is tried again, in words.
+/// Why a copy is tried again later, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Transactions that have to end first.
+    /// These transactions have to end first.
     Transactions(String),
-    /// The last try did not succeed.
+    /// The last try failed, for this reason.
     Failure(String),
 }
 
 /// What one copy waits for.
 pub(super) struct Waits {
-    /// Nothing is tried before this moment.
+    /// The copy is not tried before this moment.
     pub not_before: Moment,
     /// Pause before the next try of a postponed copy, in microseconds.
     backoff: u64,
@@ -26,16 +26,16 @@ pub(super) struct Waits {
     /// set, a requested chunk holds the stream before changes of the table, so that the next
     /// snapshot can succeed.
     pub hold_since: Option<Moment>,
-    /// True if the last snapshot did not see a transaction that it has to see.
+    /// True if the last snapshot did not see a transaction as ended that it has to see so.
     pub unseen: bool,
-    /// What the copy waits for, for the status.
+    /// Why the copy waits, for the status. `None` if no cause is known.
     pub cause: Option<Cause>,
-    /// What the server lacks for the copy, such as a free slot.
+    /// What the server lacks for the copy, such as a free slot. `None` if it lacks nothing.
     pub stuck: Option<Left>,
 }
 
 impl Waits {
-    /// A copy that waits for nothing and may begin at once.
+    /// Creates the state of a copy that waits for nothing and may begin at once.
     pub fn new(now: Moment) -> Self {
         Waits {
             not_before: now,
@@ -47,7 +47,8 @@ impl Waits {
         }
     }
 
-    /// Puts the next try off, each time for longer.
+    /// Puts the next try off by a pause and notes the cause. Each pause is twice as long as the one
+    /// before, up to [`BACKOFF_MAX`].
     pub fn postpone(&mut self, cause: Cause, now: Moment) {
         self.cause = Some(cause);
         self.hold_since = None;
@@ -55,14 +56,16 @@ impl Waits {
         self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
     }
 
-    /// Notes that a snapshot saw every transaction that it has to see.
+    /// Notes that a snapshot saw every transaction that it has to see: no cause is left, and the
+    /// next pause is the shortest one.
     pub fn over(&mut self) {
         (self.backoff, self.cause, self.unseen) = (BACKOFF_MIN, None, false);
     }
 }
 
 impl Copy {
-    /// Notes the open transactions that the first chunk of a newly published table waits for.
+    /// Notes the open transactions (`holders`) as the cause for which the first chunk of a newly
+    /// published table waits. For any other table, notes that there is no cause.
     pub(super) fn waits_of(&mut self, holders: &[(Xid, Option<i32>)], near: FullXid) {
         let words = holders.iter().map(|(xid, pid)| {
             let xid = FullXid::widen(*xid, near);
@@ -76,7 +79,7 @@ impl Copy {
             is_awaited.then(|| Cause::Transactions(words.take(8).collect::<Vec<_>>().join(", ")));
     }
 
-    /// Lists up to eight transactions, with the process ids that are known.
+    /// Lists up to eight of these transactions as text, each with its process id if that is known.
     pub(super) fn in_words(&self, unseen: &[FullXid]) -> String {
         let waited_for = match &self.waits.cause {
             Some(Cause::Transactions(words)) => words.as_str(),

@@ -15,9 +15,11 @@ pub(super) struct Checkpoints {
     /// No checkpoint is written before this moment.
     pub write_at: Moment,
     pub progress: Progress,
-    /// True while a caller waits until the confirmed position is recorded.
+    /// True if the next checkpoint is due at once, because a caller waits until a position is
+    /// recorded as confirmed.
     pub wanted: bool,
-    /// Captured tables that the next checkpoint must record; `None` when the newest one has them.
+    /// Identities of the captured tables that the next checkpoint must record. `None` if the newest
+    /// checkpoint has them.
     pub tables: Option<BTreeMap<String, TableIdentity>>,
     /// True while a halt still has to be written to the state topic.
     pub halt_unrecorded: bool,

@@ -23,8 +23,8 @@ impl Core {
         self.ledger.next_ticket()
     }
 
-    /// The running producer. Its delivery reports count, and so do those of the producer that is
-    /// being settled.
+    /// The generation of the running producer. Its delivery reports count, and so do those of the
+    /// producer that is being settled.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.producers.generation
@@ -56,8 +56,9 @@ impl Core {
         self.control.buffered_bytes = bytes;
     }
 
-    /// Notes that a caller waits until `position` is recorded as confirmed. A checkpoint is written
-    /// for it only if the position can be confirmed already.
+    /// Notes that a caller waits until `position` is recorded as confirmed. If no checkpoint
+    /// records it yet and the position can be confirmed already, a checkpoint is written for the
+    /// caller.
     pub fn want_recorded(&mut self, position: Lsn) {
         let recorded =
             self.checkpoints.newest.as_ref().map_or(Lsn::ZERO, |record| record.confirmed);
@@ -145,8 +146,8 @@ impl Core {
         Ok(())
     }
 
-    /// The halt that is due at this Position, if Kafka has permanently refused a record of this
-    /// Position.
+    /// Returns the halt that must happen before the change at this Position, because Kafka has
+    /// permanently refused a record of the change. `None` for the Position of any other change.
     #[inline]
     #[must_use]
     pub fn blocks(&self, position: Position) -> Option<&Halt> {
@@ -157,13 +158,15 @@ impl Core {
             .map(|(_, halt)| halt)
     }
 
-    /// Notes a record handed to the producer under [`Core::next_ticket`].
+    /// Enters a record into the ledger. The record was handed to the producer under the ticket of
+    /// [`Core::next_ticket`].
     pub fn sent(&mut self, route: RouteId, position: Position, size_bytes: usize) {
         self.place.sent = self.place.sent.max(position.commit);
         self.ledger.sent(route, position, size_bytes);
     }
 
-    /// The epoch and the highest position up to which changes were sent under it.
+    /// Returns the epoch of the newest checkpoint, and the highest commit position of a sent
+    /// record.
     #[must_use]
     pub fn sent_upto(&self) -> (u64, Lsn) {
         (self.checkpoints.newest.as_ref().map_or(0, |record| record.epoch), self.place.sent)
@@ -218,8 +221,9 @@ impl Core {
         self.place.sequence = Some(lsn);
     }
 
-    /// The halt about an expected commit that has not come. If changes were left out before it,
-    /// they are in doubt too, and the range begins at the slot's position.
+    /// Makes the halt about an expected commit that the replay did not bring. If changes were left
+    /// out before this commit, they are in doubt too, and the halt's range begins at the slot's
+    /// position.
     fn differs(&self, (expected, confirmable): (Committed, Lsn), reached: Lsn) -> Halt {
         let detail = format!(
             "the commit ending at {} (xid {}) did not come again",
@@ -316,13 +320,14 @@ impl Core {
         self.control.stop.is_some()
     }
 
-    /// Failed and broken connections since the last one that made progress.
+    /// Number of failed attempts to connect and of lost connections since the last connection that
+    /// made progress.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.retries.attempts
     }
 
-    /// Latest moment for the next [`Event::Tick`].
+    /// Returns the latest moment at which the runner has to report the next [`Event::Tick`].
     #[must_use]
     pub fn next_tick(&self) -> Moment {
         let mut next = self.now.plus(SECOND);

@@ -134,7 +134,8 @@ pub enum Event {
     Opened(Box<Opened>),
     /// A connection could not be opened, or was lost. The core tries again.
     Lost {
-        /// True where only a person can change the outcome; the next attempt then waits longer.
+        /// True if only a person can repair the cause. The next attempt to connect is then made
+        /// later.
         retry_later: bool,
     },
     /// The stream must halt: it must not be opened, a change can never be delivered, or changes may
@@ -201,12 +202,12 @@ pub enum Action {
     /// End the producer: purge its queue and wait for its records in flight. The answer is
     /// `Settled`. The next producer has this generation and starts after that answer.
     Settle(Generation),
-    /// Detach the tables of this topic before the stream is read again. Their gap has to begin at
-    /// this Position or earlier.
+    /// Detach the tables with records on this topic before the stream is read again. The recorded
+    /// gap of each table has to begin at this Position or earlier.
     Detach {
-        /// Topic that refused the record.
+        /// The topic that refused a record or lost records.
         route: RouteId,
-        /// Position of a record that the topic lacks.
+        /// Position from which on the topic lacks records.
         from: Position,
         /// Reason for detaching the tables.
         reason: Reason,

@@ -6,7 +6,8 @@ use super::{Action, Core, Rule, Session};
 use crate::continuity::{Halt, Proof};
 
 impl Core {
-    /// Begins a halt. If several are reported, the first one counts.
+    /// Begins a halt. An open stream delivers the changes before the halt first; otherwise the halt
+    /// begins at once. If several halts are reported, the first one counts.
     pub(super) fn halt(&mut self, halt: Halt, actions: &mut Vec<Action>) {
         match self.session {
             Session::Halted(_) | Session::Stopped | Session::Draining { .. } => {}

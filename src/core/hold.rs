@@ -31,12 +31,13 @@ const ENDS_RETRY: u64 = SECOND;
 pub(super) enum Ends {
     Unasked,
     Asked,
-    /// Partitions whose end lies beyond the highest known offset. The records beyond that offset
-    /// are our own records in flight, or records of another producer.
+    /// Partitions whose end lies beyond the highest known offset, each with its route and end
+    /// offset. The records beyond that known offset are our own records in flight, or records of
+    /// another producer.
     Beyond(Vec<(RouteId, i32, i64)>),
 }
 
-/// An open hold. Its end is a moment of the core's clock.
+/// An open confirm hold. Its end is a moment of the core's clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Open {
     floor: Lsn,
@@ -51,7 +52,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Holds {
     open: Vec<Open>,
-    /// True if a late record was found.
+    /// True if a record of another producer was found while a hold was open.
     foreign: bool,
     ends: Ends,
     foreign_replays: u32,
@@ -81,8 +82,8 @@ impl Holds {
         self.open.first().map(|hold| hold.until)
     }
 
-    /// When the oldest hold needs a tick; `None` when no hold is open or the partition ends are
-    /// being read.
+    /// The moment at which the oldest hold ends and the partition ends have to be read. `None` when
+    /// no hold is open or the partition ends were requested already.
     pub fn next_tick(&self) -> Option<Moment> {
         self.until().filter(|_| self.ends == Ends::Unasked)
     }
@@ -92,7 +93,7 @@ impl Holds {
         self.rewind
     }
 
-    /// True if a late record was found and a hold is open.
+    /// True if a hold is open and a record of another producer was found while it was open.
     pub fn is_foreign(&self) -> bool {
         self.foreign && !self.open.is_empty()
     }
@@ -201,9 +202,11 @@ impl Core {
         self.holds.open(floor, last_commit, self.now, self.now.plus(self.settings.hold));
     }
 
-    /// Merges the holds for a connection that begins at `from`, and opens a new one if one is
-    /// needed. `replays` is true if the connection begins at the slot's confirmed position, and so
-    /// sends again every change that a late record may have covered with an older value.
+    /// Merges the holds for a connection that begins at `from`. Opens a new hold after an unclean
+    /// stop, for the replay of a rewound stream, or if a producer of this process has ended with
+    /// unanswered records. `replays` is true if the connection begins at the slot's confirmed
+    /// position, and so sends again every change that a late record may have covered with an older
+    /// value.
     pub(super) fn resume_holds(
         &mut self,
         from: Lsn,

@@ -336,8 +336,9 @@ impl Core {
         self.checkpoints.writing = Some(record);
     }
 
-    /// The checkpoint to write now. `None` if it would say nothing more than the newest
-    /// acknowledged checkpoint.
+    /// Makes the checkpoint that has to be written now. `clean` says whether the checkpoint is that
+    /// of a clean stop. `None` if the new checkpoint would say nothing more than the newest
+    /// acknowledged one.
     fn record_due(&self, clean: bool) -> Option<Checkpoint> {
         let was = self.checkpoints.newest.as_ref()?;
         let (delivered, delivered_commit) = self.delivered();

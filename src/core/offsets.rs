@@ -24,8 +24,8 @@ struct Track {
     /// Offset that the running producer's next report must carry. `None` when nothing can be
     /// compared: at its start and after `next_producer`.
     next: Option<i64>,
-    /// True once a record of ours landed here or an end was read. Every record on the partition
-    /// must then be accounted for.
+    /// True once a record of ours was acknowledged on this partition or the partition's end was
+    /// read. Every later record on the partition must then be accounted for.
     watched: bool,
 }
 
@@ -85,8 +85,8 @@ impl Offsets {
         tracks.get_mut(partition)
     }
 
-    /// Accounts for records of another producer before `end`. The next record of ours must have the
-    /// offset `end`.
+    /// Notes that the records before `end` that are not ours are records of another producer. The
+    /// next record of ours must have the offset `end`.
     pub fn found(&mut self, route: RouteId, partition: i32, end: i64) {
         let Ok(partition) = usize::try_from(partition) else { return };
         let tracks = self.routes.get_mut(route.0 as usize);

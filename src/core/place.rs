@@ -10,10 +10,10 @@ pub(super) struct StreamPlace {
     pub began: (Lsn, Option<Committed>),
     /// The larger of the last Commit's end and the last keepalive's end on this connection.
     pub received: Lsn,
-    /// Highest commit position of which a record was sent. Positions compare only within an epoch.
+    /// Highest commit position among the sent records. Positions compare only within an epoch.
     pub sent: Lsn,
-    /// Value of `sequence` for the next checkpoint: the end of the newest commit, or the LSN of a
-    /// later non-transactional message.
+    /// Value of the field `sequence` for the next checkpoint: the end of the newest commit, or the
+    /// LSN of a later non-transactional message.
     pub sequence: Option<Lsn>,
     /// The commit that the replay must contain, until it arrives, and the highest position that may
     /// be confirmed to the server before it arrives.

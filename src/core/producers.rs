@@ -133,7 +133,8 @@ impl Core {
         self.place(route, partition, offset, actions);
     }
 
-    /// Route and Position of a failed record; `None` for a record of a producer that has settled.
+    /// Finds the record of a failed delivery, and returns its route and Position. `None` for a
+    /// record of a producer that has settled.
     pub(super) fn find(
         &self,
         generation: Generation,

@@ -33,7 +33,7 @@ const WORTHWHILE: u64 = 60 * SECOND;
 /// Delivered position and time in the newest acknowledged checkpoint.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Recorded {
-    /// Everything before this position is in Kafka.
+    /// The delivered position in the checkpoint: everything before it is in Kafka.
     pub delivered: Lsn,
     /// Commit time of the newest commit at or below `delivered`, in Unix microseconds.
     pub committed: Option<i64>,
@@ -41,7 +41,8 @@ pub(super) struct Recorded {
 
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// When the newest checkpoint was requested, and the oldest undelivered ticket at that time.
+    /// Moment at which the newest checkpoint was requested. `written` is the oldest undelivered
+    /// ticket at that moment.
     written_at: Moment,
     written: Ticket,
     /// True until a checkpoint records a delivery of this connection.
@@ -49,8 +50,8 @@ pub(super) struct Progress {
     /// The delivered position when this connection began.
     began: Lsn,
     connected_at: Moment,
-    /// The ledger's next ticket, and the moment at which it was seen to have risen: a record was
-    /// sent then.
+    /// The ledger's next ticket at the last look. `sent_at` is the moment at which a look last
+    /// found this ticket higher than before, because a record was sent.
     newest: Ticket,
     sent_at: Moment,
 }

@@ -17,7 +17,8 @@ pub(super) struct Refusals {
     /// Producer and Position of the first permanent failure. A second failure at that Position is
     /// not tried again.
     pub failed_at: Option<(Generation, Position)>,
-    /// A change that Kafka refuses permanently. The stream halts when it reaches this Position.
+    /// A change that Kafka refuses permanently, and the halt about it. The stream halts when it
+    /// reaches this Position. `None` if there is no such change.
     pub blocked: Option<(Position, Halt)>,
     /// Topics whose tables may be detached.
     pub detachable: BTreeSet<RouteId>,

@@ -29,8 +29,8 @@ impl Retries {
         Retries { attempts: 0, not_before: now, jitter_seed }
     }
 
-    /// Counts an attempt, and returns the delay before the next one. `connected` is true if the
-    /// attempt had opened a connection.
+    /// Counts an attempt to connect that has failed, and returns the delay before the next attempt.
+    /// `connected` is true if the attempt had opened a connection that was then lost.
     pub fn next_delay(&mut self, connected: bool) -> u64 {
         let longest = if connected { FRUITLESS_BACKOFF_MAX } else { BACKOFF_MAX };
         let delay = (BACKOFF_MIN << self.attempts.min(10)).min(longest);

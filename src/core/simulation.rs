@@ -99,7 +99,8 @@ struct World {
     /// Records of dead producers: the moment at which they land, the partition, and the records.
     late: Vec<(Moment, usize, Orphans)>,
     agents: Vec<Agent>,
-    /// The Position whose records are refused permanently, and the number of refusals so far.
+    /// The Position whose records Kafka refuses permanently, and how often it has refused them so
+    /// far.
     refuses: Option<(Position, u32)>,
     faults: bool,
     /// True if the network can delay records of a dead producer. Otherwise they land at once.
@@ -377,7 +378,7 @@ impl World {
         self.log.iter().flatten().map(|logged| (logged.entry.key, logged.entry.version)).collect()
     }
 
-    /// Number of records that Kafka holds beyond the first copy of each.
+    /// Number of records in Kafka beyond one record for each Position and key.
     fn repeats(&self) -> usize {
         let all: usize = self.log.iter().map(Vec::len).sum();
         let mut seen: Vec<_> =

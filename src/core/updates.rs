@@ -8,7 +8,8 @@ use crate::lsn::Lsn;
 pub(super) struct Updates {
     /// Highest flush position sent on this connection. It starts as the slot's confirmed position.
     pub flushed: Lsn,
-    /// When the next update that asks for a keepalive is due, whatever is sent before.
+    /// When the next status update is due that asks the server for a keepalive. Other updates do
+    /// not put it off.
     pub due_at: Moment,
     /// When the last update was sent.
     pub last: Moment,

@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// Number of connections opened in ten seconds when each one is lost at once.
+/// Runs an agent whose connections are lost at once. Returns how many it opens in ten seconds.
 pub(super) fn opened_in_vain(off: Option<Rule>) -> u32 {
     let mut world = World::new(1, 1, off);
     world.faults = false;
@@ -76,7 +76,8 @@ pub(super) fn opened_in_vain(off: Option<Rule>) -> u32 {
     world.opens
 }
 
-/// Number of attempts in two minutes at a record that is refused permanently.
+/// Runs an agent that meets a record that Kafka refuses permanently. Returns how often the record
+/// is tried in two minutes.
 pub(super) fn refused_for_ever(off: Option<Rule>) -> u32 {
     let mut world = World::new(1, 1, off);
     (world.faults, world.holds_bytes) = (false, false);
@@ -89,8 +90,8 @@ pub(super) fn refused_for_ever(off: Option<Rule>) -> u32 {
     world.refuses.map_or(0, |(_, times)| times)
 }
 
-/// Two agents meet a record that is refused permanently. Returns the halts recorded and the
-/// attempts at the record in ten minutes.
+/// Runs two agents that meet a record that Kafka refuses permanently. Returns how many halts were
+/// recorded, and how often the record was tried, in ten minutes.
 pub(super) fn one_halt(seed: u64, off: Option<Rule>) -> (u32, u32) {
     let mut world = World::new(seed, 2, off);
     (world.faults, world.holds_bytes, world.strict) = (false, false, true);
