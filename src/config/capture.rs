@@ -29,7 +29,8 @@ const XMIN_MIN: Duration = Duration::from_secs(1);
 /// Shortest interval of heartbeats. More than ten a second would only add load.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 
-/// The two values of a key that refuses or allows something: `refuse`, and `word`.
+/// Returns the two words that a key accepts which refuses or allows something: `refuse` and `word`,
+/// each with its meaning.
 const fn allowing(word: &str) -> [(&str, Allowed); 2] {
     [("refuse", Allowed::No), (word, Allowed::Yes)]
 }
@@ -161,8 +162,9 @@ pub(super) fn topic(reader: &mut Reader<'_>, key: &str) -> Option<Option<String>
     None
 }
 
-/// Reads the rule that names topics by a regular expression. Without `topics.regex` the other keys
-/// of the rule are faults, unless they repeat their default.
+/// Reads the rule that names topics by a regular expression. The outer option is `None` for a
+/// fault, the inner one without `topics.regex`. The other keys of the rule are faults then, unless
+/// they repeat their default.
 fn reroute(reader: &mut Reader<'_>) -> Option<Option<Reroute>> {
     let regex = reader.optional("topics.regex", value::text);
     let replacement = reader.optional("topics.replacement", value::text);
@@ -258,7 +260,8 @@ fn delimiter(reader: &mut Reader<'_>) -> Option<String> {
     None
 }
 
-/// Reads a list of patterns. It is empty if the key is not given.
+/// Reads a list of patterns of names. The list is empty if the key is not given. `None` if a
+/// pattern is faulty.
 fn names(reader: &mut Reader<'_>, key: &str, of: NameOf) -> Option<NameList> {
     let list = reader.or(key, value::texts, "[]")?;
     read_names(reader, key, &list, of)

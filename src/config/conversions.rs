@@ -12,7 +12,8 @@ pub(super) fn cast(at: &mut At<'_, '_>) -> Option<Transform> {
     fields(at, edit, true)
 }
 
-/// Reads pairs of a field and its type, or the one type of the whole key or value.
+/// Reads the key `spec` of a `cast`: pairs of a field and its type, or one type for the whole key
+/// or value. `None` if it is faulty.
 fn casts(at: &mut At<'_, '_>) -> Option<Casts> {
     let spec = at.some_list("spec", "spec = [\"total:int64\"]")?;
     let target = |word: &str| {

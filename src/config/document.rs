@@ -51,7 +51,7 @@ pub(super) struct Setting {
 #[derive(Debug, Default)]
 pub(super) struct Document {
     pub settings: BTreeMap<String, Setting>,
-    /// Paths of all tables of the TOML, each with the place of its name.
+    /// Paths of all tables of the TOML text, each with the place where the table is named.
     pub tables: BTreeMap<String, Origin>,
 }
 

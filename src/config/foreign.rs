@@ -13,7 +13,7 @@ pub(super) struct Foreign {
     pub meant: Option<String>,
 }
 
-/// The names of a document, and those that are known.
+/// A document, and the names of keys and sections that the configuration knows.
 pub(super) struct Names<'a> {
     pub document: &'a Document,
     /// The keys that were read.

@@ -405,7 +405,8 @@ fn events(
     })
 }
 
-/// The first part of the prefix that Avro would refuse as a name, when the first schema is made.
+/// Returns the first part of the prefix (between its dots) that is no valid name in Avro, so that
+/// the first schema would be refused. `None` if there is no such part or the format is not Avro.
 fn not_an_avro_name(prefix: &str, format: Option<Format>) -> Option<&str> {
     let is_name = |part: &str| {
         let starts =

@@ -30,11 +30,11 @@ pub(super) struct Reader<'a> {
     lines: Vec<Line>,
 }
 
-/// What a key accepts. The key's parser is tried with a value that no key accepts, for its
-/// description, and with one value of each kind.
+/// What a key accepts. To find that out, the key's parser is given a value that it must refuse with
+/// its description, and one value of each kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Described {
-    /// The parser's description, as in "expected ...".
+    /// The parser's description of what it accepts, as in "expected ...".
     pub expected: String,
     /// The default as `config show` prints it; `None` if there is none.
     pub default: Option<String>,
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         Reader { document, environment, known, described, maps, faults, missing, lines }
     }
 
-    /// Reads a key that may be missing.
+    /// Reads a key that may be missing. `None` if the key is missing or its value is faulty.
     pub fn optional<T>(
         &mut self,
         key: &str,
@@ -93,6 +93,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a key without a default. `wanted` is the example that is shown if the key is missing.
+    /// `None` if the key is missing or its value is faulty, and a fault is noted then.
     pub fn required<T>(
         &mut self,
         key: &str,
@@ -180,8 +181,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads every key below `prefix` as text, whatever its name. `is_sensitive` says which values
-    /// are not printed.
+    /// Reads every key below `prefix` as text, whatever the key's name is. Returns the texts by the
+    /// part of the key after the prefix. `is_sensitive` says which values are not printed.
     pub fn map(
         &mut self,
         prefix: &'static str,
@@ -227,8 +228,8 @@ impl<'a> Reader<'a> {
         map
     }
 
-    /// The names directly below `section`, as in `[section.NAME]`. The caller reads the keys of
-    /// each name one by one.
+    /// Returns the names directly below `section`, as in `[section.NAME]`. The caller reads the
+    /// keys of each name one by one.
     pub fn names(&mut self, section: &'static str) -> BTreeSet<String> {
         self.maps.push(section);
         let under = format!("{section}.");
@@ -273,7 +274,8 @@ impl<'a> Reader<'a> {
         self.faults.push(Fault { at, key: key.to_owned(), what: what.into() });
     }
 
-    /// Notes a value that follows from other values, for `config show`.
+    /// Adds a line to `config show` for a key that was left out and whose value follows from other
+    /// values.
     pub fn follows(&mut self, key: &str, value: &str) {
         self.lines.push(Line::default_of(key, value));
     }
@@ -301,8 +303,7 @@ impl<'a> Reader<'a> {
         self.described.entry(key.to_owned()).insert_entry(described).into_mut()
     }
 
-    /// For each key that was read, what it accepts. Also the sections whose keys the operator
-    /// names.
+    /// Returns what each key accepts that was read, and the sections whose keys the operator names.
     pub fn described(&self) -> (BTreeMap<String, Described>, Vec<&'static str>) {
         (self.described.clone(), self.maps.clone())
     }

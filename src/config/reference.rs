@@ -37,7 +37,7 @@ pub(super) fn resolve_url(text: &str, environment: &Environment) -> Result<Optio
     put_together(text, environment, true)
 }
 
-/// The path, if the text is a reference to a file and nothing else.
+/// Returns the path, if the text is one reference to a file and nothing else. Otherwise `None`.
 pub(super) fn whole_file(text: &str) -> Option<PathBuf> {
     match parts(text).ok()?[..] {
         [Part::File(path)] => Some(path.to_owned()),

@@ -77,7 +77,7 @@ pub(super) const SECTIONS: [&str; 15] = [
     "log",
 ];
 
-/// Column of the origins, after a setting of the usual length.
+/// Column in which the comment with the origin of a value begins, unless the setting is longer.
 const ORIGIN_COLUMN: usize = 56;
 
 impl std::fmt::Display for Shown {

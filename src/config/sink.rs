@@ -40,7 +40,7 @@ pub(super) fn prefix(reader: &mut Reader<'_>) -> Option<String> {
     None
 }
 
-/// Reads the other keys of `[topics]`.
+/// Reads the keys of `[topics]` that decide how new topics are created.
 pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
     let create = reader.or("topics.create", value::flag, "true");
     let partitions = reader.optional("topics.partitions", value::count(1, PARTITIONS_MAX));
@@ -62,7 +62,8 @@ pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
     })
 }
 
-/// Reads `[topics.group.NAME]`, in the order of the names: topics with settings of their own.
+/// Reads each section `[topics.group.NAME]`, in the order of the names. Such a section gives
+/// settings of their own to the new topics that it names.
 fn groups(reader: &mut Reader<'_>) -> Option<Vec<TopicGroup>> {
     let names = reader.names("topics.group");
     let groups: Vec<Option<TopicGroup>> = names.iter().map(|name| group(reader, name)).collect();
@@ -102,7 +103,8 @@ fn group(reader: &mut Reader<'_>, name: &str) -> Option<TopicGroup> {
 const CLEANUP_POLICIES: [(&str, &str); 3] =
     [("delete", "delete"), ("compact", "compact"), ("compact,delete", "compact,delete")];
 
-/// Reads `[kafka]`, or the state file if records go to stdout.
+/// Reads `sink` and the keys of the chosen sink: `[kafka]`, or the state file if records go to
+/// stdout.
 pub(super) fn sink(
     reader: &mut Reader<'_>,
     prefix: Option<&str>,
@@ -413,7 +415,8 @@ impl Credentials {
     }
 }
 
-/// The key that gives a secret: the one for a text, a file or a command.
+/// Returns the key by which the operator has given the secret `name`: as a text, by a file or by a
+/// command. Returns `name` itself if none of the three is given.
 fn given(reader: &Reader<'_>, name: &str) -> String {
     let keys = ["", "_file", "_command"].map(|kind| format!("{name}{kind}"));
     keys.iter().find(|key| reader.is_given(key)).cloned().unwrap_or_else(|| name.to_owned())

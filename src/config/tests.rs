@@ -27,7 +27,8 @@ pub(super) fn with(text: &str, environment: &[(&str, &str)]) -> Result<Loaded, F
     super::check("w.toml", text, &environment)
 }
 
-/// Checks the faults of the shortest configuration with some lines replaced.
+/// Checks the text of the faults that the shortest configuration has after these lines are
+/// replaced.
 #[track_caller]
 pub(super) fn check(replace: &[(&str, &str)], environment: &[(&str, &str)], expect: Expect) {
     let text = replaced(replace);

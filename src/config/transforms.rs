@@ -103,7 +103,8 @@ impl At<'_, '_> {
         self.reader.required(&key, value::text, wanted)
     }
 
-    /// Reads a text that may be missing. The outer option is `None` for a faulty text.
+    /// Reads a text that may be missing. The outer option is `None` for a faulty text, the inner
+    /// one if no text is given.
     pub(super) fn maybe(&mut self, key: &str) -> Option<Option<String>> {
         let (given, key) = (self.is_given(key), self.key(key));
         let text = self.reader.optional(&key, value::any_text);
@@ -134,7 +135,8 @@ impl At<'_, '_> {
         self.reader.or(&key, value::one_of(&[("value", Of::Value), ("key", Of::Key)]), "value")
     }
 
-    /// Reads pairs that are written as `a:b`.
+    /// Reads a list of texts `a:b`, and returns the two parts of each. `None` if a text is not of
+    /// this form, which is noted as a fault.
     fn pairs(&mut self, key: &str) -> Option<Vec<(String, String)>> {
         let mut pairs = Vec::new();
         for text in self.list(key)? {
@@ -151,7 +153,8 @@ impl At<'_, '_> {
         Some(pairs)
     }
 
-    /// Reads two lists of the same length as pairs of their items.
+    /// Reads two lists, and returns pairs of their items. `None` if a list is missing or the lists
+    /// differ in length, which is noted as a fault.
     fn sides(&mut self, left: &str, right: &str) -> Option<Vec<(String, String)>> {
         let (lefts, rights) = (self.some_list(left, "[\"a\"]"), self.some_list(right, "[\"b\"]"));
         let (lefts, rights) = (lefts?, rights?);
@@ -333,8 +336,8 @@ fn insert_field(at: &mut At<'_, '_>) -> Option<Transform> {
     fields(at, Some(Edit::Insert { topic, fixed }), true)
 }
 
-/// The name of a field, and whether the field is required. A `!` after the name makes the field
-/// required. With `?` or nothing after the name, it is not required.
+/// Splits the name of a field from its mark, and returns whether the field is required. A `!` after
+/// the name makes the field required. With `?` or nothing after the name, it is not required.
 fn spec(text: String) -> (String, bool) {
     match (text.strip_suffix('!'), text.strip_suffix('?')) {
         (Some(name), _) => (name.to_owned(), true),

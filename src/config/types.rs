@@ -35,7 +35,8 @@ pub(super) fn placeholder(value: &Value) -> Result<String, Expected> {
     }
 }
 
-/// Reads every key before it fails because of a faulty one.
+/// Reads the keys of `[events]` that choose the forms of types. Every key is read, even after a
+/// faulty one.
 pub(super) fn modes(reader: &mut Reader<'_>) -> Option<Modes> {
     let times = [
         ("adaptive", TimeMode::Adaptive),

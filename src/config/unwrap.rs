@@ -69,7 +69,8 @@ fn dropped(at: &mut At<'_, '_>) -> Option<Option<Dropped>> {
     Some(Some(Dropped { header, from_key, compatible }))
 }
 
-/// Reads a list of fields of the envelope, and the prefix of their new names.
+/// Reads a list of fields of the envelope that are added to each record, and the prefix of their
+/// new names.
 fn added(at: &mut At<'_, '_>, list: &str) -> Option<Vec<Added>> {
     let texts = at.list(list);
     let prefix = at.key(&format!("{list}_prefix"));

@@ -139,7 +139,8 @@ pub(super) fn one_of<T: Copy>(words: &[(&str, T)]) -> impl Fn(&Value) -> Result<
     }
 }
 
-/// The known name that is suggested for a misspelt one.
+/// Returns the known name that is most similar to a misspelt one. `None` if no name is similar
+/// enough.
 pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     // A third of the name may be wrong: `kafak` is kafka, `id` is not `ca`.
     let edits_max = (name.chars().count() / 3).clamp(1, NEAREST_EDITS_MAX);

@@ -12,12 +12,12 @@ use std::rc::Rc;
 pub struct Active {
     /// How the table's rows are encoded.
     pub plan: Rc<Plan>,
-    /// `namespace.name` of a table; otherwise the name by which errors call the plan.
+    /// `namespace.name` of a table; for a plan of no table, a name for errors such as `heartbeats`.
     pub table: Rc<str>,
     /// The topic's number in the ledger.
     pub route: RouteId,
-    /// Partitions that keys are spread over; see `Ready::partitions`. `None` for a sink without
-    /// topics, which has no partitions.
+    /// Number of partitions over which keys are spread; see `Ready::partitions`. `None` for a sink
+    /// without topics, which has no partitions.
     pub partitions: Option<i32>,
     /// Size of the largest record that topic and producer accept, in bytes.
     pub record_bytes_max: usize,
@@ -25,17 +25,18 @@ pub struct Active {
     pub compacted: bool,
     /// Counters of the table for the metrics.
     pub metrics: TableMetrics,
-    /// Indices of the columns `id`, `type` and `data`, if rows of this table are signals.
+    /// Indices of the columns `id`, `type` and `data`, if this table is the signal table. `None`
+    /// for any other table.
     pub signals: Option<[usize; 3]>,
-    /// Notes the Positions of records while the registry has not confirmed their schema ids. `None`
-    /// if all ids are confirmed.
+    /// Notes the Positions of this plan's records while the registry has not confirmed the plan's
+    /// schema ids. `None` if all ids are confirmed.
     pub uses: Option<Rc<Uses>>,
     /// The plans by the routes of rows, if not all rows have the same plan. `plan` is then used
     /// only for rows without a route. `None` if all rows have `plan`.
     pub routes: Option<Rc<Routes>>,
 }
 
-/// The state of a relation's plan.
+/// What planning has decided about a relation, with the plan if there is one.
 #[derive(Clone, Default)]
 pub enum Planned {
     /// The relation was not looked up yet.
@@ -62,7 +63,8 @@ pub struct QuarantineTopic {
     pub topic: Rc<str>,
     /// Number of the quarantine topic in the ledger.
     pub route: RouteId,
-    /// Partitions that tables are spread over; see `Ready::partitions`.
+    /// Number of partitions of the quarantine topic over which tables are spread; see
+    /// `Ready::partitions`.
     pub partitions: i32,
     /// Size of the largest record that topic and producer accept, in bytes.
     pub record_bytes_max: usize,

@@ -39,7 +39,8 @@ const REGISTERED_AT_ONCE_MAX: usize = 8;
 /// number of topics, and the answer has to stay small.
 const TOPICS_MAX: usize = 10_000;
 
-/// Facts that were fetched before a plan asks for them.
+/// What planning has fetched before a plan asks for it: descriptions of topics, and facts of
+/// relations from the catalog.
 #[derive(Default)]
 pub(super) struct Ahead {
     pub(super) topics: Described,
@@ -52,9 +53,9 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Removes the fetched facts of a relation. Returns them if they were read after the commit of
-    /// the change at `at`. Facts for the first copy are always returned, because its rows are older
-    /// than every batch.
+    /// Removes the fetched facts of a relation. Returns the facts if they were read after the
+    /// commit of the change at `at`, or if the plan is for the first copy, whose rows are older
+    /// than every batch of facts. `None` otherwise.
     pub(super) fn take_facts(
         &mut self,
         relation: Oid,
@@ -84,7 +85,8 @@ pub fn announced<'m>(payloads: impl Iterator<Item = &'m [u8]>) -> Vec<RelationSh
 }
 
 impl PlanMaker {
-    /// Begins to describe the topics that the state remembers, while the stream begins.
+    /// Starts a task that asks the brokers to describe the topics that the state remembers, while
+    /// the stream begins.
     pub fn describe_recorded(&mut self) {
         let Some((topics, _)) = self.kafka.clone() else { return };
         let names: Vec<String> =
@@ -100,7 +102,8 @@ impl PlanMaker {
         }));
     }
 
-    /// Takes the descriptions of the recorded topics, once. Waits for them if they are under way.
+    /// Waits for the task of [`PlanMaker::describe_recorded`] and remembers the descriptions of the
+    /// topics. Does nothing if no task was started or its answer is taken already.
     pub(super) async fn take_recorded(&mut self) {
         let Some(task) = self.ahead.recorded.take() else { return };
         // The task fails only if the runtime ends.
@@ -150,8 +153,9 @@ impl PlanMaker {
         }
     }
 
-    /// Drafts the plans of these relations by the facts of the catalog, which are kept. Relations
-    /// that cannot be planned, and those whose rows name their topics, are left out.
+    /// Fetches the catalog's facts of these relations, keeps the facts for the plans, and drafts
+    /// the plans by them. Relations that cannot be planned, and those whose rows name their topics,
+    /// are left out. `None` if the facts cannot be fetched.
     async fn drafts(&mut self, wanted: &[&RelationShape], origin: Origin) -> Option<Vec<Draft>> {
         let at = match super::announced::position(&self.sql).await {
             Ok(at) => at,
@@ -173,9 +177,9 @@ impl PlanMaker {
         Some(drafts)
     }
 
-    /// Describes the topics of these drafts, and creates those that are missing. Returns the drafts
-    /// whose topics accept their records. `records` gets the numbers of partitions that are not
-    /// recorded yet.
+    /// Makes sure that the topics of these drafts are described, and creates missing topics if the
+    /// configuration allows that. Returns the drafts whose topics accept their records. Adds to
+    /// `records` the numbers of partitions that are not recorded yet.
     async fn prepare_topics(
         &mut self,
         drafts: Vec<Draft>,
@@ -207,7 +211,8 @@ impl PlanMaker {
         ready
     }
 
-    /// Describes the topics, and creates those that do not exist if that is our task.
+    /// Asks the brokers to describe these topics, and creates those that do not exist if the
+    /// configuration allows that. Returns the descriptions of the topics that exist then.
     async fn made(
         &self,
         topics: &Topics,
@@ -293,7 +298,8 @@ impl PlanMaker {
     }
 }
 
-/// Logs at level debug that a fact could not be fetched ahead. The plan meets the failure again.
+/// Logs at level debug that something could not be fetched ahead, and returns an empty value. The
+/// plan itself meets the failure again.
 fn dropped<T: Default>(error: &(dyn std::error::Error + 'static)) -> T {
     tracing::debug!(error = %Chain(error), "each plan asks for itself");
     T::default()

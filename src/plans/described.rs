@@ -8,16 +8,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an answer of the brokers is used. A request creates two clients, which takes 0.2 s on
-/// an idle machine, and no frame is read meanwhile. Tables that are altered again and again would
-/// otherwise delay the stream.
+/// How long a description of a topic by the brokers is used. A request for it creates two clients,
+/// which takes 0.2 s on an idle machine, and no frame is read meanwhile. Tables that are altered
+/// again and again would otherwise delay the stream.
 const KNOWN: Duration = Duration::from_secs(60);
 
-/// How long an answer is used that no plan has used before. This time bridges the wait for the
-/// first rows of a table. The time is bounded, because a topic can be deleted or made anew.
+/// How long a description of a topic is used that no plan has used before. This time bridges the
+/// wait for the first rows of a table. The time is bounded, because a topic can be deleted or made
+/// anew.
 const UNUSED: Duration = Duration::from_secs(600);
 
-/// The last answer for each planned topic.
+/// The brokers' newest description of each topic, by the topic's name.
 #[derive(Default)]
 pub(super) struct Described(HashMap<String, Answer>);
 
@@ -38,8 +39,8 @@ impl Described {
         (now.duration_since(*since) < longest).then_some(info)
     }
 
-    /// The remembered answer as [`Described::known`] returns it, for a plan. From its first use on,
-    /// the age of the answer counts from that use.
+    /// Returns the same as [`Described::known`], for a plan that uses the answer. After the first
+    /// such use, the age of the answer counts from this use.
     pub(super) fn take(&mut self, topic: &str, now: Instant) -> Option<&TopicInfo> {
         self.known(topic, now)?;
         let answer = self.0.get_mut(topic)?;

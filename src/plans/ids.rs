@@ -20,7 +20,7 @@ pub struct SchemaIds {
     pub proofs: Proofs,
 }
 
-/// A recorded id that a plan uses although the registry has not answered yet.
+/// A recorded schema id that a plan uses although the registry has not confirmed it yet.
 #[derive(Clone, Debug)]
 pub struct Unproven {
     /// Subject under which the schema was registered.
@@ -43,18 +43,19 @@ pub struct Replaced {
     pub is_same_registry: bool,
 }
 
-/// Facts about the ids of one plan that have to be reported.
+/// Facts about the schema ids of one plan that have to be reported.
 #[derive(Default)]
 pub struct Given {
-    /// Ids that are not proven yet.
+    /// Recorded ids that the plan uses and that are not proven yet.
     pub unproven: Vec<Unproven>,
-    /// Ids that differ from the recorded ones.
+    /// Recorded ids that new ids have replaced.
     pub replaced: Vec<Replaced>,
 }
 
 impl PlanMaker {
-    /// The id of a schema at this registry: a recorded id that is proven, a recorded id that is not
-    /// proven yet, or a new id. The id is recorded, unless it is not proven yet.
+    /// Returns the id of a schema at this registry: a recorded id that is proven, a recorded id
+    /// that is not proven yet, or a new id. An id that is not proven yet is added to `unproven`.
+    /// Any other id is recorded. Without Avro the id is 0.
     pub(super) async fn schema_id(
         &mut self,
         of: PlanOf<'_>,
@@ -108,7 +109,8 @@ impl PlanMaker {
         Ok(id)
     }
 
-    /// Records an id of this registry, if it is not recorded yet.
+    /// Records an id under the URL of this registry, if it is not recorded so yet. Removes a record
+    /// of the same schema that has no URL.
     async fn record_id(&mut self, key: &SchemaKey, url: &str, id: u32) -> Result<(), Failure> {
         let ours = key.at(url);
         if self.recorded.schemas.get(&ours) != Some(&id) {
@@ -139,8 +141,8 @@ fn lower(level_url: &str) -> String {
     )
 }
 
-/// The rule that a refused schema breaks. `None` if the registry does not return its level or
-/// latest schema, or if it has a rule of its own.
+/// Returns, as text, the rule of compatibility that a refused schema breaks. `None` if the registry
+/// does not return its level or latest schema, or if it has a rule of its own.
 async fn rule_of(registry: &Registry, schema: &AvroSchema) -> Option<String> {
     let level = registry.level(&schema.subject).await.ok()?;
     let latest = registry.latest(&schema.subject).await.ok()??;

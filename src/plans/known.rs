@@ -9,16 +9,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) struct Recorded {
     /// The number of partitions that keys are spread over, by topic.
     pub partitions: BTreeMap<String, i32>,
-    /// The ids of schemas, by the key of their record.
+    /// The ids of schemas, by the key of their state record.
     pub schemas: BTreeMap<String, u32>,
 }
 
 /// The relations of earlier plans.
 #[derive(Default)]
 pub(super) struct Relations {
-    /// The description of each relation at its last plan.
+    /// The table as it was at the last plan of each relation.
     tables: HashMap<Oid, Table>,
-    /// Columns in which rows may still hold NULL, although the catalog has them as NOT NULL now.
+    /// By relation: columns in which rows may still hold NULL, although the catalog has these
+    /// columns as NOT NULL now.
     nullable: HashMap<Oid, BTreeSet<String>>,
 }
 

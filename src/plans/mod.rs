@@ -57,17 +57,18 @@ pub const REFUSED_RETRY: Duration = Duration::from_secs(30);
 pub struct Ready {
     /// How the rows are encoded.
     pub plan: Plan,
-    /// `namespace.name` of a table; otherwise the name by which errors call the plan.
+    /// `namespace.name` of a table; for a plan of no table, a name for errors such as `heartbeats`.
     pub name: String,
     /// The topic as the broker describes it. `None` for a sink without topics.
     pub topic: Option<TopicInfo>,
-    /// Partitions that keys are spread over: as many as at the first use of the topic, or fewer if
-    /// the topic has fewer now.
+    /// Number of partitions over which keys are spread: the number that the topic had at its first
+    /// use, or a lower number if the topic has fewer partitions now.
     pub partitions: i32,
     /// Schema ids of the key, if there is one, and of the value. Empty without Avro, and for a
     /// table whose topics have plans of their own.
     pub ids: Vec<u32>,
-    /// The ids that the registry has not confirmed, and the ids that replaced recorded ones.
+    /// The schema ids of this plan that the registry has not confirmed, and those that have
+    /// replaced recorded ids.
     pub given: Given,
     /// Warnings for the operator, such as a changed number of partitions.
     pub warnings: Vec<String>,
@@ -93,8 +94,8 @@ pub enum Outcome {
     Routed(Box<Ready>, RouteOf),
 }
 
-/// Makes plans, with the clients, records and settings that planning needs. A task owns the value
-/// during a lookup and hands it back.
+/// Makes plans, with the clients, state records and settings that planning needs. Each lookup takes
+/// the plan maker into a task, and hands it back at the end.
 pub struct PlanMaker {
     sql: Arc<Sql>,
     planner: Planner,
@@ -106,7 +107,7 @@ pub struct PlanMaker {
     selection: Selection,
     named: Arc<Named>,
     recorded: Recorded,
-    /// Ids that replaced recorded ones since the last plan was completed.
+    /// Schema ids that replaced recorded ids since the last plan was completed.
     replaced: Vec<Replaced>,
     relations: Relations,
     troubles: mpsc::Sender<Option<Trouble>>,
@@ -152,7 +153,7 @@ enum Origin {
     Copy,
 }
 
-/// What a plan is for, as troubles name it.
+/// The kind of records that a plan is made for. Troubles name the records so.
 #[derive(Clone, Copy)]
 enum PlanOf<'a> {
     /// The rows of a table, by `namespace.name`, or those rows that go to one topic.
@@ -305,8 +306,8 @@ impl PlanMaker {
         self.captured.contains(name) || self.selection.captures_later(name)
     }
 
-    /// Plans a relation again with one more nullable column, for rows that are older than the NOT
-    /// NULL of the column.
+    /// Plans a relation again with `column` as nullable, for rows that are older than the NOT NULL
+    /// of this column.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
@@ -319,7 +320,7 @@ impl PlanMaker {
         self.relation(shape).await
     }
 
-    /// Plans a relation again with one more nullable column, for rows of the first copy.
+    /// Plans a relation again for rows of the first copy, with `column` as nullable.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
@@ -436,7 +437,8 @@ impl PlanMaker {
     }
 }
 
-/// The failure for records without a key, which a compacted topic refuses.
+/// Makes the failure of a plan whose records have no key, because its topic is compacted and
+/// refuses such records.
 fn without_key(of: PlanOf<'_>, topic: &str) -> Failure {
     let (what, next) = match of {
         PlanOf::Table(name) => (
@@ -478,7 +480,7 @@ impl From<Trouble> for Refusal {
     }
 }
 
-/// The trouble of a registry whose client cannot be set up.
+/// Makes the trouble of a registry whose client cannot be set up.
 #[must_use]
 pub fn registry_trouble(error: &dyn std::error::Error) -> Trouble {
     Trouble::new(TroubleReason::RegistryUnavailable, "set up the registry client".to_owned(), error)

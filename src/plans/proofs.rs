@@ -43,7 +43,7 @@ pub struct Claim {
     pub schema: SchemaDigest,
 }
 
-/// What is known of a claim.
+/// What the registry has shown about a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The registry serves this schema under this id.
@@ -65,7 +65,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// What is known of a claim.
+    /// Returns what the registry has shown about a claim so far.
     #[must_use]
     pub fn standing(&self, claim: Claim) -> Standing {
         match self.answered.get(&claim) {
@@ -77,9 +77,9 @@ impl Known {
 }
 
 enum Request {
-    /// A plan will need the claim.
+    /// A plan will need the proof of this claim later, and does not wait for it.
     Ask(Claim),
-    /// A plan waits for the claim.
+    /// A plan waits for the proof of this claim, so this claim is asked about before the others.
     Prove(Claim),
     /// The registry has just given this id for this schema. The claim is proven by that.
     Given(Claim),
@@ -109,7 +109,8 @@ impl Proofs {
         Proofs { requests, known }
     }
 
-    /// Asks for a proof. Waits until the registry answers, or is known to be unreachable or slow.
+    /// Asks for the proof of a claim. Waits until the registry answers, or is known to be
+    /// unreachable or slow, and returns what is known of the claim then.
     pub async fn prove(&mut self, claim: Claim) -> Standing {
         if self.requests.send(Request::Prove(claim)).await.is_err() {
             return Standing::Open("the agent is stopping".to_owned());
@@ -120,7 +121,7 @@ impl Proofs {
         self.standing(claim)
     }
 
-    /// Asks for a proof without waiting for the answer.
+    /// Asks for the proof of a claim without waiting for the registry's answer.
     pub async fn ask(&self, claim: Claim) {
         // A send fails only if the task has ended, because the agent is stopping.
         let _ = self.requests.send(Request::Ask(claim)).await;
@@ -138,13 +139,14 @@ impl Proofs {
         let _ = self.requests.send(Request::AskAt(registry)).await;
     }
 
-    /// What is known of a claim now, without waiting.
+    /// Returns what is known of a claim now, without waiting.
     #[must_use]
     pub fn standing(&self, claim: Claim) -> Standing {
         self.known.borrow().standing(claim)
     }
 
-    /// Waits until more is known than at this handle's last wait. Cancel-safe.
+    /// Waits until the task has noted something that is new since this handle's last wait.
+    /// Cancel-safe.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await; // the task ends with the process
@@ -230,8 +232,9 @@ impl Prover {
         }
     }
 
-    /// Sends as many requests as are allowed now. A registry that did not answer the last request
-    /// gets a single one.
+    /// Begins requests for waiting claims, as many as are allowed now. If the registry did not
+    /// answer the last request, one request at a time is allowed, and none before the pause is
+    /// over.
     fn ask(&mut self) {
         let room = match self.pause.until {
             Some(until) if until > Instant::now() => 0,
@@ -270,8 +273,8 @@ impl Prover {
                 self.metrics.registry_failures.inc();
                 self.pause.until = Some(Instant::now() + self.pause.length);
                 self.pause.length = (self.pause.length * 2).min(PAUSE_MAX);
-                // The claim goes behind the others, because the registry may fail for this id
-                // alone.
+                // The claim becomes the last one of those that wait, because the registry may fail
+                // for this id alone.
                 self.waiting.push_back(claim);
                 self.tell.send_modify(|known| known.away = Some(Chain(&error).to_string()));
             }

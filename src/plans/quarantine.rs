@@ -10,7 +10,7 @@ use crate::encode::Quarantine;
 use crate::kafka::{TopicInfo, TopicSpec};
 use crate::postgres::PgError;
 
-/// The quarantine topic for the changes of one table, and the state record of the table.
+/// The quarantine topic, prepared for the changes of one table, and the table's state record.
 pub struct QuarantinePlan {
     /// How the table's changes are written to the quarantine topic.
     pub quarantine: Quarantine,
@@ -18,7 +18,8 @@ pub struct QuarantinePlan {
     pub name: String,
     /// The quarantine topic as the broker describes it. `None` if the sink has no topics.
     pub topic: Option<TopicInfo>,
-    /// Partitions that tables are spread over; see `Ready::partitions`.
+    /// Number of partitions of the quarantine topic over which tables are spread; see
+    /// `Ready::partitions`.
     pub partitions: i32,
     /// The acknowledged state record of the detached table. `None` if only skipped changes go to
     /// the quarantine topic.
@@ -26,8 +27,9 @@ pub struct QuarantinePlan {
 }
 
 impl PlanMaker {
-    /// Plans a table again whose plan was refused. If the table is refused again, it is detached.
-    /// `record` makes the table's state record from the refusal.
+    /// Plans a table again whose plan was refused. If the plan is refused again, the table is
+    /// detached: `record` makes the table's state record from the refusal, and `key` is the key of
+    /// that record.
     ///
     /// # Errors
     /// See [`PlanMaker::relation`].
@@ -45,8 +47,9 @@ impl PlanMaker {
         }
     }
 
-    /// Detaches a table. When this returns, the quarantine topic exists. If `detached` and `key`
-    /// are given, the state record is acknowledged.
+    /// Prepares the quarantine topic for a detached table, or for a table with a skipped change.
+    /// When this returns, the topic exists. If `detached` and `key` are given, the state record of
+    /// the detached table is acknowledged.
     ///
     /// # Errors
     /// None: failures are reported as trouble and tried again.

@@ -15,15 +15,15 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Rows of a routed table that have the same route.
+/// Which rows of a routed table a plan is for: those with this route.
 pub struct RouteOf {
     /// `namespace.name` of the table.
     pub table: String,
-    /// The route that these rows have.
+    /// The route that these rows have: the text that decides their topic.
     pub route: String,
 }
 
-/// The plans of a table by the routes of its rows. The router bounds the number of plans.
+/// The plans of a routed table, by the routes of its rows. The router bounds the number of plans.
 pub struct Routes {
     router: Arc<Router>,
     known: RefCell<HashMap<Box<str>, Rc<Active>>>,
@@ -36,13 +36,14 @@ pub struct Routes {
     encoder: RefCell<Encoder>,
 }
 
-/// Which plan a row has.
+/// Which plan a row or a logical message has, if it has a record at all.
 pub enum Routed {
     /// The row has the plan of its table.
     Own,
-    /// The row has the plan of its route.
+    /// The row has this plan, which was made for the route of the row.
     To(Rc<Active>),
-    /// The topic for rows with this route is not planned yet.
+    /// No plan is made yet for the route of the row. The router and this route are what planning
+    /// needs.
     New(Arc<Router>, String),
     /// The change has no record: the row is no event, a condition drops the row, or the change is a
     /// truncate that can have no topic.
@@ -52,13 +53,13 @@ pub enum Routed {
 }
 
 impl Routes {
-    /// Whether the rows are events of an outbox.
+    /// True if the rows are events of an outbox.
     #[must_use]
     pub fn is_of_events(&self) -> bool {
         self.router.is_of_events()
     }
 
-    /// The routes of a table before any topic is planned.
+    /// Creates the routes of a table. No route has a plan yet.
     #[must_use]
     pub fn new(router: Arc<Router>) -> Self {
         Routes {
@@ -76,7 +77,7 @@ impl Routes {
         self.known.borrow_mut().insert(route.into(), Rc::new(active));
     }
 
-    /// The plan of a route, or [`Routed::New`] if the route has no plan yet.
+    /// Returns the plan of a route, or [`Routed::New`] if the route has no plan yet.
     #[inline]
     fn found(&self, route: &str) -> Result<Routed, EncodeError> {
         if self.router.forgets(self.known.borrow().len()) {
@@ -91,7 +92,8 @@ impl Routes {
         Ok(Routed::New(Arc::clone(&self.router), route.to_owned()))
     }
 
-    /// Whether a plan has, or had, this topic's number.
+    /// True if a topic with this number in the ledger was planned for any route, even if its plan
+    /// is forgotten by now.
     fn has(&self, route: RouteId) -> bool {
         self.numbers.borrow().contains(&route)
     }
@@ -119,7 +121,7 @@ impl Active {
         routes.found(&route)
     }
 
-    /// Which plan a logical message has.
+    /// Finds the plan of a logical message by its prefix and its content.
     ///
     /// # Errors
     /// The message should be an event and is none, or there are too many topics.
@@ -151,13 +153,13 @@ impl Active {
         }
     }
 
-    /// Whether the rows are events of an outbox.
+    /// True if the rows are events of an outbox.
     #[must_use]
     pub fn is_of_events(&self) -> bool {
         self.routes.as_ref().is_some_and(|routes| routes.is_of_events())
     }
 
-    /// Whether records of the table go to the topic with this number.
+    /// True if records of the table can be on the topic with this number in the ledger.
     #[must_use]
     pub fn goes_to(&self, route: RouteId) -> bool {
         self.route == route || self.routes.as_ref().is_some_and(|routes| routes.has(route))

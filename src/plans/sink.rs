@@ -48,9 +48,9 @@ const CHANGE_LINES_MAX: usize = 3;
 /// Pause between attempts to hand over a record for which librdkafka's queue had no room.
 const PARKED_RETRY: Duration = Duration::from_millis(50);
 
-/// The offset in the delivery report of a line, which has none. A counter of lines would begin
-/// again with each producer, and would mix the topics of several tables. The core compares no
-/// offsets if a report has none.
+/// The offset in the delivery report of a line on standard output, because a line has no offset. A
+/// counter of lines would begin again with each producer, and would mix the topics of several
+/// tables. The core compares no offsets if a report has none.
 const NO_OFFSET: i64 = -1;
 
 /// A running destination of records.
@@ -67,7 +67,8 @@ pub struct Lines {
     lines: mpsc::Sender<(Ticket, Vec<u8>)>,
     /// Receives the reason when the thread ends. `None` after that was reported.
     ended: Option<oneshot::Receiver<StdoutError>>,
-    /// Tells when the reader of a pipe has closed it. `None` for a file.
+    /// Tells when the reader of standard output has closed its pipe. `None` if standard output is a
+    /// file or cannot be watched.
     pipe: Option<pipe::Sender>,
 }
 
@@ -96,7 +97,7 @@ impl From<std::io::Error> for StdoutError {
 
 #[cfg(test)]
 impl Lines {
-    /// A sink whose lines a test reads instead of standard output.
+    /// Creates a sink whose lines a test reads instead of standard output.
     pub fn into_channel(lines: mpsc::Sender<(Ticket, Vec<u8>)>) -> Self {
         Lines { lines, ended: None, pipe: None }
     }
@@ -212,8 +213,8 @@ impl Sink {
         }
     }
 
-    /// The longest time after which [`Sink::has_room`] has to be called again, even if the sink has
-    /// reported no delivery meanwhile.
+    /// Returns the longest time after which [`Sink::has_room`] has to be called again, even if the
+    /// sink has reported no delivery meanwhile.
     #[must_use]
     pub fn rest(&self) -> Duration {
         match self {
@@ -265,7 +266,7 @@ impl Sink {
         }
     }
 
-    /// True if brokers refused our login since the last call.
+    /// True if brokers have refused our login for Kafka since the last call.
     #[must_use]
     pub fn take_refused(&self) -> bool {
         match self {

@@ -7,7 +7,8 @@ use crate::encode::Draft;
 use crate::kafka::{TopicInfo, TopicSpec, Topics};
 use tokio::time::Instant;
 
-/// Transforms spread records over more partitions than their topic has for them.
+/// The error of a plan whose transforms spread records over more partitions than the topic has or
+/// may use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "partition-routing spreads records over {wanted} partitions, and topic `{topic}` has {there}{}",
@@ -24,8 +25,8 @@ pub struct TooFewPartitions {
     pub recorded: Option<i32>,
 }
 
-/// The number of partitions that records use: the one that the topic had at its first use, or the
-/// present one if that is lower or if none is recorded.
+/// Returns the number of partitions that records use: the number that the topic had at its first
+/// use, or the present number if that is lower or if none is recorded.
 fn usable(recorded: Option<i32>, there: i32) -> i32 {
     recorded.map_or(there, |recorded| recorded.min(there))
 }
@@ -40,9 +41,9 @@ fn kept(recorded: Option<i32>, there: i32) -> String {
 }
 
 impl TooFewPartitions {
-    /// Compares the number of partitions that transforms ask for with the topic's number and with
-    /// the recorded number. A topic that rows name by a value is not checked here, because each of
-    /// its rows is checked.
+    /// Returns the error if the transforms of a draft spread records over more partitions than they
+    /// may use, by the topic's number (`there`) and the recorded number. `None` if they do not, or
+    /// if rows name the topic by a value, because each of these rows is checked then.
     #[must_use]
     pub fn find(draft: &Draft, there: i32, recorded: Option<i32>) -> Option<Self> {
         let wanted = draft.partitions().filter(|_| !draft.is_routed)?;
@@ -156,9 +157,9 @@ impl PlanMaker {
         TooFewPartitions::find(draft, info.partitions, recorded)
     }
 
-    /// The number of partitions that records of a topic use. At the first use of the topic, its
-    /// number is recorded. If the topic has another number later, a warning is added, and keys stay
-    /// on the recorded number. Only if the topic has fewer partitions now, the lower number is
+    /// Returns the number of partitions that records of a topic use. At the first use of the topic,
+    /// its number is recorded. If the topic has another number later, a warning is added, and keys
+    /// stay on the recorded number. Only if the topic has fewer partitions now, the lower number is
     /// returned. A sink without topics has one partition.
     pub(super) async fn partitions_of(
         &mut self,

@@ -3,8 +3,8 @@
 use crate::change::Position;
 use std::cell::Cell;
 
-/// First and last Position of a plan's records. If a later connection makes the same plan while an
-/// id is not confirmed, both plans share one value.
+/// First and last Position of the records that were sent with one plan. If a later connection makes
+/// the same plan while an id is not confirmed, both plans share one value.
 #[derive(Debug, Default)]
 pub struct Uses(Cell<Option<(Position, Position)>>);
 

@@ -13,7 +13,7 @@ pub struct CopyStatus {
     pub rows: u64,
     /// Expected rows by the statistics of the tables; 0 if no table was analysed.
     pub rows_expected: u64,
-    /// Bytes of the sent rows' text.
+    /// Bytes of the text of the rows sent so far.
     pub bytes: u64,
     /// Bytes of the tables on disk.
     pub bytes_expected: u64,
@@ -74,15 +74,15 @@ pub struct WindowStatus {
 /// Progress of one table in the first copy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CopyTableStatus {
-    /// `waiting`, `copying`, `delivering`, `copied`, `refused`, `left`, or `owed` if a backfill
-    /// copies the table.
+    /// `waiting`, `copying`, `delivering`, `copied`, `refused`, `left` if the first copy leaves the
+    /// table out, or `owed` if a backfill copies the table instead.
     pub state: String,
     /// Rows sent so far.
     pub rows: u64,
     /// Expected rows by the statistics; `None` if the table was never analysed, or if a condition
     /// or query selects rows.
     pub rows_expected: Option<u64>,
-    /// Bytes of the sent rows' text.
+    /// Bytes of the text of the rows sent so far.
     pub bytes: u64,
     /// Bytes of the table on disk.
     pub bytes_expected: u64,

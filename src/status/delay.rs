@@ -4,7 +4,7 @@
 use serde::Serialize;
 use std::collections::VecDeque;
 
-/// Percentiles are those of the commits acknowledged in this time.
+/// The percentiles are computed from the commits that were acknowledged within this last time.
 const WINDOW_MS: i64 = 60_000;
 
 /// The least time between two readings that are kept. It bounds the number of readings.
@@ -52,7 +52,8 @@ impl Delays {
         }
     }
 
-    /// The percentiles of what was added to the histogram since the oldest reading.
+    /// Returns the percentiles of the delays that were added to the histogram since the oldest
+    /// reading.
     #[must_use]
     pub fn percentiles(&self) -> DelayStatus {
         let at = |part| self.quantile(part);

@@ -29,7 +29,7 @@ struct Mark {
     at_micros: i64,
 }
 
-/// The age of the oldest commit that is not acknowledged.
+/// Since when the oldest commit that Kafka has not acknowledged has waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
     /// The age of that commit cannot be known.
@@ -102,8 +102,9 @@ impl Lag {
         self.read_micros = None;
     }
 
-    /// Notes that a connection is proven. `is_other` says that the epoch or the server's timeline
-    /// is another one, so that earlier positions mean nothing any more.
+    /// Notes that a connection has passed the continuity checks. `is_other` is true if the epoch or
+    /// the server's timeline has changed. If it is true, or if another agent had the slot,
+    /// everything that was noted so far is forgotten.
     pub fn opened(&mut self, is_other: bool) {
         if is_other || self.elsewhere {
             *self = Lag::default();
@@ -116,8 +117,8 @@ impl Lag {
         *self = Lag { elsewhere: true, ..Lag::default() };
     }
 
-    /// Takes the positions of the stream: received and delivered, the oldest commit that waits for
-    /// an acknowledgement, and the newest one that has it.
+    /// Notes the positions of the stream: received and delivered, the oldest commit that waits for
+    /// an acknowledgement, and the newest acknowledged commit.
     pub fn stream(
         &mut self,
         (received, delivered): (Lsn, Lsn),
@@ -152,7 +153,8 @@ impl Lag {
         }
     }
 
-    /// The time of the oldest commit that Kafka has not acknowledged.
+    /// Returns the time of the oldest commit that Kafka has not acknowledged, or that there is no
+    /// such commit, or that the time is unknown.
     #[must_use]
     pub fn since(&self) -> Since {
         let Some(delivered) = self.delivered.filter(|_| !self.went_back) else {

@@ -63,7 +63,8 @@ impl Phase {
         Phase::Stopping,
     ];
 
-    /// The phase of an agent that has a trouble with this reason.
+    /// Returns the phase of an agent that has a trouble with this reason: standby if another agent
+    /// has the slot, and otherwise retrying.
     #[must_use]
     pub fn under(reason: TroubleReason) -> Phase {
         if reason == TroubleReason::Standby { Phase::Standby } else { Phase::Retrying }
@@ -143,9 +144,10 @@ pub struct TableStatus {
     pub changes: u64,
     /// Changes since start that a filter, another transform or `[events]` leaves out.
     pub filtered: u64,
-    /// Changes sent per second, over the last five seconds.
+    /// Changes of the table sent per second, over the last five seconds.
     pub changes_per_second: f64,
-    /// Unix milliseconds of the last change, exact to a second; 0 if there was none since start.
+    /// Unix milliseconds of the table's last change, exact to a second; 0 if there was none since
+    /// start.
     pub last_change_ms: i64,
     /// Ids of the registered key and value schemas.
     pub schema_ids: Vec<u32>,
@@ -185,7 +187,8 @@ pub struct Rates {
 pub struct StageStatus {
     /// `source`, `decode`, `encode`, `registry` or `broker`.
     pub name: String,
-    /// Share of the last five seconds in which this stage delayed the others, from 0 to 1.
+    /// Share of the last five seconds in which this stage kept the other stages waiting, from 0 to
+    /// 1.
     pub busy: f64,
     /// True for the stage that is the bottleneck now.
     pub slowest: bool,
@@ -318,8 +321,8 @@ pub struct Status {
     pub next: String,
     /// The range of WAL in doubt, if the reason has one.
     pub range: Option<LsnRange>,
-    /// The change at which the stream has halted, if one change caused the halt. `wellspring skip`
-    /// can leave it out.
+    /// The change before which the stream has halted, if a single change caused the halt.
+    /// `wellspring skip` can leave this change out.
     pub stands_at: Option<ChangeStatus>,
     /// True if something lasts until a person acts. For example, the agent is halted, every attempt
     /// is refused, or a table is not copied.

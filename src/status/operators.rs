@@ -32,7 +32,8 @@ pub struct OperatorAction {
 }
 
 impl OperatorAction {
-    /// A request that this process has carried out, with the answer that the operator got.
+    /// Makes the entry of a request that this process has carried out. `answer` is what the
+    /// operator was told.
     #[must_use]
     pub fn carried_out(at_ms: i64, request: &str, answer: &str) -> Self {
         OperatorAction {

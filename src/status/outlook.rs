@@ -22,7 +22,7 @@ const SPACING_MS: i64 = 4_000;
 /// The most rows that are kept. Rows are 4 s apart, so the window holds at most 31 of them.
 const ROWS_MAX: usize = 32;
 
-/// The row of the slot at one time, as far as the forecasts need it.
+/// What the forecasts need of the slot's row in the catalog, read at one time.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// End of the server's WAL.
@@ -44,7 +44,7 @@ struct Sample {
     retained: u64,
 }
 
-/// The readings of the slot's row within the window.
+/// The readings of the slot's row in the last two minutes.
 #[derive(Debug, Default)]
 pub struct Outlook {
     seen: VecDeque<Sample>,
@@ -88,8 +88,8 @@ impl Outlook {
         }
     }
 
-    /// Bytes per second that the server writes, and by which the kept WAL grows. `None` before
-    /// there is a measure.
+    /// Returns two rates in bytes per second: how fast the server writes WAL, and how fast the WAL
+    /// that it keeps for the slot grows. `None` before the readings cover enough time.
     #[expect(clippy::cast_precision_loss, reason = "sizes of WAL and milliseconds, below 2^53")]
     fn rates(&self) -> Option<(f64, f64)> {
         let (first, last) = (self.seen.front()?, self.seen.back()?);

@@ -9,7 +9,7 @@ use crate::status::Phase;
 /// even if its connections work. A busy broker answers within a few seconds.
 const SILENT_MS: i64 = 10_000;
 
-/// What the status says about the phase.
+/// The phase of the agent, with its reason and the next step, as the status shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PhaseReport {
     /// What the agent is doing at the moment.
@@ -22,7 +22,7 @@ pub struct PhaseReport {
     pub next: String,
 }
 
-/// What decides the phase besides the core.
+/// What decides the phase of the agent, besides the core.
 #[derive(Debug)]
 pub struct Facts<'a> {
     /// The trouble that the agent has at the moment.
@@ -32,7 +32,7 @@ pub struct Facts<'a> {
     pub login: Option<&'a Trouble>,
     /// Milliseconds since the last delivery report, or since no record was in flight.
     pub silent_ms: i64,
-    /// A trouble that does not keep changes from flowing.
+    /// A trouble beside which changes still flow. `None` if there is none.
     pub beside: Option<&'a Trouble>,
     /// The phase that was shown before.
     pub before: Phase,
@@ -48,7 +48,7 @@ impl PhaseReport {
         PhaseReport { phase, reason: reason.code().to_owned(), detail, next }
     }
 
-    /// The phase of an agent with this core.
+    /// Finds the phase of an agent with this core and these facts, and makes the report about it.
     #[must_use]
     pub fn new(core: &Core, facts: &Facts<'_>) -> Self {
         if core.is_stopping() {

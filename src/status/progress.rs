@@ -31,7 +31,8 @@ pub struct Wal {
 }
 
 impl Progress {
-    /// Adds a sample, and writes rates and forecasts into `status`.
+    /// Adds a sample of the rows sent so far. Writes the rate of the copy and the forecasts into
+    /// `status`.
     pub fn judge(&mut self, status: &mut CopyStatus, wal: Wal, now_ms: i64) {
         self.samples.push_back((now_ms, status.rows));
         while self.samples.len() > SAMPLES_MAX

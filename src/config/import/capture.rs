@@ -82,7 +82,7 @@ pub(super) fn expressions(list: &str) -> Vec<String> {
     parts.iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
-/// The expressions of a list, as patterns of ours.
+/// Turns the expressions of one of Debezium's lists into our patterns by regular expression.
 pub(super) fn patterns(list: &str) -> Vec<String> {
     expressions(list).into_iter().map(|expression| format!("{REGEX}{expression}")).collect()
 }
@@ -150,8 +150,8 @@ pub(super) fn builtin(_: Input<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Reads `schema.table:c1,c2;...`, in which every part is an expression. Two entries for one table
-/// make one key.
+/// Imports `message.key.columns`: entries `schema.table:c1,c2` between semicolons, in which every
+/// part is an expression. Two entries for one table make one key.
 pub(super) fn keys(_: Input<'_>, given: &Given, target: &mut Target) {
     let mut keys: Vec<(String, Vec<String>)> = Vec::new();
     for entry in given.value.split(';').map(str::trim).filter(|entry| !entry.is_empty()) {

@@ -65,8 +65,8 @@ impl Format {
     }
 }
 
-/// Format that the converter of keys or values writes, or the reason why there is none here. `None`
-/// if no converter is given.
+/// Returns the format that the converter of keys or values writes, or the reason why there is no
+/// such format here. `None` if no converter is given.
 fn format(input: Input<'_>, part: &str) -> Option<Result<Format, &'static str>> {
     let server = format!("debezium.format.{part}");
     let class = input.value(&format!("{part}.converter")).or(input.value(&server))?;

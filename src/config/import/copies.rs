@@ -46,7 +46,7 @@ pub(super) fn copied(_: Input<'_>, given: &Given, target: &mut Target) {
     );
 }
 
-/// Imports the list of tables, and the SELECT of each one.
+/// Imports the tables that are copied by a SELECT of their own, each into `snapshot.query`.
 pub(super) fn overrides(input: Input<'_>, given: &Given, target: &mut Target) {
     let Some(table) = given.name.strip_prefix("snapshot.select.statement.overrides.") else {
         return target.idle(&given.written, "each statement names its table");

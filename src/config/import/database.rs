@@ -227,7 +227,8 @@ pub(super) fn stream_params(_: Input<'_>, given: &Given, target: &mut Target) {
     }
 }
 
-/// Imports `schema.table:FULL`, or several entries between commas. Tables are given by expressions.
+/// Imports the replica identities of tables: `schema.table:FULL`, or several entries between
+/// commas. Tables are given by expressions.
 pub(super) fn replica_identity(_: Input<'_>, given: &Given, target: &mut Target) {
     for entry in super::capture::expressions(&given.value) {
         let Some((table, identity)) =

@@ -24,7 +24,8 @@ fn mask(target: &mut Target, given: &Given, kind: &str, settings: &[(&str, Strin
     );
 }
 
-/// The number that stands in a property's name between `before` and `after`.
+/// Returns the number in a property's name between `before` and `after`. `None` if there is no
+/// number, and the property is refused then.
 fn number<'g>(given: &'g Given, before: &str, after: &str, target: &mut Target) -> Option<&'g str> {
     let number = given.name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
     let number = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));

@@ -40,8 +40,8 @@ const LANGUAGES: [&str; 3] = [GROOVY, "jsr223.graal.js", "jsr223.graaljs"];
 /// How deep brackets, choices and leading signs may be nested in a script that is translated.
 const DEPTH_MAX: usize = 32;
 
-/// The most bytes of CEL that a translation writes twice. Without this limit nested parts would
-/// double the text each time.
+/// The most bytes of translated operands that a comparison may write twice. Without this limit
+/// nested parts would double the text each time.
 const TWICE_MAX: usize = 1024;
 
 /// Whether scripts of a language are translated.
@@ -123,8 +123,8 @@ impl Part {
         }
     }
 
-    /// The text for use under `!` or before `?`. A null counts as false there in a script, so the
-    /// text is compared with true if it can be null.
+    /// Returns the CEL text of the part for use under `!` or before `?`. A script takes a null as
+    /// false there, so the text is compared with true if it can be null.
     fn asked(self) -> String {
         match self.of {
             Of::Bool => self.cel,
@@ -132,7 +132,7 @@ impl Part {
         }
     }
 
-    /// The text for use as an operand, for example in a comparison with another value.
+    /// Returns the CEL text of the part for use as an operand, for example in a comparison.
     fn value(self) -> String {
         match self.of {
             Of::NullForFalse => format!("({})", self.asked()),
@@ -431,8 +431,8 @@ impl Reader<'_> {
     }
 }
 
-/// Joins two conditions by `&&` or `||`. If one of them can be null in place of false, the result
-/// can be as well.
+/// Joins two conditions by `&&` or `||`. The result can be null in place of false, unless neither
+/// of them can be null.
 fn either_of(sign: &str, left: Part, right: Part) -> Part {
     let of = match (left.of, right.of) {
         (Of::Bool, Of::Bool) => Of::Bool,
@@ -441,8 +441,8 @@ fn either_of(sign: &str, left: Part, right: Part) -> Part {
     Part::joined(format!("{}{sign}{}", left.cel, right.cel), of)
 }
 
-/// The condition under which a comparison by order holds because of a null, in a language in which
-/// null is less than every value. `None` if a null cannot make the comparison hold.
+/// Returns, as CEL, the condition under which a comparison by order holds only because a null is
+/// less than every value, as in Groovy. `None` if a null cannot make the comparison hold.
 fn null_is_least(sign: &str, left: &Part, right: &Part) -> Option<String> {
     let (less, more) = match sign {
         "<" | "<=" => (left, right),
@@ -457,8 +457,9 @@ fn null_is_least(sign: &str, left: &Part, right: &Part) -> Option<String> {
     })
 }
 
-/// The condition under which a comparison by order holds because of a null, in a language in which
-/// a null is the number 0. `None` if a null cannot make the comparison hold.
+/// Returns, as CEL, the condition under which a comparison by order holds only because a null is
+/// taken as the number 0, as in JavaScript. `None` if a null cannot make the comparison hold. An
+/// order of two fields is refused.
 fn null_is_zero(sign: &str, left: &Part, right: &Part) -> Result<Option<String>, String> {
     let number = |part: &Part| part.cel.parse::<f64>().ok();
     let (field, sides) = match (left.of == Of::Literal, right.of == Of::Literal) {

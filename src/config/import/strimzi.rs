@@ -28,7 +28,8 @@ pub(super) fn is_yaml(text: &str) -> bool {
     })
 }
 
-/// The connector in a resource, in the form in which Connect takes one. `None` for other JSON.
+/// Makes the JSON of a connector, as Connect takes one, from a `KafkaConnector` resource. `None`
+/// for other JSON.
 pub(super) fn connector(whole: &Map<String, Value>) -> Option<Map<String, Value>> {
     if whole.get("kind").and_then(Value::as_str) != Some(KIND) {
         return None;
@@ -144,7 +145,8 @@ fn object<'a>(whole: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<Stri
     }
 }
 
-/// Splits `key: value`. The value is empty if the entry has children, or no value.
+/// Splits `key: value` of a YAML mapping. The value is empty if the entry has children, or no
+/// value. `None` if the text is not an entry.
 fn entry(content: &str) -> Option<(String, &str)> {
     let (key, rest) = match content.chars().next()? {
         quote @ ('"' | '\'') => {
@@ -161,7 +163,8 @@ fn entry(content: &str) -> Option<(String, &str)> {
     Some((key, if rest.starts_with('#') { "" } else { rest }))
 }
 
-/// The place of the quote that ends a quoted scalar at the beginning of the text.
+/// Returns the index of the quote that ends the quoted scalar at the beginning of the text. `None`
+/// if the scalar has no end.
 fn closing(text: &str, quote: char) -> Option<usize> {
     let mut chars = text.char_indices().skip(1).peekable();
     while let Some((at, c)) = chars.next() {

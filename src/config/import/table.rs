@@ -325,7 +325,7 @@ const TABLE: &[(&str, Fate)] = &[
     ("quarkus.*", Idle("the admin port and log have sections of their own")),
 ];
 
-/// Translates every property by its row.
+/// Translates, refuses or leaves out every given property, as its row of the table says.
 pub(super) fn translate(given: &[Given], target: &mut Target) {
     for property in given {
         let shown = shown(&property.written);

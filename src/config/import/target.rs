@@ -30,7 +30,7 @@ const SECTIONS: [&str; 13] = [
 pub struct Hidden {
     /// Name of the variable that must hold the secret.
     pub variable: String,
-    /// Property that held the secret, in the form that may be printed.
+    /// Name of the imported property that held the secret. A salt within this name is masked.
     pub from: String,
     /// Value of the secret.
     pub value: Secret,
@@ -58,7 +58,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Adds a setting. Its value is given as TOML. It replaces an earlier setting of the same key.
+    /// Adds a setting. `value` is TOML, and `remark` becomes a comment behind it. The setting
+    /// replaces an earlier one of the same section and key.
     pub fn raw(&mut self, section: &str, key: &str, value: String, remark: &str) {
         self.settings.retain(|setting| setting.section != section || setting.key != key);
         let (section, key, remark) = (section.to_owned(), key.to_owned(), remark.to_owned());
@@ -83,7 +84,8 @@ impl Target {
     }
 
     /// Stores a secret and returns the reference that takes its place in the file. `variable` names
-    /// the environment variable, and `from` the property that held the secret.
+    /// the environment variable, and `from` the property that held the secret. If the value is a
+    /// reference to a variable already, that reference is returned and nothing is stored.
     pub fn hide(&mut self, variable: &str, from: &str, value: &str) -> String {
         if let Some(rest) = value.strip_prefix("${env:").and_then(|rest| rest.strip_suffix('}')) {
             // Connect's reference to a variable has the same form here.

@@ -21,9 +21,10 @@ enum As {
     Route,
     /// The language of a script.
     Language,
-    /// A condition, or an expression for a topic's name, in that language.
+    /// A condition, or an expression for a topic's name, in the language that the option `language`
+    /// of the same transform names.
     Script,
-    /// A number, which stands without quotes.
+    /// A number, which is written to the file without quotes.
     Number,
     /// The fields that choose the partition. `missing = "ignore"` is added, which treats a column
     /// that an old row lacks as Debezium does.
