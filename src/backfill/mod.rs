@@ -132,10 +132,10 @@ impl Copies {
         }
     }
 
-    /// Takes over a connection that passed all checks. Recorded copies continue on the first
-    /// connection of the process, and on the first connection after a consent. On the first
-    /// connection of the process, and after a consent on another timeline, the checkpoint says
-    /// which sent transactions snapshots have to see.
+    /// Begins a connection that passed all checks. Recorded copies continue on the first connection
+    /// of the process, and on the first connection after a consent. On the first connection of the
+    /// process, and after a consent on another timeline, the checkpoint says which sent
+    /// transactions snapshots have to see.
     pub fn opened(
         &mut self,
         record: &crate::continuity::checkpoint::Checkpoint,

@@ -25,7 +25,7 @@ pub(super) struct History {
     pub timeline: u32,
 }
 
-/// Numbers that are used once.
+/// The ids of copies and the ordinals of copied rows. Each of these numbers is used once.
 #[derive(Default)]
 pub(super) struct Numbers {
     /// The last id given to a copy. Copies need ids because their index in the list changes.

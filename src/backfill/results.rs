@@ -193,7 +193,8 @@ impl Copies {
         self.store(at);
     }
 
-    /// Takes the result of [`Task::Plan`], and decides between chunks and a standstill.
+    /// Takes the result of [`Task::Plan`], and decides whether the copy reads chunks or is a
+    /// standstill.
     pub fn planned(&mut self, id: u64, active: &Active) {
         let Some(at) = self.place(id) else { return };
         let Some(copy) = self.list.get_mut(at) else { return };
@@ -336,8 +337,8 @@ impl Copies {
     }
 
     /// Drops the chunk under way of the copy `id`. `smaller` is true if the chunk took too long or
-    /// was too large, and the next chunk then has fewer rows. `smaller` is false after any other
-    /// failure.
+    /// was too large; the next chunk then has fewer rows, if it can have fewer. `smaller` is false
+    /// after any other failure.
     pub fn gave_up(&mut self, id: u64, smaller: bool, why: String) {
         self.stream.held = None;
         let now = self.now;
@@ -370,7 +371,7 @@ impl Copies {
         self.stream.held = None;
     }
 
-    /// Ends a copy with the failure of a task that would fail again.
+    /// Ends the copy `id` as failed, for the reason `left`, because its task would fail again.
     pub fn refused(&mut self, id: u64, left: Left) {
         if let Some(at) = self.place(id) {
             self.fail(at, left);

@@ -17,9 +17,9 @@ impl Published {
 }
 
 impl Copy {
-    /// True if the next chunks fit the copied ones. Otherwise the copy begins again like that of a
-    /// newly published table: other rows or columns are published, or a gap was accepted, in which
-    /// changes of copied rows may be missing.
+    /// True if the rows that are copied already and the rows of the next chunks fit together.
+    /// Otherwise the copy begins again like that of a newly published table: other rows or columns
+    /// are published, or a gap was accepted, in which changes of copied rows may be missing.
     pub(super) fn is_published_as_before(&mut self, table: &CopyTable, epoch: u64) -> bool {
         let published = Published::of(table);
         let other = self.window.published.as_ref().is_some_and(|was| *was != published);

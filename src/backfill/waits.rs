@@ -26,7 +26,7 @@ pub(super) struct Waits {
     /// set, a requested chunk holds the stream before changes of the table, so that the next
     /// snapshot can succeed.
     pub hold_since: Option<Moment>,
-    /// True if the last snapshot did not see a transaction as ended that it has to see so.
+    /// True if the last snapshot did not see a transaction that it has to see as ended.
     pub unseen: bool,
     /// Why the copy waits, for the status. `None` if no cause is known.
     pub cause: Option<Cause>,

@@ -76,9 +76,9 @@ pub(super) fn environment(
     if faults.is_empty() { Ok(environment) } else { Err(faults) }
 }
 
-/// The path of the key that a variable sets. `WELLSPRING_KAFKA__BROKERS` is `kafka.brokers`. In a
-/// map, `WELLSPRING_KAFKA__CLIENT__LINGER_MS` is `kafka.client.linger.ms`. `None` if the name is not
-/// of this form.
+/// Returns the path of the key that a variable sets. `WELLSPRING_KAFKA__BROKERS` is
+/// `kafka.brokers`. In a map, `WELLSPRING_KAFKA__CLIENT__LINGER_MS` is `kafka.client.linger.ms`.
+/// `None` if the name is not of this form.
 fn key_of(name: &str) -> Option<String> {
     let rest = name.strip_prefix(VARIABLE_PREFIX)?.to_lowercase();
     let parts: Vec<&str> = rest.splitn(3, "__").collect();

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// Place that a value comes from. Its order is the order of the file.
+/// Where a value of the configuration comes from. Places in the file compare by their order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// A place in the file.

@@ -113,8 +113,8 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// The configuration of the agent. With `exit_on_halt` the process ends on a halt, and without
-    /// it the process stays up to report the halt.
+    /// Makes the configuration of the agent. With `exit_on_halt` the process ends on a halt, and
+    /// without it the process stays up to report the halt.
     #[must_use]
     pub fn pipeline(&self, exit_on_halt: bool) -> agent::Config {
         agent::Config {
@@ -295,7 +295,8 @@ pub fn check(name: &str, text: &str, environment: &Environment) -> Result<Loaded
     }
 }
 
-/// Reads every key of every section before it fails, so that all faults are found.
+/// Reads every key of every section, even after a fault, so that all faults are found. `None` if
+/// there is a fault.
 fn read_all(reader: &mut Reader<'_>) -> Option<Checked> {
     let prefix = sink::prefix(reader);
     let database = source::read(reader, prefix.as_deref());

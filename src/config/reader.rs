@@ -172,8 +172,8 @@ impl<'a> Reader<'a> {
         found.map(|(_, source)| source)
     }
 
-    /// The file, if the value of a key is a reference to a file and nothing else. The key still
-    /// counts as not read.
+    /// Returns the path of the file, if the value of a key is a reference to a file and nothing
+    /// else. Otherwise `None`. The key still counts as not read.
     pub fn referenced_file(&self, key: &str) -> Option<PathBuf> {
         match &self.document.settings.get(key)?.value {
             Value::Text(text) | Value::Loose(text) => reference::whole_file(text),
@@ -208,8 +208,8 @@ impl<'a> Reader<'a> {
         map
     }
 
-    /// Reads every key below `prefix` as text. `prefix` lies within a section whose names
-    /// [`Reader::names`] returned.
+    /// Reads every key below `prefix` as text, and returns the texts by the part of the key after
+    /// the prefix. `prefix` lies within a section whose names [`Reader::names`] returned.
     pub fn inner_map(&mut self, prefix: &str) -> BTreeMap<String, String> {
         let under = format!("{prefix}.");
         let keys = self
@@ -394,8 +394,8 @@ fn resolved(value: &Value, environment: &Environment, is_url: bool) -> Result<Va
     })
 }
 
-/// A value as a variable would hold it. A default that the file repeats therefore counts as the
-/// same value.
+/// Returns a value as the text that a variable would hold. A default that the file repeats
+/// therefore counts as the same value.
 fn plain_text(value: &Value) -> String {
     match value {
         Value::Text(text) | Value::Loose(text) => text.clone(),

@@ -63,7 +63,7 @@ pub(super) fn topics(reader: &mut Reader<'_>) -> Option<TopicRules> {
 }
 
 /// Reads each section `[topics.group.NAME]`, in the order of the names. Such a section gives
-/// settings of their own to the new topics that it names.
+/// settings of their own to the new topics that its patterns match.
 fn groups(reader: &mut Reader<'_>) -> Option<Vec<TopicGroup>> {
     let names = reader.names("topics.group");
     let groups: Vec<Option<TopicGroup>> = names.iter().map(|name| group(reader, name)).collect();

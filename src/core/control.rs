@@ -8,8 +8,8 @@ pub(super) struct Control {
     /// True while an operator has paused the stream. The pause survives reconnects and ends with
     /// `Resume` or the process.
     pub paused: bool,
-    /// True while the first copy runs, until all of it is delivered and journalled. Its rows come
-    /// before any frame.
+    /// True while the first copy runs, until all of it is delivered and recorded in the state. The
+    /// rows of the first copy are sent before any frame is read.
     pub copying: bool,
     /// The deadline of a stop, once one was requested.
     pub stop: Option<Moment>,

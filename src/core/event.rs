@@ -31,7 +31,8 @@ pub const SECOND: u64 = 1_000_000;
 /// known.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The longest silence towards the server: min(10 s, wal_sender_timeout / 3), in microseconds.
+    /// The longest time without a status update to the server: min(10 s, wal_sender_timeout / 3),
+    /// in microseconds.
     pub status_interval: u64,
     /// How long a confirm hold lasts, in microseconds.
     pub hold: u64,
@@ -86,7 +87,7 @@ pub struct Opened {
     pub slot_confirmed: Lsn,
     /// The checkpoint to write before anything is processed. It carries a new term.
     pub record: Checkpoint,
-    /// How the previous process or connection ended, by the newest checkpoint.
+    /// How the previous process or connection ended, as the newest checkpoint shows.
     pub last_stop: LastStop,
     /// Unix milliseconds at this event.
     pub unix_ms: i64,

@@ -24,7 +24,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the task on the current runtime.
+    /// Starts the task of the keeper on the current runtime, and returns a handle for it.
     #[must_use]
     pub fn start(mut state: State) -> Self {
         let (requests, mut queue) = mpsc::channel(REQUESTS_MAX);

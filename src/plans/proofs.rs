@@ -95,7 +95,8 @@ pub struct Proofs {
 }
 
 impl Proofs {
-    /// Starts the task on the current runtime. The task ends when the last handle is dropped.
+    /// Starts the task that proves schema ids, on the current runtime. The task ends when the last
+    /// handle is dropped.
     #[must_use]
     pub fn start(registry: Arc<Registry>, metrics: Metrics) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
@@ -161,7 +162,7 @@ struct Pause {
     length: Duration,
 }
 
-/// The reason in `/status` while the registry is slow.
+/// The reason why a claim is open, as `/status` shows it while the registry is slow.
 const SLOW: &str = "it has not answered within a second";
 
 struct Prover {
@@ -171,7 +172,7 @@ struct Prover {
     /// Claims that wait for a request. There is at most one for each schema that this process has
     /// planned.
     waiting: VecDeque<Claim>,
-    /// Claims that wait, and claims whose request is under way.
+    /// All claims without an answer: those that wait, and those whose request is under way.
     open: HashSet<Claim>,
     asking: JoinSet<(Claim, Result<bool, RegistryError>)>,
     /// When the last request was sent.

@@ -37,7 +37,7 @@ pub struct Delays {
 }
 
 impl Delays {
-    /// Takes a reading of the histogram, and drops those that the window does not need.
+    /// Notes a reading of the histogram, and drops the readings that the window does not need.
     pub fn read(&mut self, now_ms: i64, buckets: Buckets) {
         // If the clock has gone back, readings with a later time are dropped.
         self.readings.retain(|(at_ms, _)| *at_ms <= now_ms);

@@ -78,7 +78,7 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Takes a reading of the server's position.
+    /// Notes a reading of the server's position.
     pub fn read(&mut self, at_micros: i64, server: Lsn) {
         self.read_micros = Some(at_micros);
         match self.marks.back() {

@@ -324,7 +324,7 @@ pub struct Status {
     /// The change before which the stream has halted, if a single change caused the halt.
     /// `wellspring skip` can leave this change out.
     pub stands_at: Option<ChangeStatus>,
-    /// True if something lasts until a person acts. For example, the agent is halted, every attempt
+    /// True if a state lasts until a person acts: for example, the agent is halted, every attempt
     /// is refused, or a table is not copied.
     pub needs_a_person: bool,
     /// Version of the form of `/status`, see [`STATUS_FORMAT`].

@@ -51,7 +51,7 @@ pub struct Outlook {
 }
 
 impl Outlook {
-    /// Takes a reading of the slot's row, and returns what the status shows about the WAL.
+    /// Notes a reading of the slot's row, and returns what the status shows about the WAL.
     pub fn read(&mut self, at_ms: i64, row: Reading) -> WalStatus {
         let retained = row.retained_bytes;
         // A server that went back in time has another history, so that earlier readings say nothing

@@ -239,7 +239,8 @@ pub(super) fn placeholder(_: Input<'_>, given: &Given, target: &mut Target) {
     target.text("events", "placeholder", &given.value, "");
 }
 
-/// Imports the forms of values. Both programs use the same names for these forms.
+/// Imports a property that chooses the form of values, such as `decimal.handling.mode`. Both
+/// programs use the same names for these forms.
 pub(super) fn mode(_: Input<'_>, given: &Given, target: &mut Target) {
     let value = given.value.trim().to_ascii_lowercase();
     let key = match given.name.as_str() {

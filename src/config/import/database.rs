@@ -38,7 +38,8 @@ pub(super) fn defaults(input: &Input<'_>, target: &mut Target) {
     }
 }
 
-/// Builds one URL from all parts. It is called for each part, always with the same result.
+/// Builds one URL from all properties of the address and the login. The import calls this function
+/// for each of these properties, always with the same result.
 pub(super) fn url(input: Input<'_>, given: &Given, target: &mut Target) {
     let (Some(host), Some(database)) =
         (input.value("database.hostname"), input.value("database.dbname"))

@@ -40,7 +40,7 @@ const LANGUAGES: [&str; 3] = [GROOVY, "jsr223.graal.js", "jsr223.graaljs"];
 /// How deep brackets, choices and leading signs may be nested in a script that is translated.
 const DEPTH_MAX: usize = 32;
 
-/// The most bytes of translated operands that a comparison may write twice. Without this limit
+/// The most bytes of CEL that a translation may write twice, for one operator. Without this limit
 /// nested parts would double the text each time.
 const TWICE_MAX: usize = 1024;
 

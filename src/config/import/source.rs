@@ -150,9 +150,9 @@ fn json(file: &str, text: &str) -> Result<Vec<(String, String)>, SourceError> {
     pairs_of(file, &value)
 }
 
-/// The properties of a connector: as it is posted to Connect, as `GET /connectors/NAME` or its
-/// `config` return it, as the only one of `GET /connectors?expand=info`, or as a resource of
-/// Strimzi.
+/// Returns the properties of a connector from JSON of any of these forms: as it is posted to
+/// Connect, as `GET /connectors/NAME` or its `config` return it, as the only one of `GET
+/// /connectors?expand=info`, or as a resource of Strimzi.
 fn pairs_of(file: &str, value: &serde_json::Value) -> Result<Vec<(String, String)>, SourceError> {
     let shape = |at: &str| SourceError::Shape { file: file.to_owned(), at: at.to_owned() };
     let mut whole = value.as_object().ok_or_else(|| shape("the file"))?;

@@ -84,7 +84,8 @@ impl Agent {
         }
     }
 
-    /// True if nothing of this agent is in flight.
+    /// True if the agent is not frozen, its producer has no record, and no producer is being
+    /// settled.
     pub fn is_idle(&self) -> bool {
         self.settling.is_none()
             && self.producer.queues.iter().all(VecDeque::is_empty)
@@ -93,7 +94,8 @@ impl Agent {
 }
 
 impl World {
-    /// True if the agent runs. When it wakes up, the thread of its producer wakes up as well.
+    /// Wakes the agent if its freeze is over, and the thread of its producer as well. Returns false
+    /// while the agent is frozen.
     pub(super) fn wakes(&mut self, at: usize) -> bool {
         if self.agents[at].frozen_until.is_some_and(|until| until > self.now) {
             return false;
@@ -230,8 +232,8 @@ impl World {
         self.tell(at, Event::Opened(Box::new(opened)));
     }
 
-    /// True if a record lies after a record of a later producer, which `kafka::late` finds by the
-    /// time stamps of the producers.
+    /// True if a record in a partition lies after a record of a later producer. `kafka::late` finds
+    /// that by the time stamps of the producers.
     fn landed_late(&self, record: &Checkpoint) -> bool {
         let began: Vec<i64> = record.holds.iter().map(|hold| hold.opened_ms).collect();
         self.log.iter().any(|partition| {
@@ -328,7 +330,8 @@ impl World {
         self.tell(at, Event::Lost { retry_later: false });
     }
 
-    /// Lets some records reach the broker and sends their reports on their way.
+    /// Lets some records of one partition reach the broker, and queues their delivery reports for
+    /// the core.
     pub(super) fn deliver(&mut self, at: usize) {
         let partition = self.luck.below(PARTITIONS as u64) as usize;
         let (more, some) = (self.luck.below(4) as usize, self.luck.below(1 << 20));
@@ -375,7 +378,7 @@ impl World {
         }
     }
 
-    /// Fails a delivery. The producer ends and delivers nothing more.
+    /// Reports the delivery of a record as failed. The producer ends and delivers nothing more.
     fn fail(&mut self, at: usize, ticket: Ticket, permanent: bool) {
         let agent = &mut self.agents[at];
         let outcome = Outcome::Failed { permanent, of_topic: false };
@@ -409,8 +412,8 @@ impl World {
         }
     }
 
-    /// Decides the write that another agent had begun when it lost the slot: it is stored by now,
-    /// or never.
+    /// Decides whether the checkpoint is stored that another agent was writing when it lost the
+    /// slot.
     fn resolve_writes(&mut self, at: usize) {
         for other in (0..self.agents.len()).filter(|other| *other != at) {
             if let Some(record) = self.agents[other].state_write.take()
@@ -464,7 +467,7 @@ impl World {
         }
     }
 
-    /// From now on one record is refused permanently.
+    /// Makes Kafka refuse the records of one Position permanently from now on.
     pub(super) fn refuse(&mut self) {
         let ahead = self.wal.len().checked_sub(3).and_then(|at| self.wal.get(at));
         self.refuses = ahead.map(|t| (Position { commit: t.final_lsn, ordinal: 0 }, 0));

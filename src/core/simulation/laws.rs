@@ -50,8 +50,8 @@ pub(super) fn killed_often(seed: u64, off: Option<Rule>) -> (usize, usize, usize
 }
 
 impl World {
-    /// True if a kill that is due strikes now. It waits up to two seconds for a checkpoint that
-    /// raises `confirmed` and whose status update has not been sent.
+    /// True if a kill that is due has to happen now: a checkpoint that raises `confirmed` is being
+    /// written, or the kill has been due for more than two seconds.
     fn dies_before_the_update(&self, due: Moment) -> bool {
         let writing = self.agents[0].state_write.as_ref();
         writing.is_some_and(|record| record.confirmed > self.state.confirmed)
