@@ -192,6 +192,9 @@ def two_replicas_halt_other_database(world):
         it.pg.psql("alter database shop with allow_connections false")
         disturb.drop_slot(it.pg, world.slot, "postgres")
         it.pg.psql("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'shop'")
+        # The replica that stands by is refused as well, and waits.
+        world.until("both are refused", lambda: {agent.status().get("reason") for agent in it.pair.both}
+                    == {"postgres_settings"}, 30)
         it.pg.psql("create database copy template shop")
         it.pg.psql(ROW_1, database="copy")
         it.pg.psql("select pg_create_logical_replication_slot('%s', 'pgoutput')" % world.slot, database="copy")

@@ -106,6 +106,9 @@ pub(super) struct Process {
     /// Whether this process has had a proven connection. A refusal before the first one most likely
     /// comes from the configuration.
     pub streamed: bool,
+    /// Whether this process has found the slot with another agent of the pipeline. Its
+    /// configuration works, so it waits for a server that refuses it later.
+    pub stood_by: bool,
     /// How the process ends, once that is decided.
     pub exit: Option<Exit>,
     pub troubles: mpsc::Sender<Option<Trouble>>,
@@ -187,6 +190,7 @@ impl Process {
         Process {
             run_id: run_id(),
             streamed: false,
+            stood_by: false,
             exit: None,
             troubles,
             outdated: Vec::new(),

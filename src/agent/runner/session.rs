@@ -51,17 +51,21 @@ impl Runner {
 
     /// Reports a failure, and applies what the failure means.
     fn failed(&mut self, disposition: Disposition) {
+        // An agent that stood by has logged in, read the state, and asked for the slot.
+        if matches!(&disposition, Disposition::Retry(trouble) if trouble.reason == TroubleReason::Standby)
+        {
+            self.process.stood_by = true;
+        }
+        let has_worked = self.process.streamed || self.process.stood_by;
         let disposition =
-            if self.process.streamed { disposition } else { disposition.of_a_first_connection() };
+            if has_worked { disposition } else { disposition.of_a_first_connection() };
         // `record_halt` reports a halt of a topic, because it knows the topic's name.
         if !matches!(&disposition, Disposition::Halt(halt) if halt.route.is_some()) {
             self.reporter.failed(&disposition);
         }
         match disposition {
             Disposition::Retry(_) => self.apply(Event::Lost { retry_later: false }),
-            Disposition::Refused(_, exit) if !self.process.streamed => {
-                self.process.exit = Some(exit)
-            }
+            Disposition::Refused(_, exit) if !has_worked => self.process.exit = Some(exit),
             Disposition::Refused(..) => self.apply(Event::Lost { retry_later: true }),
             Disposition::Halt(halt) => self.apply(Event::Halt(halt)),
         }
