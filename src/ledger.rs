@@ -51,10 +51,9 @@ struct InFlight {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     end: Lsn,
-    /// The oldest commit that this entry covers: the one whose records it waits for.
-    oldest: Option<Committed>,
-    /// The newest commit at or below `end` that this entry covers.
-    newest: Option<Committed>,
+    /// The newest commit that became part of this entry; its end is at or below `end`. `None` if
+    /// the entry has only keepalives.
+    commit: Option<Committed>,
     upto: Ticket,
 }
 
@@ -155,10 +154,9 @@ impl Ledger {
             // is therefore at most the number of records in flight plus one.
             Some(last) if last.upto == upto => {
                 last.end = end;
-                last.oldest = last.oldest.or(commit);
-                last.newest = commit.or(last.newest);
+                last.commit = commit.or(last.commit);
             }
-            _ => self.entries.push_back(Entry { end, oldest: commit, newest: commit, upto }),
+            _ => self.entries.push_back(Entry { end, commit, upto }),
         }
         self.settle();
     }
@@ -211,8 +209,8 @@ impl Ledger {
                 entry.end
             );
             self.confirmed = entry.end;
-            self.last_commit = entry.newest.or(self.last_commit);
-            if let Some(commit) = entry.oldest
+            self.last_commit = entry.commit.or(self.last_commit);
+            if let Some(commit) = entry.commit
                 && self.acknowledged.len() < ACKNOWLEDGED_MAX
             {
                 self.acknowledged.push(commit.at);
@@ -252,7 +250,7 @@ impl Ledger {
     /// commits in one entry it is the newest.
     #[must_use]
     pub fn oldest_open_commit(&self) -> Option<Committed> {
-        self.entries.iter().find_map(|entry| entry.oldest)
+        self.entries.iter().find_map(|entry| entry.commit)
     }
 
     /// Records sent and not delivered.
@@ -267,8 +265,9 @@ impl Ledger {
         self.in_flight_bytes
     }
 
-    /// Takes the commit times of the transactions that were confirmed since the last call, at most
-    /// 4096 of them. A transaction without records that ended while another one waited is left out.
+    /// Removes and returns the commit times that were confirmed since the last call, at most 4096.
+    /// Of several commits that waited with no record between them, only the newest has its time
+    /// here.
     pub fn take_acknowledged(&mut self) -> impl Iterator<Item = PgMicros> + '_ {
         self.acknowledged.drain(..)
     }
@@ -397,19 +396,6 @@ mod tests {
         ledger.deliver(ticket);
         assert_eq!(ledger.confirmed(), Lsn::new(20));
         assert_eq!(ledger.last_commit(), Some(commit(10)));
-    }
-
-    #[test]
-    fn commits_without_records_do_not_hide_one_that_waits() {
-        let mut ledger = Ledger::resume(Lsn::ZERO, Ticket(0));
-        let ticket = ledger.sent(RouteId(0), Position::default(), 1);
-        for end in [10, 20, 30] {
-            ledger.committed(commit(end));
-        }
-        assert_eq!(ledger.oldest_open_commit(), Some(commit(10)));
-        ledger.deliver(ticket);
-        assert_eq!((ledger.last_commit(), ledger.confirmed()), (Some(commit(30)), Lsn::new(30)));
-        assert_eq!(ledger.take_acknowledged().collect::<Vec<_>>(), [commit(10).at]);
     }
 
     #[test]

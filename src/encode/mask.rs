@@ -101,7 +101,8 @@ impl Mask {
                 Some(Literal::Text(self.text(&text, &mut String::new()).to_owned()))
             }
             (_, None) => self.null().map(|stars| Literal::Text(stars.to_owned())),
-            // A column that holds texts or bytes has no literal of another kind.
+            // Only a column of texts or bytes has a mask. Such a column has no literal of another
+            // kind, so this arm lets nothing pass unmasked.
             (_, other) => other,
         }
     }
