@@ -43,6 +43,8 @@ impl Pace {
     /// asks for after `rows` rows.
     pub fn rest_after(&mut self, rows: u64, took_us: u64, now: Moment) {
         let by_rows = self.rows_per_second.map_or(0, |rate| rows.saturating_mul(SECOND) / rate);
+        // A chunk that was asked for under another limit can have more rows than this limit allows.
+        let by_rows = by_rows.min(PAUSE_MAX_SECONDS * SECOND);
         self.rests_until = now.plus(by_rows.max(self.share.rest_after(took_us)));
     }
 }

@@ -147,6 +147,7 @@ impl Copy {
 mod tests {
     use super::super::{CopyTable, Known, Task};
     use super::*;
+    use crate::core::SECOND;
     use crate::lsn::Oid;
     use crate::snapshot::keyset::RowKey;
     use crate::snapshot::throttle::Share;
@@ -223,6 +224,8 @@ mod tests {
         copies.pace.rest_after(30, 1, Moment(0));
         copies.set_now(Moment(1));
         assert!(copies.next_task(1000).is_none());
+        copies.pace.rest_after(50_000, 1, Moment(1));
+        assert_eq!(copies.pace.rests_until, Moment(10 * SECOND + 1));
         copies.pace.configure(None, Moment(1));
         assert!(copies.next_task(1000).is_some());
     }

@@ -94,7 +94,7 @@ impl Copies {
     pub fn next_task(&mut self, room_bytes: usize) -> Option<Task> {
         let full = self.held_bytes() > room_bytes
             || self.now < self.pace.rests_until
-            || self.standstill.is_some();
+            || self.stands_for_standstill();
         let chunk_rows_max = self.pace.chunk_rows_max();
         for at in 0..self.list.len() {
             let now = self.now;

@@ -36,7 +36,8 @@ pub async fn read(sql: &Sql, publication: &str) -> Result<Vec<i32>, PgError> {
 /// missing.
 fn names(command: &str, publication: &str) -> bool {
     let Some((list, is_whole)) = value(command) else {
-        return command.contains('(') && !command.trim_end().ends_with(')');
+        let replicates = command.to_ascii_uppercase().starts_with("START_REPLICATION");
+        return replicates && command.contains('(') && !command.trim_end().ends_with(')');
     };
     !is_whole || listed(&list).iter().any(|name| name == publication)
 }
@@ -142,5 +143,6 @@ mod tests {
     fn a_list_that_is_cut_off_may_name_every_publication() {
         assert!(names("START_REPLICATION SLOT \"s\" (publication_names '\"aaa\",\"bb", "w"));
         assert!(names("START_REPLICATION SLOT \"s\" LOGICAL 0/0 (proto_version '4', publ", "w"));
+        assert!(!names("COPY (SELECT 1) TO STDOUT", "w"));
     }
 }

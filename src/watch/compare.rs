@@ -230,7 +230,8 @@ impl<'a> Comparison<'a> {
         }
         // A renaming that was taken back needs no rule here. The table stays published, and the
         // stream itself announces the other name before a row that was written under it.
-        (before.placed != now.placed && keep(Rule::NamespaceStays))
+        let was_moved = before.placed.zip(now.placed).is_some_and(|(before, now)| before != now);
+        (was_moved && keep(Rule::NamespaceStays))
             .then(|| format!("table {table} was in another schema for a while"))
     }
 

@@ -33,9 +33,9 @@ struct Details {
     relations: Vec<Oid>,
     /// Names whose relations are read, whichever relation has the name now.
     names: Vec<TableName>,
-    /// True if the column types of all relations, and the rows in `pg_depend` that tie them to
-    /// their namespaces, are read.
-    all: bool,
+    /// Relations whose column types, and whose rows in `pg_depend` that tie them to their
+    /// namespaces, are read.
+    typed: Vec<Oid>,
 }
 
 /// Reads the publication `name` and its captured relations. `earlier` is the look before, if there
@@ -56,7 +56,7 @@ pub async fn query(
     let mut seen = ask(sql, name, &Details::default()).await?;
     seen.capture(&is_selected, earlier);
     let details = details(&seen, earlier);
-    if details.relations.is_empty() && details.names.is_empty() && !details.all {
+    if details.relations.is_empty() && details.names.is_empty() && details.typed.is_empty() {
         return Ok(seen);
     }
     let before = seen.before;
@@ -76,11 +76,13 @@ fn details(seen: &Fingerprint, earlier: Option<&Fingerprint>) -> Details {
         .flat_map(|earlier| earlier.captured())
         .filter(|relation| !is_seen(relation))
         .collect();
-    Details {
-        relations: missing.iter().map(|relation| relation.oid).collect(),
-        names: missing.iter().map(|relation| relation.table()).collect(),
-        all: seen.captured().any(|relation| relation.placed.is_none()),
-    }
+    let relations: Vec<Oid> = missing.iter().map(|relation| relation.oid).collect();
+    let names = missing.iter().map(|relation| relation.table()).collect();
+    // Another relation can be altered between the two statements, so the second one reads all.
+    let is_open = !missing.is_empty() || seen.captured().any(|relation| relation.placed.is_none());
+    let captured = seen.captured().filter(|_| is_open).map(|relation| relation.oid);
+    let typed = captured.chain(relations.iter().copied()).collect();
+    Details { relations, names, typed }
 }
 
 async fn ask(sql: &Sql, name: &str, details: &Details) -> Result<Fingerprint, PgError> {
@@ -134,7 +136,7 @@ fn statement(version: u32, name: &str, details: &Details) -> String {
         ("", "SELECT oid FROM pg_class WHERE false")
     };
     let relations = oids(&details.relations);
-    let all = details.all;
+    let typed = oids(&details.typed);
     let names: Vec<String> = details
         .names
         .iter()
@@ -200,11 +202,11 @@ relation AS (
     c.relfilenode::int8 AS filenode, c.xmin::text::int8 AS version,
     n.xmin::text::int8 AS namespace_version,
     md5(n.nspowner::text || coalesce(n.nspacl::text, '')) AS namespace_rights,
-    CASE WHEN {all} THEN (
+    CASE WHEN c.oid = ANY ({typed}) THEN (
       SELECT string_agg(format('%s:%s', a.attnum,
         CASE WHEN a.atttypid IN (25, 1043) THEN '25:-1' ELSE format('%s:%s', a.atttypid, a.atttypmod) END), ' ' ORDER BY a.attnum)
       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) END AS types,
-    CASE WHEN {all} THEN coalesce((
+    CASE WHEN c.oid = ANY ({typed}) THEN coalesce((
       SELECT max(d.xmin::text::int8) FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
         AND d.objid = c.oid AND d.objsubid = 0
         AND d.refclassid = 'pg_namespace'::regclass), 0) END AS placed,
@@ -245,14 +247,16 @@ mod tests {
         let is_selected = |_: &TableName| true;
         let mut first = look(7, None);
         first.capture(is_selected, None);
-        assert!(details(&first, None).all, "nothing is known at the first look");
+        assert_eq!(details(&first, None).typed, [Oid(1)], "nothing is known at the first look");
         let mut known = look(7, Some(9));
         known.capture(is_selected, None);
         let mut same = look(7, None);
         same.capture(is_selected, Some(&known));
-        assert!(!details(&same, Some(&known)).all && same.relations[&Oid(1)].placed == Some(9));
+        assert!(details(&same, Some(&known)).typed.is_empty());
+        assert_eq!(same.relations[&Oid(1)].placed, Some(9));
         let mut altered = look(8, None);
         altered.capture(is_selected, Some(&known));
-        assert!(details(&altered, Some(&known)).all);
+        assert_eq!(details(&altered, Some(&known)).typed, [Oid(1)]);
+        assert_eq!(details(&Fingerprint::default(), Some(&known)).typed, [Oid(1)]);
     }
 }

@@ -106,8 +106,8 @@ pub(super) struct Process {
     /// Whether this process has had a proven connection. A refusal before the first one most likely
     /// comes from the configuration.
     pub streamed: bool,
-    /// Whether this process has found the slot with another agent of the pipeline. Its
-    /// configuration works, so it waits for a server that refuses it later.
+    /// Whether this process has found the slot with another agent of the pipeline. Its login to
+    /// Postgres works, so it waits for a server that refuses it later.
     pub stood_by: bool,
     /// How the process ends, once that is decided.
     pub exit: Option<Exit>,
@@ -186,6 +186,13 @@ impl Default for Checks {
 }
 
 impl Process {
+    /// True if a refusal that has this exit ends the process. Before the first proven connection
+    /// the configuration is most likely wrong. A process that stood by has logged in to Postgres.
+    pub(super) fn ends_at(&self, exit: Exit) -> bool {
+        let has_worked = self.streamed || (self.stood_by && exit == Exit::SourceRefuses);
+        !has_worked
+    }
+
     pub(super) fn new(troubles: mpsc::Sender<Option<Trouble>>) -> Self {
         Process {
             run_id: run_id(),

@@ -56,16 +56,16 @@ impl Runner {
         {
             self.process.stood_by = true;
         }
-        let has_worked = self.process.streamed || self.process.stood_by;
-        let disposition =
-            if has_worked { disposition } else { disposition.of_a_first_connection() };
+        let ends =
+            matches!(&disposition, Disposition::Refused(_, exit) if self.process.ends_at(*exit));
+        let disposition = if ends { disposition.of_a_first_connection() } else { disposition };
         // `record_halt` reports a halt of a topic, because it knows the topic's name.
         if !matches!(&disposition, Disposition::Halt(halt) if halt.route.is_some()) {
             self.reporter.failed(&disposition);
         }
         match disposition {
             Disposition::Retry(_) => self.apply(Event::Lost { retry_later: false }),
-            Disposition::Refused(_, exit) if !has_worked => self.process.exit = Some(exit),
+            Disposition::Refused(_, exit) if ends => self.process.exit = Some(exit),
             Disposition::Refused(..) => self.apply(Event::Lost { retry_later: true }),
             Disposition::Halt(halt) => self.apply(Event::Halt(halt)),
         }
@@ -426,6 +426,7 @@ impl Runner {
         }
         if let Err(exit) = self.start_sink()
             && !self.process.streamed
+            && !self.process.stood_by
         {
             self.process.exit = Some(exit);
         }
