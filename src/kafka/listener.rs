@@ -7,8 +7,9 @@ use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslVerifyMode};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-/// Longest wait for the connection, and for each answer. A broker answers a handshake at once.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest wait for the connection, and for each answer. A broker answers a handshake at once, but
+/// it may share a busy machine with this program.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A bootstrap broker's listener that speaks TLS although the configuration does not, or the
 /// reverse.
