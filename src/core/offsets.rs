@@ -95,7 +95,7 @@ impl Offsets {
         }
     }
 
-    /// Forgets the offsets of a topic that was recreated.
+    /// Forgets the offsets of a topic that was recreated, or that lost records.
     pub fn forget(&mut self, route: RouteId) {
         if let Some(tracks) = self.routes.get_mut(route.0 as usize) {
             tracks.clear();
