@@ -74,8 +74,8 @@ pub struct Checkpoint {
     pub format: u32,
     /// Name of the replication slot.
     pub slot: String,
-    /// Number that rises at each connect. The checkpoint with the highest term counts, so a later
-    /// write by an older connection changes nothing.
+    /// A number that rises each time that an agent connects. The checkpoint with the highest term
+    /// counts, so a late write of an older connection changes nothing.
     pub term: u64,
     /// Number that rises only when a gap is accepted. LSNs compare only within one epoch.
     pub epoch: u64,
@@ -106,8 +106,8 @@ pub struct Checkpoint {
     /// 64-bit ids of transactions whose changes were sent, and that no snapshot has seen yet. A
     /// chunk of a backfill needs a snapshot that sees all of them.
     pub pending_xids: Vec<u64>,
-    /// Set in place of `pending_xids` if that list would be too long: any transaction up to this
-    /// 64-bit id may be missing in a snapshot.
+    /// The highest 64-bit id of such transactions, if `pending_xids` would be too long to list
+    /// them. Then a snapshot may lack any transaction up to this id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_upto: Option<u64>,
     /// The value that later records have as `source.sequence[0]`: the end of the newest commit, or

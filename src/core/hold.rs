@@ -25,8 +25,8 @@ const HOLDS_MAX: usize = 40;
 /// Delay before a failed read of the partition ends is repeated.
 const ENDS_RETRY: u64 = SECOND;
 
-/// Progress of the check that ends a hold. The check reads the ends of the partitions, because a
-/// late record may lie after our last record, where no delivery report of ours would show it.
+/// Progress of the check that ends a hold. The check reads the ends of the partitions. A late record
+/// of the earlier producer may lie after our last record, and no delivery report shows such a record.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ends {
     Unasked,
@@ -37,7 +37,8 @@ pub(super) enum Ends {
     Beyond(Vec<(RouteId, i32, i64)>),
 }
 
-/// An open confirm hold. Its end is a moment of the core's clock.
+/// A confirm hold that has not ended. `until` is the moment of the core's clock at which the hold
+/// may end.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Open {
     floor: Lsn,
@@ -52,7 +53,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Holds {
     open: Vec<Open>,
-    /// True if a record of another producer was found while a hold was open.
+    /// True if the agent found a record of another producer while a hold was open.
     foreign: bool,
     ends: Ends,
     foreign_replays: u32,

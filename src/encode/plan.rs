@@ -442,7 +442,7 @@ impl Plan {
         columns.iter().map(|column| column.index)
     }
 
-    /// Returns the name of the column with this index, which a [`super::Note`] states.
+    /// Returns the name of the column with this index. A [`super::Note`] holds such an index.
     #[must_use]
     pub fn column(&self, index: usize) -> Option<&str> {
         self.columns.get(index).map(|column| &*column.name)

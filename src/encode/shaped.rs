@@ -28,7 +28,8 @@ pub(super) struct Shaped {
 }
 
 impl Shaped {
-    /// Returns the scripts of a kind of record. `None` if no record of this kind is written.
+    /// Returns the scripts for this kind of record, such as an update. `None` if the transforms
+    /// write no record of this kind.
     pub(super) fn of(&self, kind: Kind) -> Option<&Scripts> {
         self.kinds.get(kind as usize)?.as_ref()
     }

@@ -276,7 +276,7 @@ impl Sink {
     }
 
     /// Ends this producer: purges its queue, and waits at most `within` for the answers to its
-    /// requests in flight. Standard output is not waited for.
+    /// requests in flight. Standard output ends at once.
     pub async fn settle(self, within: Duration) -> Settled {
         match self {
             Sink::Kafka(producer) => producer.settle(within).await,

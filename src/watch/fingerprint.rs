@@ -21,8 +21,8 @@ pub struct Fingerprint {
     pub after: Lsn,
     /// The publication, or `None` if the server has no publication of the configured name.
     pub publication: Option<Publication>,
-    /// The relations that the configuration selects and that are published or have the name of a
-    /// captured one, and the relations that were captured at the look before.
+    /// Three kinds of relations: those that were captured at the look before, those that are
+    /// published and selected by the configuration, and those that have the name of a captured one.
     pub relations: BTreeMap<Oid, Relation>,
 }
 

@@ -145,8 +145,8 @@ impl Runner {
         }
     }
 
-    /// Reports a finding if the records of a table get another key than before. Tables whose rows
-    /// name their topics are left out, because the rules of the route make their keys.
+    /// Reports a finding if the records of a table get another key than before. A table whose rows
+    /// choose their topics is left out, because the route of the table decides the key.
     pub(super) fn key_planned(&mut self, active: &Active) {
         if active.routes.is_some() {
             return;

@@ -327,11 +327,8 @@ pub(super) fn provider(around: &Surroundings, findings: &mut Findings) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::check;
+    use super::super::tests::{check, table};
     use super::*;
-    use crate::lsn::Oid;
-    use crate::postgres::publication::RelationKind;
-    use crate::table::ReplicaIdentity;
     use expect_test::expect;
 
     fn facts(keep: Option<u64>) -> Facts {
@@ -430,19 +427,9 @@ mod tests {
             is_stored,
             is_published,
         };
-        let table = Candidate {
-            relation: Oid(7),
-            name: TableName::new("public", "orders"),
-            kind: RelationKind::Ordinary,
-            logged: true,
-            identity: ReplicaIdentity::Default,
-            primary_key: true,
-            usable_key: true,
-            is_partition: false,
-            fixes: Vec::new(),
-        };
+        let table = table("orders");
         let told = |version, generated: Vec<Generated>, expect| {
-            let near = TableSurroundings { relation: Oid(7), generated, writable: false };
+            let near = TableSurroundings { relation: table.relation, generated, writable: false };
             check(|findings| tables(&Facts::fit(version), &[&table], &[near], findings), expect);
         };
         told(180_000, vec![column("total", true, true)], expect![""]);

@@ -157,6 +157,9 @@ fn summary(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lsn::Oid;
+    use crate::postgres::publication::{Candidate, RelationKind};
+    use crate::table::{ReplicaIdentity, TableName};
     use expect_test::Expect;
 
     /// Asserts that the warnings and failures that `find` adds have the expected text.
@@ -168,6 +171,21 @@ mod tests {
         expect.assert_eq(
             &wrong.map(|finding| as_text(finding, false)).collect::<Vec<_>>().join("\n"),
         );
+    }
+
+    /// A table that is set up well.
+    pub(super) fn table(name: &str) -> Candidate {
+        Candidate {
+            relation: Oid(u32::try_from(name.len()).unwrap()),
+            name: TableName::new("public", name),
+            kind: RelationKind::Ordinary,
+            logged: true,
+            identity: ReplicaIdentity::Default,
+            primary_key: true,
+            usable_key: true,
+            is_partition: false,
+            fixes: Vec::new(),
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Tests of findings from facts that are written by hand, without a server.
 
+use super::super::tests::table;
 use super::super::{Area, Level};
 use super::*;
 use crate::lsn::{Lsn, Oid};
@@ -48,20 +49,6 @@ fn checked(text: &str) -> Checked {
          include = [\"public.*\"]\n"
     );
     crate::config::check("w.toml", &text, &crate::config::Environment::new()).unwrap().checked
-}
-
-fn table(name: &str) -> Candidate {
-    Candidate {
-        relation: Oid(u32::try_from(name.len()).unwrap()),
-        name: TableName::new("public", name),
-        kind: RelationKind::Ordinary,
-        logged: true,
-        identity: ReplicaIdentity::Default,
-        primary_key: true,
-        usable_key: true,
-        is_partition: false,
-        fixes: Vec::new(),
-    }
 }
 
 #[test]
