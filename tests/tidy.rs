@@ -92,7 +92,7 @@ const TEST_NAME_MAX: usize = 60;
 const LONG_TEST_NAMES_MAX: usize = 50;
 
 /// The folders a reader finds at the top; hidden ones and `target` belong to tools.
-const TOP_FOLDERS: &[&str] = &["src", "docs", "schemas", "docker", "tests", "findings"];
+const TOP_FOLDERS: &[&str] = &["src", "crates", "docs", "schemas", "docker", "tests", "findings"];
 
 struct Source {
     /// Path from the top of the repository, with `/`.
@@ -220,7 +220,7 @@ fn sources() -> &'static [Source] {
 
 fn read_sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for folder in ["src", "tests", "examples", "benches"] {
+    for folder in ["src", "crates", "tests", "examples", "benches"] {
         if top().join(folder).is_dir() {
             files(&top().join(folder), &mut found);
         }

@@ -20,11 +20,12 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{Sender, error::TrySendError};
 
+use super::brokerless::Brokerless;
 use super::config::Config;
 use super::error::KafkaError as CallError;
 use super::login::{is_refusal, no_token, oauth_token};
 use super::producer::{Delivery, Failed, Landed};
-use super::statistics::{Brokerless, Statistics};
+use super::statistics::Statistics;
 use crate::ledger::{Generation, Ticket};
 use crate::secret::{COMMAND_TIME_MAX, Source, SourceError};
 
@@ -219,7 +220,7 @@ pub(crate) struct Reporting {
     token: Option<Source>,
     /// The last statistics of librdkafka, until they are taken.
     statistics: Mutex<Option<Statistics>>,
-    brokerless: Brokerless,
+    pub(crate) brokerless: Brokerless,
 }
 
 /// Counts of the sent records. They have cache lines of their own, because the sending thread

@@ -1,8 +1,8 @@
 //! The `kafka` room: records into Kafka, delivery reports out of it, topics, and the compacted
 //! state topic.
 //!
-//! Everything here uses librdkafka through the safe interface of `rdkafka`. `config` says which
-//! properties are pinned and why. `error::classify` alone decides what a failed delivery means.
+//! Everything here uses librdkafka through the safe interface of `rdkafka`, except for one call in
+//! the crate `rdkafka-brokers`. `config` says which properties are pinned and why. `error::classify` alone decides what a failed delivery means.
 //! This room knows nothing of Postgres, LSNs or commits: a record is bytes with a `Ticket`, and its
 //! result comes back as a `Delivery`. The ledger decides what may be confirmed, and `core` decides
 //! when a producer is replaced.
@@ -16,6 +16,7 @@
 //! - `State`: small JSON texts by key, in a compacted topic or, for sinks without topics, in a
 //!   file.
 
+mod brokerless;
 mod config;
 mod context;
 mod error;

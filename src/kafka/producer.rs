@@ -209,12 +209,14 @@ impl Producer {
         let inner = Arc::new(inner);
         let stop = Arc::new(AtomicBool::new(false));
         let (polled, stopped) = (Arc::clone(&inner), Arc::clone(&stop));
+        let brokers = config.brokers.clone();
         let poll = std::thread::Builder::new()
             .name("kafka-poll".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::SeqCst) {
                     polled.poll(POLL);
                     polled.context().keep_doubting();
+                    polled.context().brokerless.restore(polled.client(), &brokers);
                 }
             })
             .map_err(|source| KafkaError::Thread { name: "kafka-poll", source })?;
@@ -369,8 +371,8 @@ impl Producer {
         self.context().take_statistics()
     }
 
-    /// Whether librdkafka has lost every broker that it knew and will find none again. Only another
-    /// producer helps then.
+    /// Whether librdkafka has lost every broker that it knew, and did not take those that it was given
+    /// again. Only another producer helps then.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.context().is_abandoned()

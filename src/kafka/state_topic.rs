@@ -23,11 +23,12 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use super::brokerless::Brokerless;
 use super::config::Config;
 use super::context::{Asking, NO_ANSWER, NO_TOKEN};
 use super::error::KafkaError;
 use super::login::{is_refusal, no_token, oauth_token};
-use super::statistics::{Brokerless, Statistics};
+use super::statistics::Statistics;
 use super::topics::{Policy, TopicInfo, TopicSpec, Topics};
 
 /// How long a write may stay unacknowledged before it returns `Timeout`. The record then stays
@@ -175,9 +176,10 @@ impl StateTopic {
         }
         // The writer is polled only while a write is under way. A thread of its own would waste CPU
         // all the time, because rdkafka's poll spins through its last millisecond.
-        let patience = self.write_timeout;
-        let answer =
-            tokio::task::spawn_blocking(move || await_all(&writer, acknowledged, patience));
+        let (patience, brokers) = (self.write_timeout, self.config.brokers.clone());
+        let answer = tokio::task::spawn_blocking(move || {
+            await_all(&writer, acknowledged, patience, &brokers)
+        });
         match answer.await {
             Ok(Some(Ok(Ok(())))) => Ok(()),
             Ok(Some(Ok(Err(code)))) => {
@@ -301,15 +303,18 @@ impl ProducerContext for Acknowledging {
 }
 
 /// Polls until every record is acknowledged or one has failed, and returns that result. `None` if
-/// neither has happened after `patience`. This call blocks.
+/// neither has happened after `patience`. This call blocks. A writer that has lost its brokers gets
+/// `brokers` again.
 fn await_all(
     writer: &BaseProducer<Acknowledging>,
     mut waiting: VecDeque<oneshot::Receiver<Result<(), RDKafkaErrorCode>>>,
     patience: Duration,
+    brokers: &[String],
 ) -> Option<Acknowledged> {
     let began = Instant::now();
     loop {
         writer.poll(if began.elapsed() < WRITE_SOON { WRITE_POLL_MIN } else { WRITE_POLL_MAX });
+        writer.client().context().brokerless.restore(writer.client(), brokers);
         while let Some(first) = waiting.front_mut() {
             match first.try_recv() {
                 // After a refused login the write would wait for ever. It fails instead, because

@@ -5,12 +5,6 @@
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// A client counts as abandoned after this many statistics in a row without any broker, which takes
-/// 15 s. A client that looks for its brokers anew knows those of its configuration again within a
-/// second.
-const BROKERLESS_MAX: u32 = 3;
 
 /// The statistics of one producer. Counts begin at the producer's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -97,49 +91,9 @@ impl Statistics {
     }
 }
 
-/// Counts the statistics in a row without any broker, to notice a client that has lost all of them.
-///
-/// librdkafka 2.12 can come into a state in which it knows no broker and looks for none (its issue
-/// 5301). The client then never connects again, although the cluster works. Only another client
-/// helps.
-#[derive(Debug, Default)]
-pub(crate) struct Brokerless {
-    in_a_row: AtomicU32,
-}
-
-impl Brokerless {
-    /// Notes the number of brokers that the client knows by its next statistics.
-    pub fn note(&self, brokers_known: u64) {
-        if brokers_known > 0 {
-            self.in_a_row.store(0, Ordering::Relaxed);
-        } else {
-            self.in_a_row.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether the client has been without brokers for so long that it is to be replaced.
-    pub fn is_final(&self) -> bool {
-        self.in_a_row.load(Ordering::Relaxed) >= BROKERLESS_MAX
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_client_is_replaced_once_it_stays_without_brokers() {
-        let internal =
-            br#"{"msg_cnt":1,"msg_size":1,"tx_bytes":0,"brokers":{":0/internal":{"state":"UP","source":"internal"}}}"#;
-        let known = Statistics::read(internal).map(|statistics| statistics.brokers_known);
-        assert_eq!(known, Some(0));
-        let brokerless = Brokerless::default();
-        let finals = [0, 0, 1, 0, 0, 0].map(|known| {
-            brokerless.note(known);
-            brokerless.is_final()
-        });
-        assert_eq!(finals, [false, false, false, false, false, true]);
-    }
 
     #[test]
     fn takes_the_worst_broker_and_the_sum_of_what_went_wrong() {
