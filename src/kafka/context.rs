@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::client::OAuthToken;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -220,7 +220,7 @@ pub(crate) struct Reporting {
     token: Option<Source>,
     /// The last statistics of librdkafka, until they are taken.
     statistics: Mutex<Option<Statistics>>,
-    pub(crate) brokerless: Brokerless,
+    brokerless: Brokerless,
 }
 
 /// Counts of the sent records. They have cache lines of their own, because the sending thread
@@ -284,9 +284,8 @@ impl Reporting {
     }
 
     /// Marks every record sent until now as doubtful, if a connection has failed in the last 31 s.
-    /// In that time librdkafka may suppress messages about further failures. The poll thread calls
-    /// this between polls.
-    pub(crate) fn keep_doubting(&self) {
+    /// In that time librdkafka may suppress messages about further failures.
+    fn keep_doubting(&self) {
         let recent = self
             .last_failure
             .lock()
@@ -295,6 +294,13 @@ impl Reporting {
             self.doubtful_ticket
                 .fetch_max(self.sent.ticket.load(Ordering::SeqCst), Ordering::SeqCst);
         }
+    }
+
+    /// What the poll thread does between two polls: marks doubtful records, and gives a client that
+    /// has lost its brokers the configured `brokers` again.
+    pub(crate) fn polled(&self, client: &Client<Reporting>, brokers: &[String]) {
+        self.keep_doubting();
+        self.brokerless.restore(client, brokers);
     }
 
     /// Takes the newest statistics of librdkafka. `None` if none came since the last call.

@@ -2,10 +2,11 @@
 //! state topic.
 //!
 //! Everything here uses librdkafka through the safe interface of `rdkafka`, except for one call in
-//! the crate `rdkafka-brokers`. `config` says which properties are pinned and why. `error::classify` alone decides what a failed delivery means.
-//! This room knows nothing of Postgres, LSNs or commits: a record is bytes with a `Ticket`, and its
-//! result comes back as a `Delivery`. The ledger decides what may be confirmed, and `core` decides
-//! when a producer is replaced.
+//! the crate `rdkafka-brokers`. `config` says which properties are pinned and why.
+//! `error::classify` alone decides what a failed delivery means. This room knows nothing of
+//! Postgres, LSNs or commits: a record is bytes with a `Ticket`, and its result comes back as a
+//! `Delivery`. The ledger decides what may be confirmed, and `core` decides when a producer is
+//! replaced.
 //!
 //! - `Producer`: sends the records of the row path. Each generation has a producer of its own, and
 //!   a failed delivery ends this producer.

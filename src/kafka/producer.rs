@@ -215,8 +215,7 @@ impl Producer {
             .spawn(move || {
                 while !stopped.load(Ordering::SeqCst) {
                     polled.poll(POLL);
-                    polled.context().keep_doubting();
-                    polled.context().brokerless.restore(polled.client(), &brokers);
+                    polled.context().polled(polled.client(), &brokers);
                 }
             })
             .map_err(|source| KafkaError::Thread { name: "kafka-poll", source })?;
@@ -371,8 +370,7 @@ impl Producer {
         self.context().take_statistics()
     }
 
-    /// Whether librdkafka has lost every broker that it knew, and did not take those that it was given
-    /// again. Only another producer helps then.
+    /// Whether librdkafka knows no broker and takes none. Only another producer helps then.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.context().is_abandoned()

@@ -228,6 +228,9 @@ impl<'a> Comparison<'a> {
             };
             return Some(format!("table {table} {what}"));
         }
+        if before.lineage != now.lineage && keep(Rule::LineageStays) {
+            return Some(format!("table {table} was detached from its published root for a while"));
+        }
         // A renaming that was taken back needs no rule here. The table stays published, and the
         // stream itself announces the other name before a row that was written under it.
         let was_moved = before.placed.zip(now.placed).is_some_and(|(before, now)| before != now);

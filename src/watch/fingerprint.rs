@@ -70,6 +70,11 @@ pub struct Relation {
     pub membership: Oid,
     /// The `xmin` of the row that makes the relation a member of the publication.
     pub membership_version: u32,
+    /// The `xmin` of each row in `pg_inherits` between the published root and this leaf. ATTACH and
+    /// DETACH write and remove these rows. The text is empty if the relation itself is a member of
+    /// the publication.
+    #[serde(default)]
+    pub lineage: String,
     /// The attribute numbers of the published columns, or `None` if all columns are published.
     pub columns: Option<String>,
     /// A digest of the row filter, or `None` without a row filter.

@@ -164,13 +164,15 @@ base AS (
   UNION SELECT c.oid FROM p JOIN pg_class c ON p.puballtables
   WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.oid >= 16384
     AND c.oid NOT IN (SELECT oid FROM excepted)),
-below(root, oid, height) AS (
-  SELECT oid, oid, 0 FROM base
+below(root, oid, height, lineage) AS (
+  SELECT oid, oid, 0, '' FROM base
   UNION
-  SELECT b.root, i.inhrelid, b.height + 1 FROM below b JOIN pg_inherits i ON i.inhparent = b.oid
+  SELECT b.root, i.inhrelid, b.height + 1, b.lineage || ' ' || i.xmin::text
+  FROM below b JOIN pg_inherits i ON i.inhparent = b.oid
   JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition),
 member AS (
-  SELECT DISTINCT ON (b.oid) b.oid, {lists}
+  SELECT DISTINCT ON (b.oid) b.oid, {lists},
+    CASE WHEN b.oid IN (SELECT oid FROM base) THEN '' ELSE b.lineage END AS lineage
   FROM p CROSS JOIN below b JOIN pg_class c ON c.oid = b.oid JOIN pg_class u ON u.oid = b.root
   LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = b.root {member}
   {namespace_row}
@@ -195,6 +197,7 @@ wanted AS (SELECT oid FROM member UNION SELECT unnest({relations}) {named}),
 relation AS (
   SELECT c.oid::int8 AS oid, n.nspname::text AS namespace, c.relname::text AS name, m.oid IS NOT NULL AS published,
     coalesce(m.membership, 0)::int8 AS membership, coalesce(m.version::text::int8, 0) AS membership_version,
+    coalesce(m.lineage, '') AS lineage,
     m.columns, m.filter, c.relpersistence AS persistence, c.relreplident AS identity, coalesce(k.key, '') AS key,
     coalesce((SELECT i.indkey::text FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
       '') AS primary_key,

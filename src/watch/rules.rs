@@ -24,6 +24,8 @@ pub(super) enum Rule {
     /// It is a finding if another row of the catalog makes a captured relation a member of the
     /// publication.
     MembershipStays,
+    /// It is a finding if a captured leaf was detached from its published root and attached again.
+    LineageStays,
     /// It is a finding if a captured relation has become unlogged.
     StaysLogged,
     /// It is a finding if a captured relation was in another namespace between two looks.
@@ -53,7 +55,7 @@ pub(super) enum Rule {
 #[cfg(test)]
 impl Rule {
     /// Lists every rule. The simulation switches each of them off.
-    pub(super) const ALL: [Rule; 17] = [
+    pub(super) const ALL: [Rule; 18] = [
         Rule::PublicationExists,
         Rule::PublicationIsTheSame,
         Rule::OptionsStay,
@@ -62,6 +64,7 @@ impl Rule {
         Rule::NameStays,
         Rule::StaysPublished,
         Rule::MembershipStays,
+        Rule::LineageStays,
         Rule::StaysLogged,
         Rule::NamespaceStays,
         Rule::NamespaceVersion,

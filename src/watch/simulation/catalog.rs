@@ -50,6 +50,7 @@ fn relation(oid: u32, name: &str) -> Relation {
         captured: false,
         membership: Oid(0),
         membership_version: 0,
+        lineage: String::new(),
         columns: None,
         filter: None,
         persistence: 'p',
@@ -263,11 +264,11 @@ impl Catalog {
     pub(super) fn execute(&mut self, number: u64) -> Option<&'static str> {
         let table = if number.is_multiple_of(2) { "a" } else { "b" };
         self.named(table)?;
-        let kind = number / 2 % 33;
+        let kind = number / 2 % 34;
         let statement = match kind {
             0..=9 => self.harmless(kind, table),
             10..=15 => self.of_publication(kind),
-            16..=23 => self.of_table(kind, table),
+            16..=23 | 33 => self.of_table(kind, table),
             _ => self.of_rows(kind, table),
         }?;
         if kind > 9 {

@@ -19,6 +19,7 @@ const TABLES: &str = "
     create table other (id int primary key); create role somebody;
     insert into a select g, 'x' from generate_series(1, 100) g;
     create publication p for table a, b, root with (publish_via_partition_root);
+    create publication leaves for table root;
     create publication every for all tables with (publish_via_partition_root)";
 
 impl Catalog {
@@ -30,7 +31,7 @@ impl Catalog {
     }
 
     async fn look(&self, earlier: Option<&Fingerprint>) -> Fingerprint {
-        let is_selected = |table: &TableName| ["a", "b", "root"].contains(&&*table.name);
+        let is_selected = |table: &TableName| ["a", "b", "root", "leaf"].contains(&&*table.name);
         query(&self.sql, self.publication, is_selected, earlier).await.unwrap()
     }
 
@@ -185,6 +186,24 @@ async fn what_happens_to_a_member_is_found() {
         schema.iter().map(|(code, _)| *code).collect::<Vec<_>>(),
         [Code::NamespaceAltered; 3]
     );
+}
+
+#[tokio::test]
+async fn a_leaf_that_was_detached_for_a_while_is_found() {
+    let catalog = Catalog::new("leaves").await;
+    let left = one(Code::TableLeft, "public.leaf");
+    let detach = "alter table root detach partition leaf";
+    let attach = "alter table root attach partition leaf for values from (0) to (10)";
+    assert_eq!(
+        catalog.found(&["alter table leaf owner to somebody", "vacuum full leaf"]).await,
+        []
+    );
+    assert_eq!(catalog.found(&[detach, "insert into leaf values (1)", attach]).await, left);
+    assert_eq!(catalog.found(&[detach]).await, left);
+    // A leaf that is itself a member stays published while it is detached.
+    catalog.server.sql("postgres", attach);
+    catalog.server.sql("postgres", "alter publication leaves add table leaf");
+    assert_eq!(catalog.found(&[detach, attach]).await, []);
 }
 
 #[tokio::test]

@@ -180,6 +180,14 @@ impl Catalog {
                 self.write();
                 Some("rename the table; insert")
             }
+            33 if self.relation(table).published => {
+                let version = self.version();
+                self.relation(table).published = false;
+                self.write();
+                let relation = self.relation(table);
+                (relation.published, relation.lineage) = (true, version.to_string());
+                Some("detach the leaf; insert; attach the leaf again")
+            }
             _ => None,
         }
     }
