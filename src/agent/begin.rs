@@ -306,7 +306,7 @@ async fn create_publication(config: &Config, sql: &Sql) -> Result<(), PipelineEr
         return Err(trouble(detail, &harmed.fixes.join(" ")));
     }
     let relations: Vec<_> = roots.iter().map(|table| table.relation).collect();
-    if let Some(harm) = harm::of_new(sql, &relations).await?.first() {
+    if let Some(harm) = harm::of_new(sql, None, &relations).await?.first() {
         return Err(trouble(format!("once published, {}", harm.what), &harm.fix));
     }
     let names: Vec<TableName> = roots.iter().map(|table| table.name.clone()).collect();

@@ -53,13 +53,21 @@ parts AS (
   FROM leaves l
   JOIN pg_attribute a ON a.attrelid = l.oid AND a.attnum > 0 AND NOT a.attisdropped)";
 
-/// Lists the harm that a new publication of ours would do to these relations, if it published them.
-/// A new publication of ours publishes no generated column, and has no column list and no row
-/// filter.
+/// Lists the harm that a publication would do to these relations, if it also published them without
+/// a column list and without a row filter.
+///
+/// `existing` names the publication that the relations would be added to. Without a name, the
+/// publication is a new one of ours. Both publish no generated column, unless an existing
+/// publication has `publish_generated_columns = stored`. Then stored columns do no harm, and
+/// virtual columns do.
 ///
 /// # Errors
 /// An error of the connection or of the server, or `Answer` if the result cannot be read.
-pub async fn of_new(sql: &Sql, relations: &[Oid]) -> Result<Vec<Harm>, PgError> {
+pub async fn of_new(
+    sql: &Sql,
+    existing: Option<&str>,
+    relations: &[Oid],
+) -> Result<Vec<Harm>, PgError> {
     if sql.server_version() < GENERATED_VERSION {
         return Ok(Vec::new());
     }
@@ -68,12 +76,14 @@ pub async fn of_new(sql: &Sql, relations: &[Oid]) -> Result<Vec<Harm>, PgError> 
         "WITH roots AS (SELECT unnest($1) AS root), {PARTS}
          SELECT root, namespace, name, identity = 'f' AND has_key AS by_default,
            array_agg(col ORDER BY col) AS cols, bool_or(generated = 'v') AS is_virtual
-         FROM parts WHERE in_identity AND generated <> ''
+         FROM parts LEFT JOIN pg_publication p ON p.pubname = $2
+         WHERE in_identity AND (p.oid IS NULL OR p.pubupdate OR p.pubdelete)
+           AND (generated = 'v' OR generated = 's' AND p.pubgencols IS DISTINCT FROM 's')
          GROUP BY root, namespace, name, identity, has_key ORDER BY namespace, name"
     );
     let oids: Vec<u32> = relations.iter().map(|oid| oid.0).collect();
-    let rows = sql.ask(asked, &text, &[(&oids, Type::OID_ARRAY)]).await?;
-    rows.iter().map(|row| generated(asked, row, None)).collect()
+    let rows = sql.ask(asked, &text, &[(&oids, Type::OID_ARRAY), (&existing, Type::TEXT)]).await?;
+    rows.iter().map(|row| generated(asked, row, existing)).collect()
 }
 
 /// Lists the harm that the publication `name` does now to the tables that it publishes.

@@ -15,9 +15,10 @@ use crate::continuity::checkpoint::TableIdentity;
 use crate::continuity::named::Named;
 use crate::continuity::{Chain, Granted, Refused, Reply, TroubleReason};
 use crate::encode::registry::Registry;
+use crate::lsn::Oid;
 use crate::plans::Planned;
-use crate::postgres::publication;
-use crate::postgres::{PgError, Sql};
+use crate::postgres::publication::{self, Candidate};
+use crate::postgres::{PgError, Sql, harm};
 use crate::snapshot::Mode;
 use crate::table::TableName;
 use crate::watch::{self, Finding, Fingerprint};
@@ -204,14 +205,7 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
     let missing: Vec<_> =
         wanted.filter(|table| !table.is_partition && !published(&table.name)).collect();
     let names: Vec<TableName> = missing.iter().map(|table| table.name.clone()).collect();
-    if let Some(harmed) = missing.iter().find(|table| table.update_fails()) {
-        let name = &harmed.name;
-        return Err(Refused::Faulty(format!(
-            "publishing {name} would make the application's UPDATE and DELETE fail: no replica \
-             identity; run {}",
-            harmed.fixes.join(" ")
-        )));
-    }
+    unharmed(&sql, &config.publication, &missing).await?;
     if row.is_of_sequences() {
         let (name, next) = (&config.publication, publication::OWN_NAME_NEXT);
         return Err(Refused::Faulty(format!("publication `{name}` is FOR ALL SEQUENCES; {next}")));
@@ -262,4 +256,25 @@ async fn republish(config: &Config, base: Option<Fingerprint>) -> Result<Capture
         .map_err(failed)?;
     let findings = base.as_ref().map_or_else(Vec::new, |base| watch::compare(base, &watched));
     Ok(Captured { identities: open::identities(&row, &tables), tables, watched, findings })
+}
+
+/// Refuses tables whose UPDATE and DELETE would fail if the publication also published them.
+async fn unharmed(sql: &Sql, publication: &str, missing: &[&Candidate]) -> Result<(), Refused> {
+    if let Some(harmed) = missing.iter().find(|table| table.update_fails()) {
+        let name = &harmed.name;
+        return Err(Refused::Faulty(format!(
+            "publishing {name} would make the application's UPDATE and DELETE fail: no replica \
+             identity; run {}",
+            harmed.fixes.join(" ")
+        )));
+    }
+    let relations: Vec<Oid> = missing.iter().map(|table| table.relation).collect();
+    let harms = harm::of_new(sql, Some(publication), &relations).await;
+    match harms.map_err(|error| Refused::Faulty(Chain(&error).to_string()))?.first() {
+        Some(harm) => Err(Refused::Faulty(format!(
+            "once published, {}; run this, and reload again:\n{}",
+            harm.what, harm.fix
+        ))),
+        None => Ok(()),
+    }
 }

@@ -454,7 +454,7 @@ impl Runner {
         }
         if self.outlet.sink.as_ref().is_some_and(Sink::is_abandoned) {
             tracing::warn!(
-                "Kafka's client has lost every broker and takes none; another client takes its place"
+                "Kafka's client knows no broker and takes none; it is replaced by another"
             );
             self.apply(Event::GiveUp);
         }

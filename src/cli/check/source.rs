@@ -268,7 +268,8 @@ async fn harms(
     let members: Vec<Oid> = members.map(|table| table.relation).collect();
     let is_member = |oid: Oid| members.contains(&oid);
     let lacking = captured.iter().map(|table| table.relation).filter(|oid| !is_member(*oid));
-    let mut harms = harm::of_new(sql, &lacking.collect::<Vec<_>>()).await?;
+    let existing = published.map(|_| &*checked.publication);
+    let mut harms = harm::of_new(sql, existing, &lacking.collect::<Vec<_>>()).await?;
     if published.is_some() {
         harms.extend(harm::of_published(sql, &checked.publication).await?);
     }

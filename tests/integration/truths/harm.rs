@@ -2,6 +2,7 @@
 //! made, and that the printed SQL helps.
 
 use crate::support::world::World;
+use wellspring::agent::request::Request;
 use wellspring::status::Phase;
 
 /// True if the application's UPDATE of the table works.
@@ -47,6 +48,36 @@ fn a_generated_column_in_an_identity_is_found_before_publishing() {
     assert!(updates(&world, "t"));
     let told = world.check("");
     assert!(!told.contains("the replica identity has"), "{told}");
+}
+
+#[test]
+fn a_reload_publishes_no_generated_column_of_an_identity() {
+    let world = World::new("create table a (id int primary key)", &["a"]);
+    if world.server.major() < 18 {
+        return; // earlier versions do not look at generated columns
+    }
+    let agent = world.agent("");
+    agent.streams();
+    let none = "[tables]\ninclude = [\"public.*\"]\n";
+    world.sql(
+        "create table t (id int primary key, v text, g text generated always as (v || 'x') stored);
+         alter table t replica identity full; insert into t values (1, 'x')",
+    );
+    let told = world.check(none);
+    assert!(told.contains("FAIL  public.t: the replica identity has the gen"), "{told}");
+    let answer = agent.ask(Request::Reload(Box::new(world.config(none))));
+    let text = answer.unwrap_err().to_string();
+    assert!(text.contains("once published, public.t: the replica identity has"), "{text}");
+    assert!(text.contains("ALTER TABLE \"public\".\"t\" REPLICA IDENTITY DEFAULT;"), "{text}");
+    assert!(updates(&world, "t"), "nothing was published");
+    agent.stop();
+    // Stored columns do no harm to a publication that publishes them. Virtual columns still do.
+    world.sql("alter publication wellspring_p set (publish_generated_columns = stored)");
+    let told = world.check(none);
+    assert!(!told.contains("the replica identity has"), "{told}");
+    world.sql("alter table t add column w text generated always as (v || 'y') virtual");
+    let told = world.check(none);
+    assert!(told.contains("FAIL  public.t: the replica identity has the gen"), "{told}");
 }
 
 #[test]
